@@ -1,0 +1,1 @@
+"""Protocol: cores without I/O, their wire formats, and the node program that drives them. Imports nothing of ours."""

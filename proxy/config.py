@@ -1,0 +1,148 @@
+"""What a node program is told when it starts: the schema of its configuration file.
+
+The testbed writes one JSON file per process and names it when it asks the zygote to spawn; the program reads and validates
+it here. Nothing else reaches a node before it runs: no environment, no globals.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+#: The reserved first component of every name of the control plane.
+ROOT = "hconf"
+
+
+class LivenessConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Detection time = desired_min_tx_s x detect_mult (RFC 5880 section 6.8.4)."""
+
+    desired_min_tx_s: Seconds = 0.1
+    detect_mult: Annotated[int, Meta(ge=1, le=255)] = 3
+
+
+class FaceConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """One UDP face, that is, this node's end of one link."""
+
+    face_id: Annotated[int, Meta(ge=1)]
+    link: str  #: name of the link, as in the topology
+    intf: str  #: interface in this host's namespace; its carrier is watched
+    local_address: str  #: IPv4, no prefix length
+    remote_address: str
+    peer: str  #: name of the node at the other end
+    port: Annotated[int, Meta(ge=1, le=65535)] = 6363
+
+
+class NextHopConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    face_id: int  #: 0 is the local face: the client, login server or service proxy of this node
+    cost_ms: float  #: path delay to the prefix through this face; the ranking
+
+
+class RouteConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """A FIB entry: *prefix* is an NDN URI such as ``/hconf/csr1`` or ``/hconf/32=all``."""
+
+    prefix: str
+    next_hops: tuple[NextHopConfig, ...]
+
+
+class StrategyConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    prefix: str
+    strategy: Literal["best-route", "multicast"]
+
+
+class ForwarderConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    faces: tuple[FaceConfig, ...]
+    routes: tuple[RouteConfig, ...]
+    strategies: tuple[StrategyConfig, ...] = (StrategyConfig("/hconf/32=all", "multicast"),)
+    #: Where the service proxy of a CSR attaches; None where the application lives in this process.
+    service_socket: str | None = None
+    liveness: LivenessConfig = LivenessConfig()
+    pit_max_entries: Count = 16_384
+    cs_max_entries: Annotated[int, Meta(ge=0)] = 4_096
+    cs_max_bytes: Annotated[int, Meta(ge=0)] = 16 * 1024 * 1024
+
+
+class ProxyConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The service proxy of a CSR."""
+
+    forwarder_socket: str  #: the service_socket of this CSR's forwarder
+    mode: Literal["hybrid", "push", "pull"] = "hybrid"
+    liveness: LivenessConfig = LivenessConfig(desired_min_tx_s=0.2)
+    sync_interest_lifetime_s: Seconds = 4.0
+    armed_max: Annotated[int, Meta(ge=1, le=256)] = 32  #: most consecutive sync interests kept armed per stream
+    history_max_entries: Count = 1_000  #: per conference; older entries live on in the snapshot
+    login_public_key_hex: str = ""  #: Ed25519 public key of the login server
+
+
+class ClientConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The service client of a UE."""
+
+    key_seed_hex: str  #: 32 bytes: the device's Ed25519 private key seed
+    login_server: str = "login"  #: device ID
+    conference: str = "main"
+    role: Literal["participant", "observer"] = "participant"
+    liveness: LivenessConfig = LivenessConfig(desired_min_tx_s=0.2)
+    window_max: Count = 64  #: updates sent and not yet acked
+    queue_max: Count = 10_000  #: updates accepted from the application and not yet sent
+
+
+class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The login server."""
+
+    key_seed_hex: str
+    #: device ID -> its registered Ed25519 public key
+    devices: dict[str, str]
+    #: device ID -> proxies (device IDs of CSRs), nearest first
+    ranked_proxies: dict[str, tuple[str, ...]]
+    token_lifetime_s: Seconds = 3_600.0
+
+
+class NodeConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """One process. ``forwarder`` runs on every host (with the client or login server in it on a UE or
+    login host); ``proxy`` is the second process of a CSR.
+    """
+
+    run_id: str
+    node: str  #: host name, unique in the topology; also its device ID
+    role: Literal["core", "csr", "ue", "login"]
+    process: Literal["forwarder", "proxy"]
+    boot: Count  #: grows at every start of this process
+    seed: int  #: of this process; the testbed derives it from the run's seed and the names
+    records_path: str  #: JSON lines, appended; see proxy/records.py
+    forwarder: ForwarderConfig | None = None
+    proxy: ProxyConfig | None = None
+    client: ClientConfig | None = None
+    login: LoginConfig | None = None
+
+
+class ConfigError(Exception):
+    """The configuration file of a node is missing or wrong; the message says where and what."""
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read and validate one node configuration.
+
+    Raises: ConfigError, naming the file and the place in it.
+    """
+    try:
+        config = msgspec.json.decode(path.read_bytes(), type=NodeConfig)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    wanted: dict[str, Struct | None] = (
+        {"proxy": config.proxy} if config.process == "proxy" else {"forwarder": config.forwarder}
+    )
+    if config.process == "forwarder" and config.role == "ue":
+        wanted["client"] = config.client
+    if config.process == "forwarder" and config.role == "login":
+        wanted["login"] = config.login
+    for section, value in wanted.items():
+        if value is None:
+            raise ConfigError(f"{path}: a {config.role}'s {config.process} process needs a `{section}` section")
+    return config

@@ -1,0 +1,1 @@
+"""The protocol as machines without I/O: ``handle(event, now_s=...) -> effects``."""

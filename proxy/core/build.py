@@ -1,0 +1,49 @@
+"""From a node's configuration to its core; used by both drivers."""
+
+from __future__ import annotations
+
+from proxy.config import NodeConfig
+from proxy.core.forwarder import Forwarder
+from proxy.core.host import Host
+from proxy.core.login_server import LoginServer
+from proxy.core.service_client import ServiceClient
+from proxy.core.service_proxy import ServiceProxy
+
+NodeCore = Forwarder | Host | ServiceProxy
+
+
+def build_core(config: NodeConfig) -> NodeCore:
+    """Return the core of one process.
+
+    Raises: ValueError where a section is missing or a prefix is no NDN URI (``load_config`` checks the former).
+    """
+    if config.process == "proxy":
+        if config.proxy is None:
+            raise ValueError(f"{config.node}: no `proxy` section")
+        return ServiceProxy(config.proxy, device=config.node, boot=config.boot, seed=config.seed)
+    if config.forwarder is None:
+        raise ValueError(f"{config.node}: no `forwarder` section")
+    shared = config.forwarder.service_socket is None
+    forwarder = Forwarder(config.forwarder, node=config.node, seed=config.seed, local_attached=shared)
+    application: ServiceClient | LoginServer
+    if config.client is not None:
+        application = ServiceClient(config.client, device=config.node, boot=config.boot, seed=config.seed + 1)
+    elif config.login is not None:
+        application = LoginServer(config.login)
+    else:
+        return forwarder
+    return Host(forwarder, application)
+
+
+def forwarder_of(core: NodeCore) -> Forwarder | None:
+    """Return the forwarder in a core, None in a proxy process."""
+    if isinstance(core, Host):
+        return core.forwarder
+    return core if isinstance(core, Forwarder) else None
+
+
+def client_of(core: NodeCore) -> ServiceClient | None:
+    """Return the service client in a core, None elsewhere."""
+    if isinstance(core, Host) and isinstance(core.application, ServiceClient):
+        return core.application
+    return None

@@ -1,0 +1,65 @@
+"""A service proxy's side of one client: what it was sent, what waits, when it was last heard."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from proxy.core.signing import Verifier
+from proxy.wire.messages import PAYLOAD_MAX_BYTES, SignedUpdate, StreamEntry, Token
+
+#: Notifications sent and not acked; what comes meanwhile is collected into the next one.
+IN_FLIGHT_MAX = 16
+#: Entries that wait for a slow client; beyond that they are dropped and the client recovers them by itself.
+QUEUE_MAX_ENTRIES = 2_048
+#: Updates of one publisher held while an earlier one is missing.
+HELD_MAX = 128
+#: Acks remembered, so that a repeated update is acked as it was the first time.
+ACKS_MAX = 256
+
+
+@dataclass(slots=True)
+class ClientSession:
+    """One joined device."""
+
+    token: Token
+    boot: int
+    verifier: Verifier
+    heard_s: float
+    sent_s: float
+    present: bool = True  #: heard within the detection time
+    accepted_seq: int = 0  #: its updates up to this one were accepted, here or elsewhere
+    next_notification: int = 1
+    outstanding: set[int] = field(default_factory=set)  #: notifications sent and not acked
+    queue: deque[StreamEntry] = field(default_factory=deque)
+    #: seq -> (update, name of the Interest to answer once it is accepted)
+    held: dict[int, tuple[SignedUpdate, bytes]] = field(default_factory=dict)
+    acks: OrderedDict[int, int] = field(default_factory=OrderedDict)  #: seq -> place in the proxy's stream
+
+    @property
+    def device(self) -> str:
+        return self.token.device
+
+    def enqueue(self, entry: StreamEntry) -> bool:
+        """Queue an entry for notification; return False where the queue was full and has been dropped."""
+        if len(self.queue) >= QUEUE_MAX_ENTRIES:
+            self.queue.clear()
+            return False
+        self.queue.append(entry)
+        return True
+
+    def next_batch(self) -> list[StreamEntry]:
+        """Take from the queue what fits into one notification."""
+        batch: list[StreamEntry] = []
+        size_bytes = 0
+        while self.queue and (not batch or size_bytes + len(self.queue[0].content) + 100 <= PAYLOAD_MAX_BYTES):
+            entry = self.queue.popleft()
+            size_bytes += len(entry.content) + 100
+            batch.append(entry)
+        return batch
+
+    def remember_ack(self, seq: int, stream_seq: int) -> None:
+        """Keep where an update went."""
+        self.acks[seq] = stream_seq
+        while len(self.acks) > ACKS_MAX:
+            self.acks.popitem(last=False)

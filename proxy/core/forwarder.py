@@ -1,0 +1,372 @@
+"""The name-based forwarder: NFD's pipelines as a machine without I/O.
+
+Pipelines and their names follow the NFD developer guide (section 4): incoming Interest, Interest loop, content store hit
+and miss, outgoing Interest, Interest finalize, incoming Data, Data unsolicited, outgoing Data, incoming and outgoing
+Nack. Packets are forwarded as the bytes that came; only the hop limit is changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from proxy.config import ForwarderConfig
+from proxy.core.events import LOCAL_FACE, CarrierChanged, Effect, Event, Log, PacketReceived, Send, TimerExpired
+from proxy.core.face import Face
+from proxy.core.liveness import State
+from proxy.core.seeded import SplitMix64
+from proxy.core.table.cs import ContentStore
+from proxy.core.table.dead_nonce_list import DeadNonceList
+from proxy.core.table.fib import Fib, NextHop
+from proxy.core.table.pit import InRecord, OutRecord, Pit, PitEntry
+from proxy.core.timers import Timers
+from proxy.records import FaceChanged
+from proxy.wire.lp import NackReason, decode_link_packet, encode_nack
+from proxy.wire.messages import message_type
+from proxy.wire.name import from_uri
+from proxy.wire.packet import INTEREST, Interest, decode_data, decode_interest
+from proxy.wire.tlv import MalformedError
+
+#: A consumer that repeats itself sooner than this is not forwarded again (NFD's minimal suppression interval is 10 ms).
+SUPPRESSION_S = 0.010
+#: An Interest that is aggregated relies on the copy upstream. A consumer that keeps one outstanding repeats it after at
+#: most this part of its lifetime (see ``consumer.REFRESH_RATIO``), so a copy with less left must be renewed now.
+RENEWAL_RATIO = 0.6
+#: No Interest stays pending longer, whatever its sender asks for.
+INTEREST_LIFETIME_MAX_S = 60.0
+
+
+class Forwarder:
+    """Faces, tables and pipelines of one node. Face 0 leads to the node's own application or service proxy."""
+
+    def __init__(self, config: ForwarderConfig, *, node: str, seed: int, local_attached: bool) -> None:
+        self.node = node
+        self._chance = SplitMix64(seed)
+        liveness = config.liveness
+        self.faces = {
+            face.face_id: Face(
+                face.face_id,
+                link=face.link,
+                peer=face.peer,
+                desired_min_tx_s=liveness.desired_min_tx_s,
+                detect_mult=liveness.detect_mult,
+                chance=self._chance,
+            )
+            for face in config.faces
+        }
+        local = Face(LOCAL_FACE, link="", peer="", desired_min_tx_s=1.0, detect_mult=1, chance=self._chance)
+        local.carrier = local_attached
+        self.faces[LOCAL_FACE] = local
+        self.fib = Fib()
+        for route in config.routes:
+            self.fib.insert(from_uri(route.prefix), [NextHop(hop.face_id, hop.cost_ms) for hop in route.next_hops])
+        for choice in config.strategies:
+            self.fib.set_strategy(from_uri(choice.prefix), choice.strategy)
+        self.pit = Pit(max_entries=config.pit_max_entries)
+        self.cs = ContentStore(max_entries=config.cs_max_entries, max_bytes=config.cs_max_bytes)
+        self.dead_nonces = DeadNonceList()
+        self.counters: dict[str, int] = Counter()
+        self._timers: Timers[int] = Timers()  #: per face: next heartbeat
+        self._detection: Timers[int] = Timers()  #: per face: detection time
+        for face in self.faces.values():
+            if not face.is_local:
+                self._timers.set(face.face_id, 0.0)
+        self._effects: list[Effect] = []
+
+    # ------------------------------------------------------------------ driver's side
+
+    @property
+    def deadline_s(self) -> float | None:
+        """The earliest of heartbeats, detection times and PIT expiries."""
+        return min(
+            (at for at in (self._timers.next_s, self._detection.next_s, self.pit.timers.next_s) if at is not None),
+            default=None,
+        )
+
+    def handle(self, event: Event, *, now_s: float) -> list[Effect]:
+        """Take in one event, return what is to be done, in order."""
+        self._effects = []
+        match event:
+            case PacketReceived(face_id, packet):
+                try:
+                    self._on_packet(self.faces[face_id], packet, now_s)
+                except MalformedError:
+                    self.counters["malformed"] += 1
+            case CarrierChanged(face_id, up):
+                self._on_carrier(self.faces[face_id], now_s, up=up)
+            case TimerExpired():
+                self._on_timer(now_s)
+            case _:
+                raise TypeError(f"not for a forwarder: {event!r}")
+        return self._effects
+
+    def counters_now(self) -> dict[str, int]:
+        """Return all counters, tables included."""
+        return dict(self.counters) | {
+            "pit_entries": len(self.pit),
+            "pit_peak": self.pit.peak,
+            "cs_entries": len(self.cs),
+            "cs_bytes": self.cs.bytes,
+            "cs_hits": self.cs.hits,
+            "cs_misses": self.cs.misses,
+            "cs_evictions": self.cs.evictions,
+            "dead_nonces": len(self.dead_nonces),
+        }
+
+    # ------------------------------------------------------------------ faces
+
+    def _on_packet(self, face: Face, datagram: bytes, now_s: float) -> None:
+        link_packet = decode_link_packet(datagram)
+        if not face.is_local:
+            self._heard(face, link_packet.session_state, now_s)
+        fragment = link_packet.fragment
+        if not fragment:
+            return
+        if link_packet.nack_reason is not None:
+            self._on_incoming_nack(face, decode_interest(fragment), link_packet.nack_reason, now_s)
+        elif fragment[0] == INTEREST:
+            self._on_incoming_interest(face, decode_interest(fragment), now_s)
+        else:
+            self._on_incoming_data(face, fragment, now_s)
+
+    def _heard(self, face: Face, their_state: int | None, now_s: float) -> None:
+        theirs = None if their_state is None else State(their_state)
+        was_up = face.is_up
+        changed = face.session.heard(theirs, now_s=now_s)
+        deadline_s = face.session.deadline_s
+        if deadline_s is not None and face.face_id not in self._detection:
+            self._detection.set(face.face_id, deadline_s)  # moved lazily, when it comes due
+        if changed or (theirs is State.INIT and face.session.state is State.UP):
+            self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))  # the peer waits for our answer
+        self._note_face(face, "heard" if face.is_up else "peer-down", now_s, was_up=was_up)
+
+    def _on_carrier(self, face: Face, now_s: float, *, up: bool) -> None:
+        was_up, face.carrier = face.is_up, up
+        if not up:
+            face.session.fail()
+        elif not face.is_local:
+            self._timers.set(face.face_id, now_s)  # say hello at once
+        self._note_face(face, "carrier", now_s, was_up=was_up)
+
+    def _note_face(self, face: Face, reason: str, now_s: float, *, was_up: bool) -> None:
+        if face.is_up is was_up or face.is_local:
+            if face.is_local and was_up and not face.is_up:
+                self._fail_over(face, now_s)
+            return
+        self._effects.append(
+            Log(FaceChanged(now_s, self.node, face.link, face.peer, "up" if face.is_up else "down", reason))
+        )
+        if was_up:
+            self._fail_over(face, now_s)
+
+    def _fail_over(self, dead: Face, now_s: float) -> None:
+        """Move what was asked over a dead face to the next ranked next hop, without waiting for anybody."""
+        for entry in self.pit:
+            entry.in_records.pop(dead.face_id, None)
+            if entry.out_records.pop(dead.face_id, None) is None or entry.strategy == "multicast":
+                continue
+            if any(record.nacked is None for record in entry.out_records.values()):
+                continue
+            self.counters["failovers"] += 1
+            self._try_next_hop(entry, NackReason.NO_ROUTE, now_s)
+
+    def _on_timer(self, now_s: float) -> None:
+        for face_id in self._timers.pop_due(now_s):
+            face = self.faces[face_id]
+            if face.carrier and face.heartbeat_due(now_s=now_s):
+                self._effects.append(Send(face_id, face.heartbeat(now_s=now_s)))
+            self._timers.set(face_id, face.next_heartbeat_s(now_s=now_s))
+        for face_id in self._detection.pop_due(now_s):
+            face = self.faces[face_id]
+            was_up = face.is_up
+            if not face.session.expire(now_s=now_s) and face.session.deadline_s is not None:
+                self._detection.set(face_id, face.session.deadline_s)
+            self._note_face(face, "detection-time", now_s, was_up=was_up)
+        for entry in self.pit.pop_expired(now_s):  # Interest finalize
+            self.counters["unsatisfied"] += 1
+            self._remember_nonces(entry, now_s)
+
+    # ------------------------------------------------------------------ Interest pipelines
+
+    def _on_incoming_interest(self, face: Face, interest: Interest, now_s: float) -> None:
+        wire = interest.wire
+        if interest.nonce < 0:
+            raise MalformedError("Interest without a nonce")
+        if interest.hop_limit_at:
+            hops = wire[interest.hop_limit_at]
+            if not hops:
+                self.counters["hop_limit"] += 1
+                return
+            if not face.is_local:
+                at = interest.hop_limit_at
+                wire = wire[:at] + bytes((hops - 1,)) + wire[at + 1 :]
+        entry = self.pit.find(interest)
+        if self._is_loop(face, interest, entry):
+            self._on_interest_loop(face, interest, now_s)
+            return
+        if entry is None:
+            stored = self.cs.find(interest, now_s=now_s)  # content store hit
+            if stored is not None:
+                self._send_data(face, stored, interest.name, now_s)
+                return
+            entry = self._new_entry(face, interest, now_s)
+            if entry is None:
+                return
+        lifetime_s = min(interest.lifetime_ms / 1e3, INTEREST_LIFETIME_MAX_S)
+        previous = entry.in_records.get(face.face_id)
+        record = InRecord(interest.nonce, now_s + lifetime_s, lifetime_s, wire)
+        entry.in_records[face.face_id] = record
+        self.pit.refresh(entry)
+        if entry.strategy == "multicast":
+            self._multicast(face, entry, record, now_s)
+        else:
+            self._best_route(face, entry, previous, now_s)
+
+    def _is_loop(self, face: Face, interest: Interest, entry: PitEntry | None) -> bool:
+        """The same nonce from another face, or after its entry is gone, has come round in a circle."""
+        nonce = interest.nonce
+        if entry is not None:
+            for face_id, record in entry.in_records.items():
+                if record.nonce == nonce and face_id != face.face_id:
+                    return True
+            for out in entry.out_records.values():
+                if out.nonce == nonce and face.face_id not in entry.in_records:
+                    return True
+        return self.dead_nonces.has(interest.name, nonce)
+
+    def _on_interest_loop(self, face: Face, interest: Interest, now_s: float) -> None:
+        self.counters["loops"] += 1
+        if self.fib.strategy(interest.name) != "multicast":  # there, copies that meet are the normal case
+            self._send_nack(face, interest.wire, NackReason.DUPLICATE, now_s)
+
+    def _new_entry(self, face: Face, interest: Interest, now_s: float) -> PitEntry | None:
+        if self.pit.is_full:
+            self.counters["pit_full"] += 1
+            self._send_nack(face, interest.wire, NackReason.CONGESTION, now_s)
+            return None
+        return self.pit.insert(interest, self.fib.strategy(interest.name), self.fib.lookup(interest.name))
+
+    def _multicast(self, face: Face, entry: PitEntry, record: InRecord, now_s: float) -> None:
+        for hop in entry.next_hops:
+            if hop.face_id != face.face_id and self.faces[hop.face_id].is_up:
+                self._send_interest(entry, self.faces[hop.face_id], record, now_s)
+
+    def _best_route(self, face: Face, entry: PitEntry, previous: InRecord | None, now_s: float) -> None:
+        """Forward a new Interest; aggregate into a pending one unless what is pending cannot serve this asker."""
+        for face_id in [face_id for face_id, record in entry.out_records.items() if record.expiry_s <= now_s]:
+            del entry.out_records[face_id]  # upstream has forgotten us: as good as never asked
+        pending = {face_id: record for face_id, record in entry.out_records.items() if record.nacked is None}
+        if set(pending) == {face.face_id}:
+            # Upstream asks us back: it has lost its way to the producer and waits for us while we wait for it.
+            del entry.out_records[face.face_id]
+        elif pending:
+            last = max(pending.values(), key=lambda record: record.sent_s)
+            wanted = entry.in_records[face.face_id]
+            if last.expiry_s - now_s < RENEWAL_RATIO * wanted.lifetime_s:
+                # What is pending upstream expires long before this asker does: renew it, by the best way there is now.
+                self._renew(face, entry, wanted, now_s)
+                return
+            refreshed = previous is None or previous.expiry_s - now_s < RENEWAL_RATIO * previous.lifetime_s
+            if refreshed or now_s - last.sent_s < SUPPRESSION_S:
+                self.counters["aggregated"] += 1
+                return
+        self._try_next_hop(entry, NackReason.NO_ROUTE, now_s, asker=face)
+
+    def _renew(self, face: Face, entry: PitEntry, wanted: InRecord, now_s: float) -> None:
+        for hop in entry.next_hops:
+            out = entry.out_records.get(hop.face_id)
+            if hop.face_id != face.face_id and self.faces[hop.face_id].is_up and (out is None or out.nacked is None):
+                self._send_interest(entry, self.faces[hop.face_id], wanted, now_s)
+                return
+
+    def _try_next_hop(self, entry: PitEntry, reason: NackReason, now_s: float, asker: Face | None = None) -> None:
+        """Ask the best next hop that was not asked yet, else the one asked longest ago; if there is none, say so."""
+        best: tuple[float, int, Face, InRecord] | None = None
+        for rank, hop in enumerate(entry.next_hops):
+            face = self.faces[hop.face_id]
+            record = self._asking_record(entry, hop.face_id, asker)
+            if not face.is_up or record is None:
+                continue
+            out = entry.out_records.get(hop.face_id)
+            if out is not None and (out.nacked is not None or asker is None):
+                continue
+            asked_s = -1.0 if out is None else out.sent_s
+            if best is None or (asked_s, rank) < best[:2]:
+                best = (asked_s, rank, face, record)
+        if best is None:
+            self._reject(entry, reason, now_s)
+            return
+        self._send_interest(entry, best[2], best[3], now_s)
+
+    def _asking_record(self, entry: PitEntry, upstream: int, asker: Face | None) -> InRecord | None:
+        """Return an in-record to ask *upstream* with: never upstream's own (it would only get its question back)."""
+        if asker is not None and asker.face_id != upstream:
+            return entry.in_records.get(asker.face_id)
+        return next((record for face_id, record in entry.in_records.items() if face_id != upstream), None)
+
+    def _reject(self, entry: PitEntry, reason: NackReason, now_s: float) -> None:
+        self._remember_nonces(entry, now_s)
+        for face_id, record in entry.in_records.items():
+            self._send_nack(self.faces[face_id], record.wire, reason, now_s)
+        self.pit.erase(entry)
+
+    def _send_interest(self, entry: PitEntry, face: Face, record: InRecord, now_s: float) -> None:
+        entry.out_records[face.face_id] = OutRecord(record.nonce, now_s, now_s + record.lifetime_s)
+        if not face.is_local:
+            face.count_sent(message_type(entry.key[0], data=False), len(record.wire), now_s=now_s)
+        self._effects.append(Send(face.face_id, record.wire))
+
+    # ------------------------------------------------------------------ Data and Nack pipelines
+
+    def _on_incoming_data(self, face: Face, wire: bytes, now_s: float) -> None:
+        data = decode_data(wire)
+        entries = self.pit.matches(data)
+        if not entries:
+            self.counters["unsolicited"] += 1
+            return
+        self.cs.insert(data, now_s=now_s)
+        asking: dict[int, None] = {}  # in order, each face once
+        for entry in entries:
+            for face_id, record in entry.in_records.items():
+                if record.expiry_s > now_s and face_id != face.face_id:
+                    asking[face_id] = None
+            self._remember_nonces(entry, now_s)
+            self.pit.erase(entry)
+        for face_id in asking:
+            self._send_data(self.faces[face_id], wire, data.name, now_s)
+
+    def _send_data(self, face: Face, wire: bytes, name: bytes, now_s: float) -> None:
+        if not face.is_local:
+            if not face.is_up:
+                self.counters["data_to_dead_face"] += 1
+                return
+            face.count_sent(message_type(name, data=True), len(wire), now_s=now_s)
+        self._effects.append(Send(face.face_id, wire))
+
+    def _on_incoming_nack(self, face: Face, interest: Interest, reason: int, now_s: float) -> None:
+        entry = self.pit.find(interest)
+        out = None if entry is None else entry.out_records.get(face.face_id)
+        if entry is None or out is None or out.nonce != interest.nonce:
+            self.counters["nacks_unmatched"] += 1
+            return
+        self.counters["nacks_received"] += 1
+        out.nacked = reason
+        if entry.strategy == "multicast" or any(record.nacked is None for record in entry.out_records.values()):
+            return
+        known = reason in (NackReason.CONGESTION, NackReason.DUPLICATE, NackReason.NO_ROUTE)
+        self._try_next_hop(entry, NackReason(reason) if known else NackReason.NONE, now_s)
+
+    def _send_nack(self, face: Face, interest_wire: bytes, reason: NackReason, now_s: float) -> None:
+        self.counters["nacks_sent"] += 1
+        packet = encode_nack(interest_wire, reason)
+        if not face.is_local:
+            if not face.is_up:
+                return
+            face.count_sent("nack", len(packet), now_s=now_s)
+        self._effects.append(Send(face.face_id, packet))
+
+    def _remember_nonces(self, entry: PitEntry, now_s: float) -> None:
+        name = entry.key[0]
+        for in_record in entry.in_records.values():
+            self.dead_nonces.add(name, in_record.nonce, now_s=now_s)
+        for out_record in entry.out_records.values():
+            self.dead_nonces.add(name, out_record.nonce, now_s=now_s)

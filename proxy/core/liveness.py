@@ -1,0 +1,72 @@
+"""Is the other end of a face there? Sessions of RFC 5880 (BFD), asynchronous mode, on link packets.
+
+Differences from RFC 5880, all because a face carries other packets too: every packet that arrives counts as a control
+packet without state, and a heartbeat is sent only where nothing else was sent in the interval.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class State(IntEnum):
+    """RFC 5880 section 4.1, "Sta"."""
+
+    ADMIN_DOWN = 0
+    DOWN = 1
+    INIT = 2
+    UP = 3
+
+
+#: (ours, theirs) -> ours; a pair that is absent changes nothing. RFC 5880 section 6.8.6.
+NEXT: Final[dict[tuple[State, State], State]] = {
+    (State.DOWN, State.DOWN): State.INIT,
+    (State.DOWN, State.INIT): State.UP,
+    (State.INIT, State.INIT): State.UP,
+    (State.INIT, State.UP): State.UP,
+    (State.UP, State.DOWN): State.DOWN,
+    (State.INIT, State.ADMIN_DOWN): State.DOWN,
+    (State.UP, State.ADMIN_DOWN): State.DOWN,
+}
+
+
+def detection_time_s(*, desired_min_tx_s: float, detect_mult: int) -> float:
+    """Return how long the peer may stay silent. Both ends of our faces use the same interval and multiplier.
+
+    Source: RFC 5880 section 6.8.4.
+
+    >>> detection_time_s(desired_min_tx_s=0.25, detect_mult=4)
+    1.0
+    """
+    return desired_min_tx_s * detect_mult
+
+
+class Session:
+    """One end's view of the other. The owner calls ``heard`` and ``expire`` and reads ``state``."""
+
+    def __init__(self, *, desired_min_tx_s: float, detect_mult: int) -> None:
+        self.state = State.DOWN
+        self.detection_time_s = detection_time_s(desired_min_tx_s=desired_min_tx_s, detect_mult=detect_mult)
+        self.deadline_s: float | None = None
+
+    def heard(self, theirs: State | None, *, now_s: float) -> bool:
+        """Take in a packet, with the peer's state where it carried one; tell whether our state changed."""
+        self.deadline_s = now_s + self.detection_time_s
+        if theirs is None:
+            return False  # proves that we hear the peer, not that the peer hears us
+        before = self.state
+        self.state = NEXT.get((before, theirs), before)
+        return self.state is not before
+
+    def expire(self, *, now_s: float) -> bool:
+        """Go Down where the detection time has passed; tell whether the state changed."""
+        if self.deadline_s is None or now_s < self.deadline_s:
+            return False
+        return self.fail()
+
+    def fail(self) -> bool:
+        """Go Down now (carrier lost); tell whether the state changed."""
+        self.deadline_s = None
+        before, self.state = self.state, State.DOWN
+        return before is not State.DOWN

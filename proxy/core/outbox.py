@@ -1,0 +1,73 @@
+"""What the halves of a service proxy share while one event is handled: the time, the effects so far, ways to send."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from proxy.config import ProxyConfig
+from proxy.core.consumer import Consumer
+from proxy.core.events import LOCAL_FACE, Effect, Send
+from proxy.core.seeded import SplitMix64
+from proxy.wire.messages import ALL_PROXIES, JoinReply, RecoveryReply, UpdateAck, encode, message_name
+from proxy.wire.packet import Interest, encode_data, encode_interest
+from proxy.wire.tlv import MalformedError
+
+#: Interests that want no answer live in PITs only as long as copies of them may still meet.
+NO_REPLY_LIFETIME_MS = 250
+
+#: What the consumer's Interests are for: ("sync", conference, proxy, boot, seq), ("notify", conference, device, n, boot)
+#: or ("recover", conference, peer, 0, 0).
+RequestKey = tuple[str, str, str, int, int]
+
+
+class Outbox:
+    """One per service proxy."""
+
+    def __init__(self, config: ProxyConfig, *, device: str, boot: int, seed: int) -> None:
+        self.config, self.device, self.boot = config, device, boot
+        self.chance = SplitMix64(seed)
+        self.consumer: Consumer[RequestKey] = Consumer(self.chance)
+        self.counters: dict[str, int] = Counter()
+        self.effects: list[Effect] = []
+        self.now_s = 0.0
+        self._numbered = 0
+
+    def begin(self, now_s: float) -> None:
+        """A new event: no effects yet."""
+        self.effects, self.now_s = [], now_s
+
+    def next_number(self) -> int:
+        """Return a number that no message of this boot has had."""
+        self._numbered += 1
+        return self._numbered
+
+    def send_data(self, name: bytes, content: bytes, *, freshness_ms: int = 0) -> None:
+        """Answer an Interest; an answer that is too large for a packet is counted and not sent."""
+        try:
+            packet = encode_data(name, content, freshness_ms=freshness_ms)
+        except ValueError:
+            self.counters["replies_too_large"] += 1
+            return
+        self.effects.append(Send(LOCAL_FACE, packet))
+
+    def reply(self, interest: Interest, message: JoinReply | UpdateAck | RecoveryReply) -> None:
+        """Answer an Interest with a message."""
+        self.send_data(interest.name, encode(message))
+
+    def send_unanswered(self, name: bytes, parameters: bytes) -> None:
+        """Send an Interest to which no Data is expected: a heartbeat or a push."""
+        _, packet = encode_interest(
+            name, nonce=self.chance.nonce(), lifetime_ms=NO_REPLY_LIFETIME_MS, parameters=parameters
+        )
+        self.effects.append(Send(LOCAL_FACE, packet))
+
+    def send_to_all(self, kind: bytes, parameters: bytes, *parts: str, seq: int) -> None:
+        """Send to every service proxy; the forwarders fan it out."""
+        self.send_unanswered(message_name(ALL_PROXIES, kind, *parts, boot=self.boot, seq=seq), parameters)
+
+
+def conference_and_device(parts: tuple[str, ...]) -> tuple[str, str]:
+    """Return the two identifiers of a name. Raises: MalformedError where there are not two."""
+    if len(parts) != 2:
+        raise MalformedError(f"name with {len(parts)} identifiers where 2 belong")
+    return parts[0], parts[1]

@@ -1,0 +1,527 @@
+"""The service client of a UE: logs in, joins, publishes updates, applies notifications, recovers what it missed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Literal
+
+from proxy.config import ClientConfig
+from proxy.core.consumer import Consumer, Pending
+from proxy.core.events import (
+    LOCAL_FACE,
+    CarrierChanged,
+    CloseRequested,
+    Effect,
+    Event,
+    JoinRequested,
+    Log,
+    PacketReceived,
+    PublishRequested,
+    ScheduleExtended,
+    Send,
+    TimerExpired,
+)
+from proxy.core.face import JITTER_RATIO
+from proxy.core.liveness import detection_time_s
+from proxy.core.login_server import login_proof
+from proxy.core.positions import Positions
+from proxy.core.seeded import SplitMix64
+from proxy.core.signing import Signer, fingerprint
+from proxy.core.timers import Timers
+from proxy.core.view import AppliedUpdate, View, chained
+from proxy.records import Acked, Applied, Published, SessionChanged, SnapshotApplied
+from proxy.wire.lp import decode_link_packet
+from proxy.wire.messages import (
+    BODY_MAX_BYTES,
+    CLOSE,
+    EMPTY_DIGEST,
+    HEARTBEAT,
+    JOIN,
+    LOGIN,
+    NOTIFY,
+    RECOVER,
+    UPDATE,
+    ClientHeartbeat,
+    CloseRequest,
+    FpUpdate,
+    JoinReply,
+    JoinRequest,
+    LoginReply,
+    LoginRequest,
+    Notification,
+    RecoveryReply,
+    RecoveryRequest,
+    SignedToken,
+    SignedUpdate,
+    Snapshot,
+    StreamEntry,
+    SyncUpdate,
+    UpdateAck,
+    decode,
+    encode,
+    message_name,
+    node_prefix,
+    parse_message_name,
+)
+from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest, encode_data, encode_interest
+from proxy.wire.tlv import MalformedError
+
+#: A join is tried so often at one proxy before the next ranked one is asked.
+JOIN_ATTEMPTS = 3
+NO_REPLY_LIFETIME_MS = 250
+
+ClientState = Literal["idle", "login", "joining", "joined", "suspect", "closing", "closed", "refused"]
+#: ("login", 0), ("join", n), ("update", seq), ("recover", 0), ("close", 0)
+RequestKey = tuple[str, int]
+
+
+class PublishError(Exception):
+    """The user asked for something that cannot be published; says why."""
+
+
+@dataclass(slots=True)
+class Unsent:
+    """An update that the user has made and the window does not admit yet."""
+
+    event: str
+    body: bytes
+    object_name: str
+
+
+class ServiceClient:
+    """One device in one conference. Its only face leads to the forwarder of its UE."""
+
+    def __init__(self, config: ClientConfig, *, device: str, boot: int, seed: int) -> None:
+        self.device, self.boot, self.conference = device, boot, config.conference
+        self.state: ClientState = "idle"
+        self.view = View()
+        self.positions = Positions()
+        self.proxy = ""  #: the one we are joined at, or joining
+        self.counters: dict[str, int] = Counter()
+        self._config = config
+        self._signer = Signer(bytes.fromhex(config.key_seed_hex))
+        self._fingerprint = fingerprint(self._signer.public_key)
+        self._chance = SplitMix64(seed)
+        self._consumer: Consumer[RequestKey] = Consumer(self._chance)
+        self._interval_s = config.liveness.desired_min_tx_s
+        self._detection_time_s = detection_time_s(
+            desired_min_tx_s=self._interval_s, detect_mult=config.liveness.detect_mult
+        )
+        self._timers: Timers[str] = Timers()
+        self._schedule: Timers[tuple[int, str, int]] = Timers()
+        self._scheduled = 0
+        self._token: SignedToken | None = None
+        self._proxies: tuple[str, ...] = ()
+        self._tried = 0  #: joins tried since the session was lost
+        self._joined_once = False
+        self._seq = 0
+        self._digest = EMPTY_DIGEST  #: chained over our own updates
+        self._acked_seq = 0
+        self._acked_early: set[int] = set()
+        self._unacked: dict[int, SignedUpdate] = {}
+        self._queue: deque[Unsent] = deque()
+        self._numbered = 0
+        self._heard_s = self._sent_s = float("-inf")
+        self._effects: list[Effect] = []
+        self._now_s = 0.0
+
+    # ------------------------------------------------------------------ driver's side
+
+    @property
+    def deadline_s(self) -> float | None:
+        """The earliest of heartbeats, retransmissions and scheduled updates."""
+        return min(
+            (at for at in (self._timers.next_s, self._consumer.next_s, self._schedule.next_s) if at is not None),
+            default=None,
+        )
+
+    @property
+    def unacked(self) -> int:
+        return len(self._unacked)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def published_seq(self) -> int:
+        """Sequence number of the last update made, sent or not."""
+        return self._seq + len(self._queue)
+
+    def handle(self, event: Event, *, now_s: float) -> list[Effect]:
+        """Take in one event, return what is to be done, in order.
+
+        Raises: PublishError where an update cannot be accepted from the user.
+        """
+        self._effects, self._now_s = [], now_s
+        match event:
+            case PacketReceived(_, packet):
+                try:
+                    self._on_packet(packet)
+                except MalformedError:
+                    self.counters["malformed"] += 1
+            case TimerExpired():
+                self._on_timer()
+            case PublishRequested(kind, body, object_name):
+                self._publish(kind, body, object_name)
+            case ScheduleExtended(updates):
+                for at_s, kind, size_bytes in updates:
+                    self._scheduled += 1
+                    self._schedule.set((self._scheduled, kind, size_bytes), at_s)
+            case JoinRequested():
+                self._log_in()
+            case CloseRequested():
+                self._close()
+            case CarrierChanged():
+                pass  # the forwarder deals with it; what we notice is whether our proxy answers
+        return self._effects
+
+    def _on_packet(self, packet: bytes) -> None:
+        link_packet = decode_link_packet(packet)
+        fragment = link_packet.fragment
+        if not fragment:
+            return
+        if link_packet.nack_reason is not None:
+            pending = self._consumer.on_nack(decode_interest(fragment), now_s=self._now_s)
+            if pending is not None and pending.key[0] == "join":
+                self._try_next_proxy()
+        elif fragment[0] == INTEREST:
+            self._on_interest(decode_interest(fragment))
+        else:
+            data = decode_data(fragment)
+            pending = self._consumer.on_data(data, now_s=self._now_s)
+            if pending is None:
+                self.counters["unsolicited"] += 1
+            else:
+                self._on_answer(pending, data)
+
+    def _on_answer(self, pending: Pending[RequestKey], data: Data) -> None:
+        kind, seq = pending.key
+        if kind == "login":
+            self._on_login_reply(decode(data.content, LoginReply))
+            return
+        if pending.peer == self.proxy:
+            self._hear()
+        if kind == "join":
+            self._on_join_reply(decode(data.content, JoinReply))
+        elif kind == "update":
+            self._on_ack(seq, decode(data.content, UpdateAck))
+        elif kind == "close":
+            self._on_ack(self._seq, decode(data.content, UpdateAck))
+            self._enter("closed", "close reply")
+        else:
+            self._on_recovery_reply(decode(data.content, RecoveryReply))
+
+    def _on_timer(self) -> None:
+        for _, kind, size_bytes in self._schedule.pop_due(self._now_s):
+            try:
+                self._publish(kind, bytes(size_bytes), "")
+            except PublishError:
+                self.counters["publish_refused"] += 1
+        effects, given_up = self._consumer.on_timer(self._now_s)
+        self._effects += effects
+        for request in given_up:
+            if request.key[0] == "join":
+                self._try_next_proxy()
+            elif request.key[0] == "close":
+                self._enter("closed", "no close reply")
+        for _ in self._timers.pop_due(self._now_s):
+            self._beat()
+
+    def _enter(self, state: ClientState, reason: str) -> None:
+        if state in (self.state, "idle"):
+            return
+        self.state = state
+        self._effects.append(Log(SessionChanged(self._now_s, self.conference, self.device, self.proxy, state, reason)))
+
+    # ------------------------------------------------------------------ login and join
+
+    def _log_in(self) -> None:
+        if self.state not in ("idle", "closed", "refused"):
+            return
+        self._enter("login", "")
+        proof = login_proof(self.device, self.conference, self._config.role)
+        request = LoginRequest(
+            self.device, self.conference, self._config.role, self._signer.public_key, self._signer.sign(proof)
+        )
+        server = self._config.login_server
+        self._effects += self._consumer.express(
+            ("login", 0),
+            message_name(node_prefix(server), LOGIN, self.device, boot=self.boot, seq=self._next_number()),
+            now_s=self._now_s,
+            peer=server,
+            parameters=encode(request),
+        )
+
+    def _on_login_reply(self, reply: LoginReply) -> None:
+        if not reply.granted or reply.token is None or not reply.proxies:
+            self._enter("refused", reply.reason or "no proxy assigned")
+            return
+        self._token, self._proxies, self._tried = reply.token, reply.proxies, 0
+        self._join(reply.proxies[0], "logged in")
+
+    def _join(self, proxy: str, reason: str) -> None:
+        assert self._token is not None, "joined without a token"
+        self._consumer.cancel(("join", 0))
+        if proxy != self.proxy:  # what the last proxy has not acked goes to this one
+            for seq in self._unacked:
+                self._consumer.cancel(("update", seq))
+            self._consumer.cancel(("recover", 0))
+        self.proxy = proxy
+        if self.state != "suspect":
+            self._enter("joining", reason)
+        known = self.positions.vector() if self._joined_once else None
+        self._effects += self._consumer.express(
+            ("join", 0),
+            message_name(
+                node_prefix(proxy), JOIN, self.conference, self.device, boot=self.boot, seq=self._next_number()
+            ),
+            now_s=self._now_s,
+            peer=proxy,
+            parameters=encode(JoinRequest(self._token, self.boot, self._acked_seq, known)),
+            attempts_max=JOIN_ATTEMPTS,
+        )
+
+    def _try_next_proxy(self) -> None:
+        """The same proxy once more, then the others in order of rank, over and over."""
+        if self.state in ("joining", "suspect") and self._proxies:
+            self._tried += 1
+            self._join(self._proxies[self._tried % len(self._proxies)], "next proxy")
+
+    def _on_join_reply(self, reply: JoinReply) -> None:
+        if not reply.granted:
+            self._enter("refused", reply.reason)
+            return
+        self._tried = 0
+        self._enter("joined", "suspect no more" if self._joined_once else "")
+        if reply.snapshot is not None:
+            self._install(reply.snapshot)
+        for entry in reply.entries:
+            self._take(StreamEntry(entry.proxy, entry.boot, entry.seq, "recovery", entry.content))
+        if not self._joined_once:
+            self._joined_once = True
+            self._timers.set("heartbeat", self._now_s + self._interval_s)
+            self._publish("join", b"", "")
+        for seq in self._unacked:
+            if ("update", seq) not in self._consumer:
+                self._send_update(seq)
+        self._pump()
+        self._recover_if_behind(reply.current)
+
+    # ------------------------------------------------------------------ publishing
+
+    def _publish(self, event: str, body: bytes, object_name: str) -> None:
+        if len(body) > BODY_MAX_BYTES:
+            raise PublishError(f"body of {len(body)} bytes; {BODY_MAX_BYTES} is the limit, publish an object instead")
+        if not self._joined_once or self.state in ("closing", "closed", "refused"):
+            raise PublishError(f"{self.device} is not joined ({self.state})")
+        if len(self._queue) >= self._config.queue_max:
+            raise PublishError(f"{self.device} has {len(self._queue)} updates waiting; the network does not keep up")
+        self._queue.append(Unsent(event, body, object_name))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send what the window admits."""
+        while self._queue and len(self._unacked) < self._config.window_max and self.state == "joined":
+            unsent = self._queue.popleft()
+            self._seq += 1
+            self._unacked[self._seq] = self._sign(unsent)
+            self._send_update(self._seq)
+
+    def _sign(self, unsent: Unsent) -> SignedUpdate:
+        """Make the FP update with our current sequence number."""
+        last_digest = self._digest
+        self._digest = chained(last_digest, unsent.event.encode(), unsent.object_name.encode(), unsent.body)
+        update = encode(
+            FpUpdate(
+                self.conference, self.device, self.boot, self._seq, unsent.event, unsent.object_name,
+                self._fingerprint, self._now_s, last_digest, self._digest, unsent.body,
+            )
+        )  # fmt: skip
+        signed = SignedUpdate(update, self._signer.sign(update))
+        self.view.offer(signed, "push")  # what we publish is part of what we see
+        self._effects.append(
+            Log(
+                Published(
+                    self._now_s, self.conference, self.device, self.boot, self._seq, unsent.event, len(unsent.body),
+                    unsent.object_name, short_digest(update),
+                )
+            )
+        )  # fmt: skip
+        return signed
+
+    def _send_update(self, seq: int) -> None:
+        self._sent_s = self._now_s
+        self._effects += self._consumer.express(
+            ("update", seq),
+            message_name(node_prefix(self.proxy), UPDATE, self.conference, self.device, boot=self.boot, seq=seq),
+            now_s=self._now_s,
+            peer=self.proxy,
+            parameters=encode(self._unacked[seq]),
+        )
+
+    def _on_ack(self, seq: int, ack: UpdateAck) -> None:
+        if ack.level == "refused":
+            self.counters[f"refused_{ack.reason}"] += 1
+            if ack.reason == "not_joined" and self.state == "joined":  # the proxy has forgotten us
+                self._suspect("refused")
+            return
+        if self._unacked.pop(seq, None) is None:
+            return
+        self._effects.append(
+            Log(Acked(self._now_s, self.conference, self.device, self.boot, seq, ack.level, ack.proxy))
+        )
+        self._acked_early.add(seq)
+        while self._acked_seq + 1 in self._acked_early:
+            self._acked_seq += 1
+            self._acked_early.remove(self._acked_seq)
+        if ack.stream_seq:
+            self.positions.add((ack.proxy, ack.boot), ack.stream_seq)
+        self._pump()
+
+    def _close(self) -> None:
+        if self.state not in ("joined", "suspect"):
+            raise PublishError(f"{self.device} is not joined ({self.state})")
+        self._queue.append(Unsent("leave", b"", ""))
+        self._enter("closing", "asked for")
+        while self._queue:
+            self._seq += 1
+            self._unacked[self._seq] = self._sign(self._queue.popleft())
+        leave_seq = self._seq
+        for seq in self._unacked:
+            if seq != leave_seq and ("update", seq) not in self._consumer:
+                self._send_update(seq)
+        self._effects += self._consumer.express(
+            ("close", 0),
+            message_name(node_prefix(self.proxy), CLOSE, self.conference, self.device, boot=self.boot, seq=self._seq),
+            now_s=self._now_s,
+            peer=self.proxy,
+            parameters=encode(CloseRequest(self._unacked[leave_seq])),
+            attempts_max=8,
+        )
+
+    # ------------------------------------------------------------------ receiving
+
+    def _on_interest(self, interest: Interest) -> None:
+        name = parse_message_name(interest.name)
+        if len(name.parts) != 2 or name.parts[0] != self.conference:
+            raise MalformedError("not for this conference")
+        if name.parts[1] != self.proxy or self.state not in ("joined", "suspect", "closing"):
+            return  # of a proxy that we have left, or before the join reply: it will be repeated
+        if name.kind == NOTIFY:
+            notification = decode(interest.parameters, Notification)
+            self._hear()
+            self._sent_s = self._now_s
+            self._effects.append(Send(LOCAL_FACE, encode_data(interest.name, b"")))
+            for entry in notification.entries:
+                self._take(entry)
+            self._recover_if_behind(notification.current)
+        elif name.kind == HEARTBEAT:
+            beat = decode(interest.parameters, ClientHeartbeat)
+            self._hear()
+            self._recover_if_behind(beat.current)
+        else:
+            raise MalformedError("not a message for a client")
+
+    def _hear(self) -> None:
+        self._heard_s = self._now_s
+        if self.state == "suspect" and ("join", 0) not in self._consumer:
+            self._enter("joined", "heard again")
+            self._pump()
+
+    def _take(self, entry: StreamEntry) -> None:
+        """Apply what is new in an entry."""
+        key = (entry.proxy, entry.boot)
+        if self.positions.has(key, entry.seq):
+            self.counters["entries_repeated"] += 1
+            return
+        sync_update = decode(entry.content, SyncUpdate)
+        self.positions.add(key, entry.seq)
+        for signed in sync_update.updates:
+            self._log_applied(self.view.offer(signed, entry.via))
+
+    def _log_applied(self, applied: list[AppliedUpdate]) -> None:
+        for item in applied:
+            update = item.update
+            if update.device == self.device and update.boot == self.boot:
+                continue
+            self._effects.append(
+                Log(
+                    Applied(
+                        self._now_s, self.conference, self.device, update.device, update.boot, update.seq, item.via,
+                        short_digest(item.signed.update),
+                    )
+                )
+            )  # fmt: skip
+
+    def _install(self, snapshot: Snapshot) -> None:
+        news, released = self.view.install(snapshot.heads)
+        self.positions.install((head.proxy, head.boot, head.seq) for head in snapshot.streams)
+        heads = [(head.device, head.boot, head.seq) for head in news if head.device != self.device]
+        if heads:
+            self._effects.append(Log(SnapshotApplied(self._now_s, self.conference, self.device, heads)))
+        self._log_applied(released)
+
+    def _recover_if_behind(self, current: tuple[tuple[str, int, int], ...]) -> None:
+        if not self.positions.is_behind(current) or ("recover", 0) in self._consumer:
+            return
+        self.counters["recovery_requests"] += 1
+        self._effects += self._consumer.express(
+            ("recover", 0),
+            message_name(
+                node_prefix(self.proxy), RECOVER, self.conference, self.device, boot=self.boot,
+                seq=self._next_number(),
+            ),
+            now_s=self._now_s,
+            peer=self.proxy,
+            parameters=encode(RecoveryRequest(self.positions.vector())),
+            attempts_max=6,
+        )  # fmt: skip
+
+    def _on_recovery_reply(self, reply: RecoveryReply) -> None:
+        if reply.snapshot is not None:
+            self._install(reply.snapshot)
+        for entry in reply.entries:
+            self._take(StreamEntry(entry.proxy, entry.boot, entry.seq, "recovery", entry.content))
+        self._recover_if_behind(reply.current)  # the rest did not fit
+
+    # ------------------------------------------------------------------ heartbeats
+
+    def _beat(self) -> None:
+        """Tell the proxy that we are there, unless another packet did; notice when it has gone silent."""
+        if self.state not in ("joined", "suspect", "closing"):
+            return
+        self._timers.set("heartbeat", self._now_s + self._interval_s * (1.0 - JITTER_RATIO * self._chance.uniform()))
+        if self.state == "joined" and self._now_s - self._heard_s > self._detection_time_s:
+            self._suspect("detection time")
+        if self._now_s - self._sent_s < 0.7 * self._interval_s and self.state == "joined":
+            return
+        self._sent_s = self._now_s
+        vector = self.positions.vector()
+        _, packet = encode_interest(
+            message_name(
+                node_prefix(self.proxy), HEARTBEAT, self.conference, self.device, boot=self.boot,
+                seq=self._next_number(),
+            ),
+            nonce=self._chance.nonce(),
+            lifetime_ms=NO_REPLY_LIFETIME_MS,
+            parameters=encode(ClientHeartbeat(self.positions.digest(), vector)),
+        )  # fmt: skip
+        self._effects.append(Send(LOCAL_FACE, packet))
+
+    def _suspect(self, reason: str) -> None:
+        """The session is interrupted: re-join with the last known state, here or at the next ranked proxy."""
+        self._enter("suspect", reason)
+        self._tried = self._proxies.index(self.proxy) if self.proxy in self._proxies else 0
+        self._join(self.proxy, reason)
+
+    def _next_number(self) -> int:
+        self._numbered += 1
+        return self._numbered
+
+
+def short_digest(update: bytes) -> str:
+    """Return the first 16 hex digits of the SHA-256 of an update's signed bytes, as records carry it."""
+    return hashlib.sha256(update).hexdigest()[:16]

@@ -1,0 +1,185 @@
+"""The service proxy of a CSR, for all its conferences: takes packets apart and hands them to the half they are for.
+
+Control plane only. Its only face leads to the forwarder of its CSR.
+"""
+
+from __future__ import annotations
+
+from proxy.config import ProxyConfig
+from proxy.core.admission import Refusal
+from proxy.core.client_side import ClientSide
+from proxy.core.conference import Conference
+from proxy.core.digest_log import DigestLog
+from proxy.core.events import CarrierChanged, Effect, Event, PacketReceived, TimerExpired
+from proxy.core.face import JITTER_RATIO
+from proxy.core.liveness import detection_time_s
+from proxy.core.outbox import Outbox
+from proxy.core.stream_sync import StreamSync
+from proxy.core.timers import Timers
+from proxy.wire.lp import decode_link_packet
+from proxy.wire.messages import (
+    ALL_PROXIES,
+    CLOSE,
+    HEARTBEAT,
+    JOIN,
+    PUSH,
+    RECOVER,
+    SYNC,
+    UPDATE,
+    ConferenceState,
+    ProxyHeartbeat,
+    RecoveryReply,
+    StreamEntry,
+    decode,
+    encode,
+    parse_message_name,
+)
+from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest
+from proxy.wire.tlv import MalformedError
+
+
+class ServiceProxy:
+    """Towards its clients: ``ClientSide``. Towards the other proxies: ``StreamSync``."""
+
+    def __init__(self, config: ProxyConfig, *, device: str, boot: int, seed: int) -> None:
+        self.conferences: dict[str, Conference] = {}
+        self._out = Outbox(config, device=device, boot=boot, seed=seed)
+        self._clients = ClientSide(
+            self._out, self.conferences, open_conference=self._open_conference, on_accepted=self._on_accepted
+        )
+        self._sync = StreamSync(
+            self._out,
+            self.conferences,
+            on_entry=self._clients.notify,
+            on_jump=lambda conference: self._clients.send_heartbeats(conference, always=True),
+        )
+        self._detection_time_s = detection_time_s(
+            desired_min_tx_s=config.liveness.desired_min_tx_s, detect_mult=config.liveness.detect_mult
+        )
+        self._timers: Timers[str] = Timers()
+        self._timers.set("heartbeat", 0.0)
+        self._beats = 0
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened so far, by name."""
+        return self._out.counters
+
+    @property
+    def deadline_s(self) -> float | None:
+        """The earliest of heartbeats and retransmissions."""
+        return min((at for at in (self._timers.next_s, self._out.consumer.next_s) if at is not None), default=None)
+
+    def handle(self, event: Event, *, now_s: float) -> list[Effect]:
+        """Take in one event, return what is to be done, in order."""
+        self._out.begin(now_s)
+        match event:
+            case PacketReceived(_, packet):
+                try:
+                    self._on_packet(packet)
+                except MalformedError:
+                    self.counters["malformed"] += 1
+                except Refusal as refusal:
+                    self.counters[f"refused_{refusal.reason}"] += 1
+            case TimerExpired():
+                self._on_timer()
+            case CarrierChanged(_, up):
+                if up:  # attached again: whatever was pending in the old forwarder is gone
+                    self._timers.set("heartbeat", now_s)
+            case _:
+                raise TypeError(f"not for a service proxy: {event!r}")
+        return self._out.effects
+
+    def _on_packet(self, packet: bytes) -> None:
+        link_packet = decode_link_packet(packet)
+        fragment = link_packet.fragment
+        if not fragment:
+            return
+        if link_packet.nack_reason is not None:
+            self._out.consumer.on_nack(decode_interest(fragment), now_s=self._out.now_s)
+        elif fragment[0] == INTEREST:
+            self._on_interest(decode_interest(fragment))
+        else:
+            self._on_data(decode_data(fragment))
+
+    def _on_interest(self, interest: Interest) -> None:
+        name = parse_message_name(interest.name)
+        kind = name.kind
+        if kind == SYNC:
+            self._sync.on_sync_interest(interest, name)
+        elif kind == HEARTBEAT:
+            side = self._sync if interest.name.startswith(ALL_PROXIES) else self._clients
+            side.on_heartbeat(interest, name)
+        elif kind == UPDATE:
+            self._clients.on_update(interest, name)
+        elif kind == PUSH:
+            self._sync.on_push(interest, name)
+        elif kind == JOIN:
+            self._clients.on_join(interest, name)
+        elif kind == RECOVER:
+            self._sync.on_recovery_request(interest, name)
+        elif kind == CLOSE:
+            self._clients.on_close(interest, name)
+        else:
+            raise MalformedError("not a message for a service proxy")
+
+    def _on_data(self, data: Data) -> None:
+        pending = self._out.consumer.on_data(data, now_s=self._out.now_s)
+        if pending is None:
+            self._sync.on_late_data(data)
+            return
+        kind, conference_name, who, n, _ = pending.key
+        conference = self.conferences.get(conference_name)
+        if conference is None:
+            return
+        if kind == "sync":
+            self._sync.on_sync_update(conference, pending, data)
+        elif kind == "notify":
+            self._clients.on_notification_ack(conference, who, n)
+        else:
+            self._sync.on_recovery_reply(conference, decode(data.content, RecoveryReply))
+
+    def _on_timer(self) -> None:
+        effects, given_up = self._out.consumer.on_timer(self._out.now_s)
+        self._out.effects += effects
+        for request in given_up:
+            kind, conference_name, who, n, _ = request.key
+            conference = self.conferences.get(conference_name)
+            if conference is not None and kind == "notify":
+                self._clients.on_notification_given_up(conference, who, n)
+            elif conference is not None and kind == "sync":
+                self._sync.recover_from_anyone(conference)
+        for _ in self._timers.pop_due(self._out.now_s):
+            self._beat()
+
+    def _beat(self) -> None:
+        """Once per interval: tell all proxies and every quiet client where we are; notice who has gone silent."""
+        now_s = self._out.now_s
+        interval_s = self._out.config.liveness.desired_min_tx_s
+        self._timers.set("heartbeat", now_s + interval_s * (1.0 - JITTER_RATIO * self._out.chance.uniform()))
+        self._beats += 1
+        silent_since_s = now_s - self._detection_time_s
+        for conference in self.conferences.values():
+            self._sync.notice_silence(conference, since_s=silent_since_s)
+            self._sync.narrow(conference)
+            self._clients.notice_silence(conference, detection_time_s=self._detection_time_s)
+            self._clients.send_heartbeats(conference, always=False)
+            conference.armed = {seq: until_s for seq, until_s in conference.armed.items() if until_s > now_s}
+        states = tuple(
+            ConferenceState(conference.name, conference.log.state_digest(), conference.log.vector())
+            for conference in self.conferences.values()
+        )
+        if states:
+            self._out.send_to_all(HEARTBEAT, encode(ProxyHeartbeat(states)), self._out.device, seq=self._beats)
+
+    def _open_conference(self, name: str) -> Conference:
+        conference = self.conferences.get(name)
+        if conference is None:
+            log = DigestLog(history_max_entries=self._out.config.history_max_entries)
+            conference = Conference(name, log, log.stream(self._out.device, self._out.boot))
+            self.conferences[name] = conference
+            self._timers.set("heartbeat", self._out.now_s)  # the others must hear of us at once
+        return conference
+
+    def _on_accepted(self, conference: Conference, entry: StreamEntry) -> None:
+        self._sync.publish(conference, entry)

@@ -1,0 +1,277 @@
+"""A service proxy towards the other proxies: sync interests, sync updates, pushes, heartbeats, recovery.
+
+Every proxy keeps sync interests armed for the next entries of every other stream (pull); an entry that finds none armed
+is pushed; heartbeats carry vectors, so that whatever got lost is seen and asked for by name, which the nearest content
+store answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proxy.core.admission import Refusal
+from proxy.core.conference import Conference, Peer
+from proxy.core.consumer import Pending
+from proxy.core.digest_log import Stream
+from proxy.core.events import Log
+from proxy.core.outbox import Outbox, RequestKey, conference_and_device
+from proxy.records import PeerChanged
+from proxy.wire.messages import (
+    PUSH,
+    RECOVER,
+    SYNC,
+    MessageName,
+    Position,
+    ProxyHeartbeat,
+    RecoveryReply,
+    RecoveryRequest,
+    StreamEntry,
+    SyncUpdate,
+    Via,
+    component_text,
+    decode,
+    encode,
+    message_name,
+    node_prefix,
+    parse_message_name,
+)
+from proxy.wire.packet import Data, Interest
+from proxy.wire.tlv import MalformedError
+
+#: Entries missing from a stream that are still asked for one by one; more are fetched together by a recovery request.
+MISSING_ONE_BY_ONE_MAX = 8
+#: Times that a missing entry is asked for at its origin before another proxy is asked.
+MISSING_ATTEMPTS = 4
+#: How far ahead of its stream a proxy lets others arm sync interests.
+ARMED_AHEAD_MAX = 512
+#: A sync update never changes, so stores may keep it as long as they like.
+SYNC_UPDATE_FRESHNESS_MS = 600_000
+
+
+class StreamSync:
+    """*on_entry* is told of every new entry of another proxy's stream, *on_jump* when a snapshot brought more."""
+
+    def __init__(
+        self,
+        out: Outbox,
+        conferences: dict[str, Conference],
+        *,
+        on_entry: Callable[[Conference, StreamEntry], None],
+        on_jump: Callable[[Conference], None],
+    ) -> None:
+        self._out, self._conferences = out, conferences
+        self._on_entry, self._on_jump = on_entry, on_jump
+
+    def publish(self, conference: Conference, entry: StreamEntry) -> None:
+        """Send a new entry of our own stream: to everyone with a sync interest armed for it, else to all proxies."""
+        armed_until_s = conference.armed.pop(entry.seq, 0.0)
+        if armed_until_s > self._out.now_s and self._out.config.mode != "push":
+            self._out.counters["published_armed"] += 1
+            name = message_name(
+                node_prefix(self._out.device), SYNC, conference.name, boot=self._out.boot, seq=entry.seq
+            )
+            self._out.send_data(name, entry.content, freshness_ms=SYNC_UPDATE_FRESHNESS_MS)
+        elif self._out.config.mode != "pull" and conference.peers:
+            self._out.counters["published_push"] += 1
+            self._out.send_to_all(PUSH, encode(entry), conference.name, self._out.device, seq=entry.seq)
+
+    def on_sync_interest(self, interest: Interest, name: MessageName) -> None:
+        """Another proxy asks for an entry of our stream: answer, or remember that it waits."""
+        conference = self._conferences.get(name.parts[0]) if len(name.parts) == 1 else None
+        if conference is None or name.boot != self._out.boot:
+            self._out.counters["sync_interests_unknown"] += 1
+            return
+        own = conference.own
+        if name.seq > own.seq:
+            if name.seq <= own.seq + ARMED_AHEAD_MAX:
+                conference.armed[name.seq] = self._out.now_s + interest.lifetime_ms / 1e3
+            return
+        entry = conference.log.get(own.key, name.seq)
+        if entry is None:
+            self._out.send_data(interest.name, encode(SyncUpdate(own.chain_digest, (), truncated=True)))
+        else:
+            self._out.send_data(interest.name, entry.content, freshness_ms=SYNC_UPDATE_FRESHNESS_MS)
+
+    def on_sync_update(self, conference: Conference, pending: Pending[RequestKey], data: Data) -> None:
+        """The entry that we asked for. Raises: MalformedError."""
+        _, _, proxy, boot, seq = pending.key
+        if decode(data.content, SyncUpdate).truncated:
+            self._recover(conference, proxy)
+            return
+        via: Via = "armed" if pending.armed else "recovery"
+        self._add(conference, StreamEntry(proxy, boot, seq, via, data.content))
+        self._arm(conference, conference.log.stream(proxy, boot))
+
+    def on_late_data(self, data: Data) -> None:
+        """A sync update that we asked for and gave up, or that a push has overtaken, is as good as any."""
+        self._out.counters["unsolicited"] += 1
+        name = parse_message_name(data.name)
+        origin = component_text(data.name, 1)
+        conference = self._conferences.get(name.parts[0]) if name.kind == SYNC and len(name.parts) == 1 else None
+        if conference is None or (origin, name.boot) not in conference.log.streams:
+            return
+        if not decode(data.content, SyncUpdate).truncated:
+            self._add(conference, StreamEntry(origin, name.boot, name.seq, "armed", data.content))
+
+    def on_push(self, interest: Interest, name: MessageName) -> None:
+        """An entry that we did not ask for in time. Raises: MalformedError."""
+        pushed = decode(interest.parameters, StreamEntry)
+        conference_name, proxy = conference_and_device(name.parts)
+        if (pushed.proxy, pushed.boot, pushed.seq) != (proxy, name.boot, name.seq):
+            raise MalformedError("push under another entry's name")
+        conference = self._conferences.get(conference_name)
+        if conference is None or proxy == self._out.device:
+            return
+        self._out.consumer.cancel(("sync", conference_name, proxy, name.boot, name.seq))
+        self._add(conference, StreamEntry(proxy, name.boot, name.seq, "push", pushed.content))
+        if proxy in conference.peers:  # none of ours was armed in time: this remote publishes faster than we follow
+            conference.widen(proxy, self._out.config.armed_max, now_s=self._out.now_s)
+        self._arm(conference, conference.log.stream(proxy, name.boot))
+
+    def _add(self, conference: Conference, entry: StreamEntry) -> None:
+        """Take in an entry of another proxy, whichever way it came, and pass it on to our clients at once."""
+        if conference.log.add(entry) is None:
+            self._out.counters["entries_repeated"] += 1
+            return
+        self._out.counters[f"entries_{entry.via}"] += 1
+        self._on_entry(conference, entry)
+
+    def _arm(self, conference: Conference, stream: Stream) -> None:
+        """Keep sync interests pending for what is missing and for the next entries of *stream*."""
+        peer = conference.peers.get(stream.proxy)
+        last = stream.announced_seq
+        if peer is not None and peer.boot == stream.boot and self._out.config.mode != "push":
+            last += conference.width(stream.proxy)
+        missing = stream.announced_seq - stream.seq - len(stream.early)
+        if missing > MISSING_ONE_BY_ONE_MAX:
+            self._recover(conference, stream.proxy)
+            first = stream.announced_seq + 1
+        else:
+            first = stream.seq + 1
+        for seq in range(first, last + 1):
+            key = ("sync", conference.name, stream.proxy, stream.boot, seq)
+            if seq in stream.early:
+                continue
+            if key not in self._out.consumer:
+                self._out.effects += self._out.consumer.express(
+                    key,
+                    message_name(node_prefix(stream.proxy), SYNC, conference.name, boot=stream.boot, seq=seq),
+                    now_s=self._out.now_s,
+                    peer=stream.proxy,
+                    lifetime_s=self._out.config.sync_interest_lifetime_s,
+                    armed=seq > stream.announced_seq,
+                    attempts_max=None if seq > stream.announced_seq else MISSING_ATTEMPTS,
+                )
+            elif seq <= stream.announced_seq:
+                self._out.effects += self._out.consumer.expedite(
+                    key, attempts_max=MISSING_ATTEMPTS, now_s=self._out.now_s
+                )
+            else:
+                self._out.consumer.keep(key, now_s=self._out.now_s)
+
+    def narrow(self, conference: Conference) -> None:
+        """Follow remotes that have become quiet with fewer sync interests."""
+        for proxy in conference.narrow(now_s=self._out.now_s):
+            peer = conference.peers.get(proxy)
+            if peer is not None:
+                beyond = conference.log.stream(proxy, peer.boot).announced_seq + conference.width(proxy)
+                for seq in range(beyond + 1, beyond + self._out.config.armed_max + 1):
+                    self._out.consumer.let_expire(("sync", conference.name, proxy, peer.boot, seq))
+
+    def on_heartbeat(self, interest: Interest, name: MessageName) -> None:
+        """Another proxy says where it is. Raises: MalformedError."""
+        beat = decode(interest.parameters, ProxyHeartbeat)
+        if len(name.parts) != 1:
+            raise MalformedError("heartbeat without its sender")
+        sender = name.parts[0]
+        if sender == self._out.device:
+            return
+        for state in beat.conferences:
+            conference = self._conferences.get(state.conference)
+            if conference is not None:
+                self._heard_peer(conference, sender, name.boot)
+                self._compare(conference, state.current)
+
+    def _heard_peer(self, conference: Conference, sender: str, boot: int) -> None:
+        peer = conference.peers.get(sender)
+        if peer is not None and boot < peer.boot:
+            return  # a late copy from before its restart
+        if peer is None or peer.boot != boot or not peer.up:
+            conference.peers[sender] = Peer(boot, self._out.now_s)
+            self._out.effects.append(Log(PeerChanged(self._out.now_s, conference.name, self._out.device, sender, "up")))
+            self._arm(conference, conference.log.stream(sender, boot))
+        else:
+            peer.heard_s = self._out.now_s
+
+    def _compare(self, conference: Conference, theirs: tuple[Position, ...]) -> None:
+        """Ask for what another proxy has and we do not."""
+        for proxy, boot, seq in theirs:
+            if proxy == self._out.device and boot == self._out.boot:
+                continue
+            stream = conference.log.stream(proxy, boot)
+            if seq > stream.announced_seq:
+                stream.announced_seq = seq
+            if stream.seq < stream.announced_seq:
+                self._arm(conference, stream)
+
+    def _recover(self, conference: Conference, peer: str) -> None:
+        """Ask a proxy for everything that we lack, together."""
+        if peer == self._out.device:
+            return
+        key = ("recover", conference.name, peer, 0, 0)
+        if key in self._out.consumer:
+            return
+        self._out.counters["recovery_requests"] += 1
+        self._out.effects += self._out.consumer.express(
+            key,
+            message_name(
+                node_prefix(peer),
+                RECOVER,
+                conference.name,
+                self._out.device,
+                boot=self._out.boot,
+                seq=self._out.next_number(),
+            ),
+            now_s=self._out.now_s,
+            peer=peer,
+            parameters=encode(RecoveryRequest(conference.log.vector())),
+            attempts_max=MISSING_ATTEMPTS,
+        )
+
+    def recover_from_anyone(self, conference: Conference) -> None:
+        """A missing entry's origin does not answer: ask the peer heard last."""
+        ups = [(peer.heard_s, device) for device, peer in conference.peers.items() if peer.up]
+        if ups:
+            self._recover(conference, max(ups)[1])
+
+    def on_recovery_request(self, interest: Interest, name: MessageName) -> None:
+        """A client or proxy tells its state and wants what comes after. Raises: Refusal, MalformedError."""
+        request = decode(interest.parameters, RecoveryRequest)
+        conference_name, device = conference_and_device(name.parts)
+        conference = self._conferences.get(conference_name)
+        if conference is None or (device not in conference.clients and device not in conference.peers):
+            raise Refusal("not_joined")
+        entries = conference.log.suffix(request.known)
+        snapshot = conference.log.snapshot() if entries is None else None
+        self._out.reply(interest, RecoveryReply(conference.log.vector(), snapshot, tuple(entries or ())))
+
+    def on_recovery_reply(self, conference: Conference, reply: RecoveryReply) -> None:
+        """Take in what another proxy has sent of what we lack."""
+        if reply.snapshot is not None:
+            conference.log.install(reply.snapshot)
+            self._out.counters["snapshots_installed"] += 1
+        for entry in reply.entries:
+            if (entry.proxy, entry.boot) != conference.own.key:
+                self._add(conference, StreamEntry(entry.proxy, entry.boot, entry.seq, "recovery", entry.content))
+        if reply.snapshot is not None:
+            self._on_jump(conference)
+        self._compare(conference, reply.current)
+
+    def notice_silence(self, conference: Conference, *, since_s: float) -> None:
+        """Peers that were not heard since then are down."""
+        for device, peer in conference.peers.items():
+            if peer.up and peer.heard_s < since_s:
+                peer.up = False
+                self._out.effects.append(
+                    Log(PeerChanged(self._out.now_s, conference.name, self._out.device, device, "down"))
+                )

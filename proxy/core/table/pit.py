@@ -1,0 +1,116 @@
+"""Pending Interest table: who waits for what, and where we asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from proxy.core.table.fib import NextHop, Strategy
+from proxy.core.timers import Timers
+from proxy.wire.name import boundaries
+from proxy.wire.packet import Data, Interest
+
+#: (name, CanBePrefix, MustBeFresh): Interests that agree in these are aggregated.
+PitKey = tuple[bytes, bool, bool]
+
+
+@dataclass(slots=True)
+class InRecord:
+    """A downstream face that waits."""
+
+    nonce: int
+    expiry_s: float
+    lifetime_s: float
+    wire: bytes  #: the Interest as it will be forwarded
+
+
+@dataclass(slots=True)
+class OutRecord:
+    """An upstream face that was asked."""
+
+    nonce: int
+    sent_s: float
+    expiry_s: float  #: until then the upstream holds our Interest pending
+    nacked: int | None = None  #: the NackReason it answered with
+
+
+@dataclass(slots=True)
+class PitEntry:
+    key: PitKey
+    strategy: Strategy
+    next_hops: tuple[NextHop, ...]
+    in_records: dict[int, InRecord] = field(default_factory=dict)
+    out_records: dict[int, OutRecord] = field(default_factory=dict)
+
+    @property
+    def expiry_s(self) -> float:
+        return max((record.expiry_s for record in self.in_records.values()), default=0.0)
+
+
+class Pit:
+    """Exact match on the key; a Data satisfies its own name and, for CanBePrefix, every prefix of it.
+
+    Bounded: the owner refuses new entries while ``is_full`` (no entry that somebody waits on is ever evicted).
+    """
+
+    def __init__(self, *, max_entries: int) -> None:
+        self.max_entries = max_entries
+        self.peak = 0
+        self._entries: dict[PitKey, PitEntry] = {}
+        self._prefix_entries = 0  #: entries with CanBePrefix; none, and a Data needs no prefix look-ups
+        self.timers: Timers[PitKey] = Timers()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[PitEntry]:
+        return iter(list(self._entries.values()))
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._entries) >= self.max_entries
+
+    def find(self, interest: Interest) -> PitEntry | None:
+        """Return the entry that *interest* would be aggregated into."""
+        return self._entries.get((interest.name, interest.can_be_prefix, interest.must_be_fresh))
+
+    def insert(self, interest: Interest, strategy: Strategy, next_hops: tuple[NextHop, ...]) -> PitEntry:
+        """Make the entry of a new Interest; its expiry is set by ``refresh``."""
+        key = (interest.name, interest.can_be_prefix, interest.must_be_fresh)
+        entry = self._entries[key] = PitEntry(key, strategy, next_hops)
+        self._prefix_entries += interest.can_be_prefix
+        self.peak = max(self.peak, len(self._entries))
+        return entry
+
+    def refresh(self, entry: PitEntry) -> None:
+        """Set the entry's timer to when its last in-record expires."""
+        self.timers.set(entry.key, entry.expiry_s)
+
+    def erase(self, entry: PitEntry) -> None:
+        """Remove an entry, satisfied or expired."""
+        if self._entries.pop(entry.key, None) is not None:
+            self._prefix_entries -= entry.key[1]
+        self.timers.cancel(entry.key)
+
+    def matches(self, data: Data) -> list[PitEntry]:
+        """Return every entry that *data* satisfies; a Data from upstream is always fresh enough."""
+        entries, name, found = self._entries, data.name, []
+        for must_be_fresh in (False, True):
+            entry = entries.get((name, False, must_be_fresh))
+            if entry is not None:
+                found.append(entry)
+        if self._prefix_entries:
+            for end in boundaries(name):
+                for must_be_fresh in (False, True):
+                    entry = entries.get((name[:end], True, must_be_fresh))
+                    if entry is not None:
+                        found.append(entry)
+        return found
+
+    def pop_expired(self, now_s: float) -> Iterator[PitEntry]:
+        """Remove and yield the entries that nobody waits on any more."""
+        for key in self.timers.pop_due(now_s):
+            entry = self._entries.get(key)
+            if entry is not None:
+                self.erase(entry)
+                yield entry

@@ -1,0 +1,1 @@
+"""The trio driver: cores on real sockets, clocks and files."""

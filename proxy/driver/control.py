@@ -1,0 +1,140 @@
+"""The node's end of its control channel: JSON lines from and to the supervisor."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import trio
+
+from proxy.core.build import client_of
+from proxy.core.events import CloseRequested, JoinRequested, PublishRequested, ScheduleExtended
+from proxy.core.service_client import PublishError, ServiceClient
+from proxy.records import FaceChanged, SessionChanged
+
+if TYPE_CHECKING:
+    from proxy.driver.program import NodeProgram
+
+LINE_MAX_BYTES: Final = 16 * 1024 * 1024
+#: Messages that wait for a supervisor that does not read; beyond that, events are dropped.
+WAITING_MAX: Final = 10_000
+
+
+class Request(msgspec.Struct):
+    """One request; each op uses the fields it needs."""
+
+    id: int
+    op: str
+    event: str = "message"
+    body: str | None = None
+    size_bytes: int = 0
+    object_name: str = ""
+    updates: list[tuple[float, str, int]] = msgspec.field(default_factory=list)
+
+
+class RequestError(Exception):
+    """The supervisor asked for something that this node cannot do; the message goes back."""
+
+
+class ControlServer:
+    """Answers one request after the other; ends the program when the channel ends."""
+
+    def __init__(self, sock: socket.socket, program: NodeProgram) -> None:
+        self._socket, self._program = sock, program
+        self._outgoing, self._queue = trio.open_memory_channel[bytes](WAITING_MAX)
+
+    async def serve(self) -> None:
+        """Run until the supervisor closes its end, then stop the program."""
+        self._socket.setblocking(False)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._socket))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_all, stream)
+            await self._receive_all(stream)
+            self._program.stop()
+            nursery.cancel_scope.cancel()
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Queue a message for the supervisor; dropped where it has not read the last WAITING_MAX."""
+        try:
+            self._outgoing.send_nowait(msgspec.json.encode(message) + b"\n")
+        except trio.WouldBlock:
+            self._program.counters["control_events_dropped"] += 1
+
+    def say_record(self, record: SessionChanged | FaceChanged) -> None:
+        """Tell the supervisor of a change of session or face."""
+        message = msgspec.to_builtins(record)
+        message["event"] = message.pop("kind")
+        self.say(message)
+
+    async def _send_all(self, stream: trio.SocketStream) -> None:
+        try:
+            async for line in self._queue:
+                await stream.send_all(line)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._program.stop()
+
+    async def _receive_all(self, stream: trio.SocketStream) -> None:
+        pending = b""
+        try:
+            async for chunk in stream:
+                *lines, pending = (pending + chunk).split(b"\n")
+                for line in lines:
+                    self._answer(line)
+                if len(pending) > LINE_MAX_BYTES:
+                    return
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the supervisor is gone; so are we
+
+    def _answer(self, line: bytes) -> None:
+        try:
+            request = msgspec.json.decode(line, type=Request)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self.say({"id": None, "ok": False, "error": f"not a request: {error}"})
+            return
+        try:
+            reply = self._perform(request)
+        except (RequestError, PublishError) as error:
+            self.say({"id": request.id, "ok": False, "error": str(error)})
+        else:
+            self.say({"id": request.id, "ok": True, **reply})
+        if request.op == "stop":
+            self._program.stop()
+
+    def _perform(self, request: Request) -> dict[str, Any]:
+        program = self._program
+        match request.op:
+            case "ping" | "stop":
+                return {"node": program.config.node, "process": program.config.process}
+            case "status":
+                return {"status": program.report_status()}
+            case "counters":
+                return {"counters": msgspec.to_builtins(program.report_counters())}
+            case "join":
+                self._client("join")
+                program.dispatch(JoinRequested())
+                return {}
+            case "publish":
+                return self._publish(request)
+            case "schedule":
+                self._client("schedule")
+                program.dispatch(ScheduleExtended(tuple(request.updates)))
+                return {}
+            case "close":
+                self._client("close")
+                program.dispatch(CloseRequested())
+                return {}
+            case _:
+                raise RequestError(f"unknown op {request.op!r}")
+
+    def _publish(self, request: Request) -> dict[str, Any]:
+        client = self._client("publish")
+        body = bytes(request.size_bytes) if request.body is None else request.body.encode()
+        self._program.dispatch(PublishRequested(request.event, body, request.object_name))
+        return {"boot": client.boot, "seq": client.published_seq}
+
+    def _client(self, op: str) -> ServiceClient:
+        client = client_of(self._program.core)
+        if client is None:
+            raise RequestError(f"{op} is for UEs; {self._program.config.node} is a {self._program.config.role}")
+        return client

@@ -1,0 +1,210 @@
+"""The node program: one core on real sockets, clocks and files, under trio.
+
+    neighbours <- UDP -> faces ->            -> control channel <-> supervisor
+                                dispatch(core)
+    CSR's other half <- Unix -> face 0 ->    -> raw records
+
+``dispatch`` is synchronous, so events never interleave; the tasks around it only wait.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import resource
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from proxy.config import NodeConfig
+from proxy.core.build import NodeCore, build_core, client_of, forwarder_of
+from proxy.core.events import LOCAL_FACE, CarrierChanged, Event, Log, Send, TimerExpired
+from proxy.core.host import Host
+from proxy.core.service_proxy import ServiceProxy
+from proxy.driver.carrier import CarrierWatch
+from proxy.driver.control import ControlServer
+from proxy.driver.faces import LocalFace, PacketSocket, listen_for_service, open_udp_face
+from proxy.driver.lag import LagHistogram
+from proxy.driver.records import RecordWriter
+from proxy.driver.status import reported_state, status_of
+from proxy.records import CountersReported, FaceChanged, MessageCount, SessionChanged
+
+COUNTERS_INTERVAL_S: Final = 1.0
+
+
+class NodeProgram:
+    """Everything of one node process."""
+
+    def __init__(self, config: NodeConfig, *, control: socket.socket) -> None:
+        self.config = config
+        self.core: NodeCore = build_core(config)
+        self.lag = LagHistogram()
+        self.counters: dict[str, int] = Counter()  #: of the driver
+        self._local = LocalFace(self.dispatch)
+        self._udp: dict[int, PacketSocket] = {}
+        self._timer_scope: trio.CancelScope | None = None
+        self._stopping = trio.Event()
+        self._records: RecordWriter
+        self._control = ControlServer(control, self)
+
+    async def run(self) -> None:
+        """Run until told to stop, or until the supervisor has gone. Raises: OSError where a face cannot be opened."""
+        with RecordWriter(Path(self.config.records_path)) as self._records:
+            try:
+                async with trio.open_nursery() as nursery:
+                    self._open_faces(nursery)
+                    nursery.start_soon(self._watch_timer)
+                    nursery.start_soon(self._records.flush_regularly)
+                    nursery.start_soon(self._count_regularly)
+                    nursery.start_soon(self._control.serve)
+                    gc.collect()
+                    gc.freeze()  # what lives now lives to the end: keep the collector from looking at it again
+                    self._control.say({"event": "ready", "t_s": trio.current_time()})
+                    await self._stopping.wait()
+                    nursery.cancel_scope.cancel()
+            finally:
+                self.report_counters()
+                for face in self._udp.values():
+                    face.close()
+
+    def stop(self) -> None:
+        """End ``run``."""
+        self._stopping.set()
+
+    # ------------------------------------------------------------------ events in, effects out
+
+    def dispatch(self, event: Event) -> None:
+        """Give an event to the core and do what it wants."""
+        now_s = trio.current_time()
+        for effect in self.core.handle(event, now_s=now_s):
+            match effect:
+                case Send(face_id, packet):
+                    if face_id == LOCAL_FACE:
+                        self._local.send(packet)
+                    else:
+                        self._udp[face_id].send(packet)
+                case Log(record):
+                    self._records.write(record)
+                    if isinstance(record, SessionChanged | FaceChanged):
+                        self._control.say_record(record)
+        self._move_deadline()
+
+    def _move_deadline(self) -> None:
+        scope = self._timer_scope
+        if scope is not None:
+            deadline_s = self.core.deadline_s
+            deadline_s = math.inf if deadline_s is None else deadline_s
+            if deadline_s < scope.deadline:  # a later one costs one early wake-up, a moved deadline costs more
+                scope.deadline = deadline_s
+
+    async def _watch_timer(self) -> None:
+        while True:
+            deadline_s = self.core.deadline_s
+            with trio.CancelScope(deadline=math.inf if deadline_s is None else deadline_s) as scope:
+                self._timer_scope = scope
+                await trio.sleep_forever()
+            self._timer_scope = None
+            due_s = self.core.deadline_s
+            now_s = trio.current_time()
+            if due_s is not None and due_s <= now_s:
+                if due_s > 0:  # the very first is due since ever
+                    self.lag.add(now_s - due_s)
+                self.dispatch(TimerExpired())
+
+    # ------------------------------------------------------------------ faces
+
+    def _open_faces(self, nursery: trio.Nursery) -> None:
+        config = self.config
+        if config.process == "proxy":
+            assert config.proxy is not None, "checked by load_config"
+            nursery.start_soon(self._local.connect_forever, Path(config.proxy.forwarder_socket))
+            return
+        assert config.forwarder is not None, "checked by load_config"
+        for face in config.forwarder.faces:
+            self._udp[face.face_id] = open_udp_face(face, self.counters)
+        if config.forwarder.service_socket is not None:
+            listener = listen_for_service(Path(config.forwarder.service_socket))
+            nursery.start_soon(self._local.accept_forever, listener)
+        nursery.start_soon(self._watch_carrier)
+        for packets in self._udp.values():
+            nursery.start_soon(packets.receive_all, self.dispatch)
+
+    async def _watch_carrier(self) -> None:
+        assert self.config.forwarder is not None, "checked by load_config"
+        face_ids = {socket.if_nametoindex(face.intf): face.face_id for face in self.config.forwarder.faces}
+        carriers = dict.fromkeys(face_ids.values(), True)  # what the core assumes
+        watch = CarrierWatch()
+        try:
+            async for index, up in watch.changes():
+                face_id = face_ids.get(index)
+                if face_id is not None and carriers[face_id] is not up:
+                    carriers[face_id] = up
+                    self.dispatch(CarrierChanged(face_id, up))
+        finally:
+            watch.close()
+
+    # ------------------------------------------------------------------ what it says of itself
+
+    async def _count_regularly(self) -> None:
+        while True:
+            await trio.sleep(COUNTERS_INTERVAL_S)
+            self.report_counters()
+
+    def report_counters(self) -> CountersReported:
+        """Append a CountersReported record and return it."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        forwarder = forwarder_of(self.core)
+        application = self.core.application if isinstance(self.core, Host) else None
+        counters: Counter[str] = Counter(self.counters)
+        counters.update(self._local.counters)
+        counters.update(self.core.counters if forwarder is None else forwarder.counters_now())
+        if application is not None:
+            counters.update(application.counters)
+        if self._records.bytes_lost:
+            counters["record_bytes_lost"] = self._records.bytes_lost
+        bounds: dict[str, int] = {}
+        if self.config.forwarder is not None:
+            limits = self.config.forwarder
+            bounds = {
+                "pit_entries": limits.pit_max_entries,
+                "pit_peak": limits.pit_max_entries,
+                "cs_entries": limits.cs_max_entries,
+                "cs_bytes": limits.cs_max_bytes,
+            }
+        if isinstance(self.core, ServiceProxy) and self.config.proxy is not None:
+            counters["history_entries"] = max(
+                (conference.log.history_entries for conference in self.core.conferences.values()), default=0
+            )
+            bounds["history_entries"] = self.config.proxy.history_max_entries
+        client = client_of(self.core)
+        if client is not None and self.config.client is not None:
+            counters["queued"], bounds["queued"] = client.queued, self.config.client.queue_max
+            counters["unacked"], bounds["unacked"] = client.unacked, self.config.client.window_max
+        sent = [
+            MessageCount(face.link, face.peer, message, packets, size_bytes)
+            for face in (forwarder.faces.values() if forwarder is not None else ())
+            for message, (packets, size_bytes) in face.sent.items()
+        ]
+        report = CountersReported(
+            trio.current_time(),
+            self.config.node,
+            self.config.process,
+            usage.ru_utime + usage.ru_stime,
+            usage.ru_maxrss * 1024,
+            self.lag.quantile_ms(0.99),
+            self.lag.max_ms,
+            sent,
+            dict(counters),
+            bounds,
+        )
+        self._records.write(report)
+        return report
+
+    def report_status(self) -> dict[str, Any]:
+        """Append a StateReported record per view, and return the status of this node for its supervisor."""
+        for record in reported_state(self.core, self.config.node, trio.current_time()):
+            self._records.write(record)
+        return status_of(self.core)

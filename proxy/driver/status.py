@@ -1,0 +1,98 @@
+"""What a node tells of its state: for records, and over the control channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from proxy.core.build import NodeCore, client_of, forwarder_of
+from proxy.core.conference import Conference
+from proxy.core.service_client import ServiceClient
+from proxy.core.service_proxy import ServiceProxy
+from proxy.core.view import View
+from proxy.records import StateReported
+
+
+def _heads(view: View) -> list[tuple[str, int, int]]:
+    return [(head.device, head.boot, head.seq) for head in view.heads()]
+
+
+def reported_state(core: NodeCore, node: str, t_s: float) -> Iterator[StateReported]:
+    """Yield the view of every conference in this core."""
+    client = client_of(core)
+    if client is not None:
+        yield StateReported(
+            t_s,
+            client.conference,
+            node,
+            "client",
+            client.view.digest().hex(),
+            list(client.positions.vector()),
+            _heads(client.view),
+            client.view.roster(),
+        )
+    if isinstance(core, ServiceProxy):
+        for conference in core.conferences.values():
+            log = conference.log
+            yield StateReported(
+                t_s,
+                conference.name,
+                node,
+                "proxy",
+                log.state_digest().hex(),
+                list(log.vector()),
+                _heads(log.view),
+                log.view.roster(),
+            )
+
+
+def status_of(core: NodeCore) -> dict[str, Any]:
+    """Return plain data, by component: ``forwarder``, ``client``, ``proxy``."""
+    status: dict[str, Any] = {}
+    forwarder = forwarder_of(core)
+    if forwarder is not None:
+        status["forwarder"] = {
+            "faces": [
+                {
+                    "face_id": face.face_id,
+                    "link": face.link,
+                    "peer": face.peer,
+                    "state": "up" if face.is_up else "down",
+                }
+                for face in forwarder.faces.values()
+            ]
+        }
+    client = client_of(core)
+    if client is not None:
+        status["client"] = _client_status(client)
+    if isinstance(core, ServiceProxy):
+        status["proxy"] = {
+            "conferences": {name: _conference_status(conference) for name, conference in core.conferences.items()}
+        }
+    return status
+
+
+def _client_status(client: ServiceClient) -> dict[str, Any]:
+    return {
+        "state": client.state,
+        "proxy": client.proxy,
+        "conference": client.conference,
+        "state_digest": client.view.digest().hex(),
+        "vector": client.positions.vector(),
+        "heads": _heads(client.view),
+        "roster": client.view.roster(),
+        "unacked": client.unacked,
+        "queued": client.queued,
+    }
+
+
+def _conference_status(conference: Conference) -> dict[str, Any]:
+    log = conference.log
+    return {
+        "state_digest": log.state_digest().hex(),
+        "vector": log.vector(),
+        "heads": _heads(log.view),
+        "roster": log.view.roster(),
+        "clients": sorted(conference.clients),
+        "peers": sorted(device for device, peer in conference.peers.items() if peer.up),
+    }

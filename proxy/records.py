@@ -1,0 +1,142 @@
+"""What a node writes down while it runs: the raw records, one JSON object a line, ``kind`` first.
+
+All times are ``CLOCK_MONOTONIC`` seconds, which all network namespaces of a machine share; the analysis subtracts the
+run's epoch. A record is written at the moment it happens and flushed at least once a second.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+Via = Literal["armed", "push", "recovery", "snapshot"]
+
+
+class Published(Struct, frozen=True, tag_field="kind", tag="published"):
+    """A client handed an FP update to the network for the first time."""
+
+    t_s: float
+    conference: str
+    publisher: str
+    boot: int
+    seq: int
+    event: str
+    size_bytes: int  #: of the body
+    object_name: str
+    sha256: str  #: first 16 hex digits, over the signed bytes of the update
+
+
+class Acked(Struct, frozen=True, tag_field="kind", tag="acked"):
+    """The publisher received the ack of one of its updates."""
+
+    t_s: float
+    conference: str
+    publisher: str
+    boot: int
+    seq: int
+    level: Literal["accepted", "durable", "replicated"]
+    proxy: str
+
+
+class Applied(Struct, frozen=True, tag_field="kind", tag="applied"):
+    """A client applied another participant's update to its view."""
+
+    t_s: float
+    conference: str
+    receiver: str
+    publisher: str
+    boot: int
+    seq: int
+    via: Via
+    sha256: str
+
+
+class SnapshotApplied(Struct, frozen=True, tag_field="kind", tag="snapshot-applied"):
+    """A client took over a snapshot: everything up to *heads* counts as delivered via ``snapshot``."""
+
+    t_s: float
+    conference: str
+    receiver: str
+    heads: list[tuple[str, int, int]]  #: (publisher, boot, seq)
+
+
+class SessionChanged(Struct, frozen=True, tag_field="kind", tag="session"):
+    """A client's session with its service proxy changed state."""
+
+    t_s: float
+    conference: str
+    device: str
+    proxy: str  #: empty where there is none
+    state: Literal["login", "joining", "joined", "suspect", "closing", "closed", "refused"]
+    reason: str = ""
+
+
+class FaceChanged(Struct, frozen=True, tag_field="kind", tag="face"):
+    t_s: float
+    node: str
+    link: str
+    peer: str
+    state: Literal["up", "down"]
+    reason: str  #: "heard", "carrier", "detection-time", "peer-down"
+
+
+class PeerChanged(Struct, frozen=True, tag_field="kind", tag="peer"):
+    """A service proxy heard of, or lost, another proxy of a conference."""
+
+    t_s: float
+    conference: str
+    proxy: str
+    peer: str
+    state: Literal["up", "down"]
+
+
+class StateReported(Struct, frozen=True, tag_field="kind", tag="state"):
+    """View of a conference at a client or proxy, written when asked for over the control channel (op ``status``)."""
+
+    t_s: float
+    conference: str
+    node: str
+    component: Literal["client", "proxy"]
+    state_digest: str  #: hex; equal digests = equal state. Proxies compare with proxies, clients with clients
+    vector: list[tuple[str, int, int]]  #: sync streams: (proxy, boot, seq), sorted
+    heads: list[tuple[str, int, int]]  #: publishers: (device, boot, last seq applied), sorted
+    roster: list[str]  #: devices joined, sorted
+
+
+class MessageCount(Struct, frozen=True, array_like=True):
+    link: str
+    peer: str
+    message: str
+    packets: int
+    bytes: int
+
+
+class CountersReported(Struct, frozen=True, tag_field="kind", tag="counters"):
+    """Totals since the process started; written once a second and at the end, the last one counts."""
+
+    t_s: float
+    node: str
+    process: Literal["forwarder", "proxy"]
+    cpu_s: float
+    max_rss_bytes: int
+    timer_lag_p99_ms: float
+    timer_lag_max_ms: float
+    sent: list[MessageCount]  #: per link and message type, packets this node sent (forwarder only)
+    counters: dict[str, int]  #: cs_hits, cs_misses, cs_entries, cs_bytes, pit_entries, pit_max, malformed, nacks, ...
+    bounds: dict[
+        str, int
+    ]  #: configured bound of each bounded counter, same keys: pit_entries, cs_entries, cs_bytes, ...
+
+
+Record = (
+    Published
+    | Acked
+    | Applied
+    | SnapshotApplied
+    | SessionChanged
+    | FaceChanged
+    | PeerChanged
+    | StateReported
+    | CountersReported
+)

@@ -1,0 +1,312 @@
+"""The messages of the conference protocol: their names and their payloads (design.md section 5).
+
+A name says who is addressed, what kind of message it is (a keyword component, NDN-0022) and which one of them; the rest
+is in the payload: ApplicationParameters of an Interest, Content of a Data, in MessagePack, each message an array.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from proxy.wire.name import SEQUENCE, VERSION, boundaries, component, keyword, number
+from proxy.wire.tlv import MalformedError, elements
+
+ROOT: Final = component("hconf")
+#: Every service proxy: forwarders fan an Interest under this name out to all of them.
+ALL_PROXIES: Final = ROOT + keyword("all")
+
+LOGIN, JOIN, UPDATE, NOTIFY, SYNC = (keyword(word) for word in ("login", "join", "update", "notify", "sync"))
+PUSH, HEARTBEAT, RECOVER, CLOSE = (keyword(word) for word in ("push", "heartbeat", "recover", "close"))
+
+#: keyword component -> (message type of the Interest, message type of the Data), as in messages.csv
+MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
+    LOGIN: ("login", "login-reply"),
+    JOIN: ("join", "join-reply"),
+    UPDATE: ("update", "update-ack"),
+    NOTIFY: ("notification", "notification-ack"),
+    SYNC: ("sync-interest", "sync-update"),
+    PUSH: ("push", "push-reply"),
+    HEARTBEAT: ("heartbeat", "heartbeat-reply"),
+    RECOVER: ("recovery-request", "recovery-reply"),
+    CLOSE: ("close", "close-reply"),
+}
+
+Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Digest = Annotated[bytes, Meta(min_length=16, max_length=16)]
+#: (proxy, boot, seq): a position in a sync stream; everything up to it is known
+Position = tuple[Identifier, Number, Number]
+Via = Literal["armed", "push", "recovery", "snapshot"]
+
+EMPTY_DIGEST: Final = bytes(16)
+#: What one packet may carry of updates, so that it stays below PACKET_MAX_BYTES with its name and signature.
+PAYLOAD_MAX_BYTES: Final = 8_000
+#: Longest body of one FP update.
+BODY_MAX_BYTES: Final = 7_000
+
+
+class FpUpdate(Struct, frozen=True, array_like=True):
+    """One conference event of one participant. Identity: (conference, device, boot, seq)."""
+
+    conference: Identifier
+    device: Identifier
+    boot: Number
+    seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    event: Identifier
+    object_name: Annotated[str, Meta(max_length=512)]
+    fingerprint: Annotated[bytes, Meta(max_length=32)]  #: of the publisher's public key
+    published_s: float
+    last_digest: Digest  #: the publisher's state before this update
+    digest: Digest  #: and after it
+    body: Annotated[bytes, Meta(max_length=BODY_MAX_BYTES)]
+
+
+class SignedUpdate(Struct, frozen=True, array_like=True):
+    """An FP update as it travels: the bytes that were signed, untouched from publisher to receiver."""
+
+    update: Annotated[bytes, Meta(max_length=PAYLOAD_MAX_BYTES)]
+    signature: Annotated[bytes, Meta(max_length=64)]
+
+
+class SyncUpdate(Struct, frozen=True, array_like=True):
+    """Entry *seq* of a sync stream: what was accepted, chained to all entries before it."""
+
+    chain_digest: Digest  #: of the stream up to and including this entry
+    updates: Annotated[tuple[SignedUpdate, ...], Meta(max_length=256)]
+    truncated: bool = False  #: the entry lies behind the snapshot; ask for recovery instead
+
+
+class StreamEntry(Struct, frozen=True, array_like=True):
+    """A sync update together with its place."""
+
+    proxy: Identifier
+    boot: Number
+    seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    via: Via  #: how it came to the sender of this message
+    content: bytes  #: an encoded SyncUpdate
+
+
+class Head(Struct, frozen=True, array_like=True):
+    """What is known of one publisher."""
+
+    device: Identifier
+    boot: Number
+    seq: Number
+    content_digest: Digest  #: chained over its updates, so equal heads mean equal content
+    joined: bool
+
+
+class StreamHead(Struct, frozen=True, array_like=True):
+    """How far a sync stream is known."""
+
+    proxy: Identifier
+    boot: Number
+    seq: Number
+    chain_digest: Digest
+
+
+class Snapshot(Struct, frozen=True, array_like=True):
+    """The view of a conference at a state, without history."""
+
+    heads: tuple[Head, ...]
+    streams: tuple[StreamHead, ...]
+
+
+class Token(Struct, frozen=True, array_like=True):
+    """What the login server grants."""
+
+    device: Identifier
+    conference: Identifier
+    role: Literal["participant", "observer"]
+    public_key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    expires_s: float
+
+
+class SignedToken(Struct, frozen=True, array_like=True):
+    token: Annotated[bytes, Meta(max_length=1_024)]
+    signature: Annotated[bytes, Meta(max_length=64)]
+
+
+class LoginRequest(Struct, frozen=True, array_like=True):
+    device: Identifier
+    conference: Identifier
+    role: Literal["participant", "observer"]
+    public_key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    #: over the request's name, so that it proves possession of the key for this very login
+    signature: Annotated[bytes, Meta(max_length=64)]
+
+
+class LoginReply(Struct, frozen=True, array_like=True):
+    granted: bool
+    reason: str
+    token: SignedToken | None
+    proxies: tuple[Identifier, ...]  #: nearest first
+
+
+class JoinRequest(Struct, frozen=True, array_like=True):
+    token: SignedToken
+    boot: Number
+    acked_seq: Number  #: the client's own updates up to this one are acked
+    known: tuple[Position, ...] | None  #: last known state; None on the first join
+
+
+class JoinReply(Struct, frozen=True, array_like=True):
+    granted: bool
+    reason: str
+    current: tuple[Position, ...]  #: state of the proxy
+    snapshot: Snapshot | None
+    entries: tuple[StreamEntry, ...]  #: the suffix, as much as fits
+
+
+class UpdateAck(Struct, frozen=True, array_like=True):
+    level: Literal["accepted", "durable", "replicated", "refused"]
+    reason: str
+    proxy: Identifier
+    boot: Number
+    stream_seq: Number  #: where in the proxy's stream it went; 0 where that is not known any more
+
+
+class Notification(Struct, frozen=True, array_like=True):
+    last: tuple[Position, ...]  #: positions of the streams below, before
+    current: tuple[Position, ...]  #: and after
+    entries: tuple[StreamEntry, ...]
+
+
+class ClientHeartbeat(Struct, frozen=True, array_like=True):
+    """Client to proxy and proxy to client."""
+
+    state_digest: Digest  #: of the sender's vector
+    current: tuple[Position, ...]
+
+
+class ConferenceState(Struct, frozen=True, array_like=True):
+    conference: Identifier
+    state_digest: Digest
+    current: tuple[Position, ...]
+
+
+class ProxyHeartbeat(Struct, frozen=True, array_like=True):
+    """Proxy to all proxies."""
+
+    conferences: tuple[ConferenceState, ...]
+
+
+class RecoveryRequest(Struct, frozen=True, array_like=True):
+    known: tuple[Position, ...]
+
+
+class RecoveryReply(Struct, frozen=True, array_like=True):
+    current: tuple[Position, ...]
+    snapshot: Snapshot | None
+    entries: tuple[StreamEntry, ...]
+
+
+class CloseRequest(Struct, frozen=True, array_like=True):
+    leave: SignedUpdate  #: the FP update with event ``leave``
+
+
+M = TypeVar("M", bound=Struct)
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODERS: dict[type[Struct], msgspec.msgpack.Decoder[Any]] = {}
+
+
+def encode(message: Struct) -> bytes:
+    """Return the payload of a message."""
+    return _ENCODER.encode(message)
+
+
+def decode(payload: bytes | None, kind: type[M]) -> M:
+    """Decode and validate a payload.
+
+    Raises: MalformedError, saying what was wrong.
+    """
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
+    try:
+        message: M = decoder.decode(payload or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError(f"{kind.__name__}: {error}") from error
+    return message
+
+
+def node_prefix(device: str) -> bytes:
+    """Return the prefix under which a client, service proxy or login server is reached."""
+    return ROOT + component(device)
+
+
+def message_name(to: bytes, kind: bytes, *parts: str, boot: int, seq: int) -> bytes:
+    """Return the name of one message: addressee, kind, identifiers, then boot and sequence number.
+
+    *to* is a node prefix or ALL_PROXIES, *kind* one of the keyword components above.
+    """
+    return to + kind + b"".join(map(component, parts)) + number(boot, VERSION) + number(seq, SEQUENCE)
+
+
+class MessageName(Struct, frozen=True):
+    """A name taken apart again."""
+
+    kind: bytes  #: keyword component
+    parts: tuple[str, ...]
+    boot: int
+    seq: int
+
+
+def parse_message_name(name: bytes) -> MessageName:
+    """Take a message's name apart; a trailing parameters digest is left out.
+
+    Raises: MalformedError where it is no name of ours.
+    """
+    ends = boundaries(name)
+    if len(ends) < 5:
+        raise MalformedError("name too short for a message")
+    components = [name[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    if components[0] != ROOT:
+        raise MalformedError("name outside /hconf")
+    if components[-1][0] == 2:
+        components.pop()
+    kind = components[2]
+    if kind not in MESSAGE_TYPES:
+        raise MalformedError("unknown kind of message")
+    parts: list[str] = []
+    boot, seq = components[-2], components[-1]
+    if boot[0] != VERSION or seq[0] != SEQUENCE:
+        raise MalformedError("name without boot and sequence number")
+    for part in components[3:-2]:
+        if part[0] != 8 or part[1] > 64:
+            raise MalformedError("identifier in a name is no generic component of at most 64 octets")
+        try:
+            parts.append(part[2:].decode())
+        except UnicodeDecodeError:
+            raise MalformedError("identifier in a name is not UTF-8") from None
+    return MessageName(kind, tuple(parts), int.from_bytes(boot[2:], "big"), int.from_bytes(seq[2:], "big"))
+
+
+def component_text(name: bytes, index: int) -> str:
+    """Return one component of a name as text.
+
+    Raises: MalformedError where there is none or it is not UTF-8.
+    """
+    ends = [0, *boundaries(name)]
+    if index + 1 >= len(ends):
+        raise MalformedError(f"name without component {index}")
+    kind, start, end = next(elements(name, ends[index], ends[index + 1]))
+    try:
+        return name[start:end].decode()
+    except UnicodeDecodeError:
+        raise MalformedError(f"component {index} of type {kind} is not UTF-8") from None
+
+
+def message_type(name: bytes, *, data: bool) -> str:
+    """Return the message type of a packet for counting: the third component of its name decides."""
+    # /hconf is 7 octets; then one component with the addressee; then the keyword.
+    if not name.startswith(ROOT) or len(name) < 10:
+        return "data" if data else "interest"
+    at = 7 + 2 + name[8]
+    kinds = MESSAGE_TYPES.get(name[at : at + 2 + name[at + 1]]) if at + 1 < len(name) else None
+    if kinds is None:
+        return "data" if data else "interest"
+    return kinds[1] if data else kinds[0]

@@ -1,0 +1,187 @@
+"""Interest and Data (NDN Packet Format v0.3), decoded once and forwarded as the bytes that came."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from msgspec import Struct
+
+from proxy.wire.name import PARAMETERS_SHA256
+from proxy.wire.tlv import (
+    PACKET_MAX_BYTES,
+    MalformedError,
+    is_critical,
+    non_negative_integer,
+    read_element,
+    read_non_negative_integer,
+    tlv,
+)
+
+INTEREST: Final = 0x05
+DATA: Final = 0x06
+NAME: Final = 0x07
+LIFETIME_DEFAULT_MS: Final = 4_000
+
+_CAN_BE_PREFIX, _MUST_BE_FRESH, _FORWARDING_HINT, _NONCE = 0x21, 0x12, 0x1E, 0x0A
+_INTEREST_LIFETIME, _HOP_LIMIT, _APPLICATION_PARAMETERS = 0x0C, 0x22, 0x24
+_META_INFO, _CONTENT, _SIGNATURE_INFO, _SIGNATURE_VALUE = 0x14, 0x15, 0x16, 0x17
+_CONTENT_TYPE, _FRESHNESS_PERIOD, _FINAL_BLOCK_ID = 0x18, 0x19, 0x1A
+_SIGNATURE_TYPE_DIGEST_SHA256 = tlv(_SIGNATURE_INFO, tlv(0x1B, b"\x00"))
+_INTEREST_ORDER = {
+    kind: rank
+    for rank, kind in enumerate(
+        (NAME, _CAN_BE_PREFIX, _MUST_BE_FRESH, _FORWARDING_HINT, _NONCE, _INTEREST_LIFETIME, _HOP_LIMIT,
+         _APPLICATION_PARAMETERS, 0x2C, 0x2E)
+    )
+}  # fmt: skip
+
+
+class Interest(Struct, frozen=True):
+    """An Interest; *wire* is what arrived."""
+
+    name: bytes
+    nonce: int  #: -1 where the packet has none
+    lifetime_ms: int
+    can_be_prefix: bool
+    must_be_fresh: bool
+    hop_limit_at: int  #: offset of the HopLimit octet in *wire*, 0 where there is none
+    parameters: bytes | None  #: ApplicationParameters
+    wire: bytes
+
+
+class Data(Struct, frozen=True):
+    """A Data; *wire* is what arrived."""
+
+    name: bytes
+    freshness_ms: int
+    content: bytes
+    wire: bytes
+
+
+def decode_interest(wire: bytes) -> Interest:
+    """Decode an Interest.
+
+    Raises: MalformedError for anything the packet format forbids; a critical element out of order counts.
+    """
+    kind, at, end = read_element(wire, 0, len(wire))
+    if kind != INTEREST or end != len(wire):
+        raise MalformedError("not one Interest")
+    kind, start, at = read_element(wire, at, end)
+    if kind != NAME or start == at:
+        raise MalformedError("Interest without a name")
+    name = wire[start:at]
+    nonce, lifetime_ms, hop_limit_at = -1, LIFETIME_DEFAULT_MS, 0
+    can_be_prefix = must_be_fresh = False
+    parameters: bytes | None = None
+    parameters_at, rank = 0, 0
+    while at < end:
+        element_at = at
+        kind, start, at = read_element(wire, at, end)
+        its_rank = _INTEREST_ORDER.get(kind)
+        if its_rank is None:
+            if is_critical(kind):
+                raise MalformedError(f"critical element of unknown type {kind} in an Interest")
+            continue
+        if its_rank <= rank:
+            if is_critical(kind):
+                raise MalformedError(f"element of type {kind} out of order in an Interest")
+            continue
+        rank = its_rank
+        if kind == _NONCE:
+            if at - start != 4:
+                raise MalformedError("nonce is not 4 octets")
+            nonce = int.from_bytes(wire[start:at], "big")
+        elif kind == _INTEREST_LIFETIME:
+            lifetime_ms = read_non_negative_integer(wire, start, at)
+        elif kind == _HOP_LIMIT:
+            if at - start != 1:
+                raise MalformedError("hop limit is not 1 octet")
+            hop_limit_at = start
+        elif kind == _APPLICATION_PARAMETERS:
+            parameters, parameters_at = wire[start:at], element_at
+        elif kind == _CAN_BE_PREFIX:
+            can_be_prefix = True
+        elif kind == _MUST_BE_FRESH:
+            must_be_fresh = True
+    if parameters is not None:
+        digest = hashlib.sha256(wire[parameters_at:end]).digest()
+        if not name.endswith(digest):
+            raise MalformedError("parameters do not match their digest in the name")
+    return Interest(name, nonce, lifetime_ms, can_be_prefix, must_be_fresh, hop_limit_at, parameters, wire)
+
+
+def decode_data(wire: bytes) -> Data:
+    """Decode a Data; its signature is not verified here.
+
+    Raises: MalformedError.
+    """
+    kind, at, end = read_element(wire, 0, len(wire))
+    if kind != DATA or end != len(wire):
+        raise MalformedError("not one Data")
+    kind, start, at = read_element(wire, at, end)
+    if kind != NAME or start == at:
+        raise MalformedError("Data without a name")
+    name, freshness_ms, content, signed = wire[start:at], 0, b"", 0
+    while at < end:
+        kind, start, at = read_element(wire, at, end)
+        if kind == _META_INFO:
+            freshness_ms = _freshness_ms(wire, start, at)
+        elif kind == _CONTENT:
+            content = wire[start:at]
+        elif kind in (_SIGNATURE_INFO, _SIGNATURE_VALUE):
+            signed += 1
+        elif is_critical(kind):
+            raise MalformedError(f"critical element of unknown type {kind} in a Data")
+    if signed != 2:
+        raise MalformedError("Data without a signature")
+    return Data(name, freshness_ms, content, wire)
+
+
+def _freshness_ms(wire: bytes, at: int, end: int) -> int:
+    freshness_ms = 0
+    while at < end:
+        kind, start, at = read_element(wire, at, end)
+        if kind == _FRESHNESS_PERIOD:
+            freshness_ms = read_non_negative_integer(wire, start, at)
+        elif is_critical(kind) and kind not in (_CONTENT_TYPE, _FINAL_BLOCK_ID):
+            raise MalformedError(f"critical element of unknown type {kind} in MetaInfo")
+    return freshness_ms
+
+
+def encode_interest(
+    name: bytes, *, nonce: int, lifetime_ms: int = LIFETIME_DEFAULT_MS, parameters: bytes | None = None
+) -> tuple[bytes, bytes]:
+    """Return (name, packet); with *parameters* the returned name ends in their digest.
+
+    Raises: ValueError where the packet would be larger than PACKET_MAX_BYTES.
+    """
+    tail = b""
+    if parameters is not None:
+        tail = tlv(_APPLICATION_PARAMETERS, parameters)
+        name += tlv(PARAMETERS_SHA256, hashlib.sha256(tail).digest())
+    packet = tlv(
+        INTEREST,
+        tlv(NAME, name)
+        + b"\x0a\x04"
+        + nonce.to_bytes(4, "big")
+        + tlv(_INTEREST_LIFETIME, non_negative_integer(lifetime_ms))
+        + tail,
+    )
+    return name, _within_limit(packet)
+
+
+def encode_data(name: bytes, content: bytes, *, freshness_ms: int = 0) -> bytes:
+    """Return a Data packet under a DigestSha256 signature.
+
+    Raises: ValueError where the packet would be larger than PACKET_MAX_BYTES.
+    """
+    meta = tlv(_META_INFO, tlv(_FRESHNESS_PERIOD, non_negative_integer(freshness_ms))) if freshness_ms else b""
+    signed = tlv(NAME, name) + meta + tlv(_CONTENT, content) + _SIGNATURE_TYPE_DIGEST_SHA256
+    return _within_limit(tlv(DATA, signed + tlv(_SIGNATURE_VALUE, hashlib.sha256(signed).digest())))
+
+
+def _within_limit(packet: bytes) -> bytes:
+    if len(packet) > PACKET_MAX_BYTES:
+        raise ValueError(f"packet of {len(packet)} bytes; {PACKET_MAX_BYTES} is the limit")
+    return packet

@@ -1,0 +1,74 @@
+"""A topology as text: its nodes by role and its links with their properties, as rows for any table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from topologies.model import ROLES, Link, Topology
+
+NODE_HEADER: Final = ("role", "count", "nodes")
+LINK_HEADER: Final = ("link", "tier", "delay_ms", "jitter_ms", "loss_ratio", "rate_mbps", "queue_packets")
+
+#: A longer list of names is cut in the middle.
+_SHOWN_MAX: Final = 24
+
+
+def node_rows(topology: Topology) -> list[tuple[str, str, str]]:
+    """Return a row of `NODE_HEADER` for each role that occurs."""
+    rows: list[tuple[str, str, str]] = []
+    for role in ROLES:
+        names = topology.names_by_role(role)
+        if names:
+            rows.append((role, str(len(names)), _shortened(names)))
+    return rows
+
+
+def link_rows(topology: Topology) -> list[tuple[str, ...]]:
+    """Return a row of `LINK_HEADER` for each link; alike access links of one CSR share a row."""
+    groups: dict[tuple[object, ...], list[Link]] = {}
+    for link in topology.links:
+        key = (link.a, link.properties) if link.tier == "access" else (link.name,)
+        groups.setdefault(key, []).append(link)
+    return [_link_row(links) for links in groups.values()]
+
+
+def render_text(topology: Topology) -> str:
+    """Return the whole topology as plain text, for a terminal or a file.
+
+    Columns are aligned with blanks; nothing is coloured.
+    """
+    parts = [
+        f"{topology.name}: {len(topology.nodes)} nodes, {len(topology.links)} links",
+        _table(NODE_HEADER, node_rows(topology)),
+        _table(LINK_HEADER, link_rows(topology)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _link_row(links: Sequence[Link]) -> tuple[str, ...]:
+    first, last, properties = links[0], links[-1], links[0].properties
+    name = first.name if len(links) == 1 else f"{first.name} … {last.b}"
+    rate = "" if properties.rate_mbps is None else f"{properties.rate_mbps:g}"
+    return (
+        name,
+        first.tier,
+        f"{properties.delay_ms:.3f}",
+        f"{properties.jitter_ms:g}",
+        f"{properties.loss_ratio:g}",
+        rate,
+        str(properties.queue_packets),
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    if len(names) <= _SHOWN_MAX:
+        return " ".join(names)
+    half = _SHOWN_MAX // 2
+    return " ".join((*names[:half], "…", *names[-half:]))

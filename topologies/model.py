@@ -1,0 +1,269 @@
+"""What is connected to what: nodes, links and their properties, as immutable data.
+
+A `Topology` that exists is sound: names are unique and usable as host names, links end at known nodes, everybody can
+reach everybody through routers. Whoever reads one need not check again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal, get_args
+
+from topologies.errors import InputError, nearest, pick_one_of
+
+Role = Literal["core", "csr", "ue", "login"]
+#: `core`: between routers; `uplink`: from a CSR to a core router (only `tiers` tells them apart); `access`: to a UE;
+#: `login`: to the login server.
+Tier = Literal["core", "uplink", "access", "login"]
+
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
+
+#: Names are host names, NDN name components and file names at once; `-` is left to join the two ends of a link.
+NODE_NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
+
+#: Each link takes one /31 of 10.0.0.0/12 (see testbed/addresses.py); a builder refuses more before it builds.
+LINKS_MAX: Final = 2**19
+
+#: Names that an unknown one is compared with; comparing is slow.
+_COMPARED_MAX: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    name: str
+    role: Role
+    position: tuple[float, float] | None = None  #: longitude, latitude in degrees
+
+
+@dataclass(frozen=True, slots=True)
+class LinkProperties:
+    """How a link treats a packet; both directions alike.
+
+    Raises: ValueError for a value that no link can have.
+    """
+
+    delay_ms: float = 0.0  #: one way
+    jitter_ms: float = 0.0  #: extra delay of a packet, drawn uniformly from 0 to this
+    loss_ratio: float = 0.0  #: a fraction, 0 to 1
+    rate_mbps: float | None = None  #: None: not limited
+    queue_packets: int = 1000  #: what waits for the rate; more is dropped
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.delay_ms) and self.delay_ms >= 0):
+            raise ValueError(f"delay_ms = {self.delay_ms} is not a finite time of 0 or more")
+        if not (math.isfinite(self.jitter_ms) and self.jitter_ms >= 0):
+            raise ValueError(f"jitter_ms = {self.jitter_ms} is not a finite time of 0 or more")
+        if not 0.0 <= self.loss_ratio <= 1.0:
+            raise ValueError(f"loss_ratio = {self.loss_ratio} is outside 0.0 to 1.0")
+        if self.rate_mbps is not None and not (math.isfinite(self.rate_mbps) and self.rate_mbps > 0):
+            raise ValueError(f"rate_mbps = {self.rate_mbps} is not a finite rate above 0")
+        if self.queue_packets < 1:
+            raise ValueError(f"queue_packets = {self.queue_packets} is below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    name: str  #: "<a>-<b>"
+    a: str
+    b: str
+    tier: Tier
+    properties: LinkProperties = LinkProperties()
+
+    @classmethod
+    def between(cls, a: str, b: str, tier: Tier, properties: LinkProperties) -> Link:
+        return cls(f"{a}-{b}", a, b, tier, properties)
+
+    def other_end(self, node: str) -> str:
+        """Return the node at the other end. Raises: ValueError if *node* is at neither."""
+        if node == self.a:
+            return self.b
+        if node == self.b:
+            return self.a
+        raise ValueError(f"{node} is not an end of the link {self.name}")
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A network to build. Raises: InputError, naming the topology and what is wrong, if it is not sound."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    links: tuple[Link, ...]
+
+    def __post_init__(self) -> None:
+        self._verify_names()
+        self._verify_ends()
+        self._verify_connected()
+
+    @cached_property
+    def _nodes_by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _links_by_ends(self) -> dict[tuple[str, str], Link]:
+        either_way: dict[tuple[str, str], Link] = {}
+        for link in self.links:
+            either_way[link.a, link.b] = either_way[link.b, link.a] = link
+        return either_way
+
+    @cached_property
+    def _links_by_node(self) -> dict[str, tuple[Link, ...]]:
+        at: dict[str, list[Link]] = {node.name: [] for node in self.nodes}
+        for link in self.links:
+            at[link.a].append(link)
+            at[link.b].append(link)
+        return {name: tuple(links) for name, links in at.items()}
+
+    def node(self, name: str) -> Node:
+        """Return the node called *name*. Raises: InputError with the nearest names."""
+        try:
+            return self._nodes_by_name[name]
+        except KeyError:
+            raise InputError(
+                where=f"topology {self.name}",
+                problem=f"there is no node `{name}`",
+                remedy=pick_one_of(name, self._nodes_by_name),
+            ) from None
+
+    def link(self, name: str) -> Link:
+        """Return the link called *name*, its ends in either order. Raises: InputError with the nearest names."""
+        a, _, b = name.partition("-")
+        try:
+            return self._links_by_ends[a, b]
+        except KeyError:
+            raise InputError(
+                where=f"topology {self.name}", problem=f"there is no link `{name}`", remedy=self._meant_link(name)
+            ) from None
+
+    def links_of(self, node: str) -> tuple[Link, ...]:
+        """Return the links at *node*, in the order of `links`; the order of its interfaces."""
+        return self._links_by_node[self.node(node).name]
+
+    def names_by_role(self, role: Role) -> tuple[str, ...]:
+        return tuple(node.name for node in self.nodes if node.role == role)
+
+    @property
+    def cores(self) -> tuple[str, ...]:
+        return self.names_by_role("core")
+
+    @property
+    def csrs(self) -> tuple[str, ...]:
+        return self.names_by_role("csr")
+
+    @property
+    def ues(self) -> tuple[str, ...]:
+        return self.names_by_role("ue")
+
+    @property
+    def login_servers(self) -> tuple[str, ...]:
+        return self.names_by_role("login")
+
+    def csr_of(self, ue: str) -> str:
+        """Return the CSR that *ue* is attached to (its first link). Raises: ValueError if *ue* is no UE."""
+        if self.node(ue).role != "ue":
+            raise ValueError(f"{ue} is not a UE")
+        return self.links_of(ue)[0].other_end(ue)
+
+    def with_properties(self, changed: Mapping[str, LinkProperties]) -> Topology:
+        """Return the same network with the properties of the links named in *changed* replaced."""
+        links = tuple(
+            dataclasses.replace(link, properties=changed[link.name]) if link.name in changed else link
+            for link in self.links
+        )
+        return dataclasses.replace(self, links=links)
+
+    def _meant_link(self, name: str) -> str:
+        """Return a remedy for the unknown link *name*."""
+        if name in self._nodes_by_name:
+            links = self._links_by_node[name]
+            shown = ", ".join(f"`{link.name}`" for link in links[:8])
+            return f"`{name}` is a node; its links are {shown}" + (" …" if len(links) > 8 else "")
+        either_way = (f"{a}-{b}" for a, b in itertools.islice(self._links_by_ends, _COMPARED_MAX))
+        close = nearest(name, either_way)
+        return pick_one_of(name, close or [link.name for link in self.links])
+
+    def _refuse(self, problem: str, remedy: str) -> InputError:
+        return InputError(where=f"topology {self.name}", problem=problem, remedy=remedy)
+
+    def _verify_names(self) -> None:
+        if not self.nodes:
+            raise self._refuse("it has no nodes", "give it at least two routers and a link")
+        if len(self.links) > LINKS_MAX:
+            raise self._refuse(
+                f"{len(self.links)} links are more than the {LINKS_MAX} that the address plan holds", "make it smaller"
+            )
+        seen: set[str] = set()
+        for node in self.nodes:
+            if not NODE_NAME_PATTERN.fullmatch(node.name):
+                raise self._refuse(
+                    f"the node name {node.name!r} cannot be a host name",
+                    "use a letter, then up to 31 letters, digits or underscores",
+                )
+            if node.name in seen:
+                raise self._refuse(f"the node name `{node.name}` is used twice", "give each node a name of its own")
+            seen.add(node.name)
+
+    def _verify_ends(self) -> None:
+        seen: set[frozenset[str]] = set()
+        for link in self.links:
+            for end in (link.a, link.b):
+                if end not in self._nodes_by_name:
+                    raise self._refuse(
+                        f"the link `{link.name}` ends at `{end}`, which is no node of it",
+                        pick_one_of(end, self._nodes_by_name),
+                    )
+            if link.a == link.b:
+                raise self._refuse(f"the link `{link.name}` joins a node to itself", "leave it out")
+            if link.name != f"{link.a}-{link.b}":
+                raise self._refuse(f"the link `{link.name}` joins {link.a} and {link.b}", f"name it {link.a}-{link.b}")
+            ends = frozenset((link.a, link.b))
+            if ends in seen:
+                raise self._refuse(f"two links join {link.a} and {link.b}", "merge them into one")
+            seen.add(ends)
+
+    def _verify_connected(self) -> None:
+        routers = [node.name for node in self.nodes if node.role in ("core", "csr")]
+        reached = self._reach_from(routers[0]) if routers else set()
+        cut_off = [node.name for node in self.nodes if node.name not in reached]
+        if not cut_off:
+            return
+        named = [name for name in routers if name not in reached] or cut_off  # what is behind a router goes with it
+        shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+        raise self._refuse(
+            f"it is disconnected: no path through routers joins {shown} to {routers[0] if routers else 'each other'}",
+            "add the missing links, or choose another topology",
+        )
+
+    def _reach_from(self, start: str) -> set[str]:
+        """Return what *start* reaches; a UE or login server carries nobody else's packets."""
+        reached, frontier = {start}, [start]
+        while frontier:
+            node = frontier.pop()
+            if self._nodes_by_name[node].role not in ("core", "csr"):
+                continue
+            for link in self._links_by_node[node]:
+                other = link.other_end(node)
+                if other not in reached:
+                    reached.add(other)
+                    frontier.append(other)
+        return reached
+
+
+def router_degrees(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Return how many of *pairs* each name is in.
+
+    >>> router_degrees([("a", "b"), ("b", "c")])
+    {'a': 1, 'b': 2, 'c': 1}
+    """
+    degrees: dict[str, int] = {}
+    for pair in pairs:
+        for name in pair:
+            degrees[name] = degrees.get(name, 0) + 1
+    return degrees

@@ -1,0 +1,102 @@
+"""The `tiers` topology: a regular network of core routers, CSRs, UEs and a login server.
+
+Core routers form a ring with chords (a circulant graph), so that the core stays connected when any one of its links or
+routers fails; every CSR has uplinks to at least two neighbouring core routers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from topologies.attach import UesPerCsr, attach_login_server, attach_ues, verify_size
+from topologies.errors import ParameterError, pick_one_of
+from topologies.model import Link, LinkProperties, Node, Topology
+
+NAME: Final = "tiers"
+
+CORE: Final = LinkProperties(delay_ms=10.0)  #: 2000 km of fibre
+UPLINK: Final = LinkProperties(delay_ms=5.0)
+
+
+class TiersParameters(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[topology]`` for ``name = "tiers"``; delays are in ``[links.core]``, ``.uplink``, ``.access``, ``.login``."""
+
+    cores: Annotated[int, Meta(ge=3, le=10_000)] = 4
+    core_degree: Annotated[int, Meta(ge=2, le=9_999)] = 2  #: links of a core router to others; a few may have one more
+    csrs: Annotated[int, Meta(ge=1, le=10_000)] = 4
+    csr_uplinks: Annotated[int, Meta(ge=2, le=16)] = 2  #: core routers that a CSR is connected to
+    ues_per_csr: UesPerCsr = 3
+    login_node: str | None = None  #: None: core1
+
+
+def build_tiers(parameters: TiersParameters) -> Topology:
+    """Return the network. Raises: InputError where parameters contradict each other."""
+    _verify(parameters)
+    cores = [f"core{index + 1}" for index in range(parameters.cores)]
+    csrs = [f"csr{index + 1}" for index in range(parameters.csrs)]
+    router_links = [
+        Link.between(cores[a], cores[b], "core", CORE)
+        for a, b in circulant_pairs(parameters.cores, parameters.core_degree)
+    ]
+    for index, csr in enumerate(csrs):
+        homes = sorted((index + step) % parameters.cores for step in range(parameters.csr_uplinks))
+        router_links += [Link.between(cores[home], csr, "uplink", UPLINK) for home in homes]
+    routers = [Node(name, "core") for name in cores] + [Node(name, "csr") for name in csrs]
+
+    login_node = parameters.login_node or cores[0]
+    if login_node not in (*cores, *csrs):
+        raise ParameterError(
+            NAME,
+            "login_node",
+            problem=f"there is no router `{login_node}`",
+            remedy=pick_one_of(login_node, [*cores, *csrs]),
+        )
+    ues, access_links = attach_ues(csrs, parameters.ues_per_csr)
+    login, login_link = attach_login_server(login_node)
+    return Topology(NAME, (*routers, *ues, login), (*router_links, *access_links, login_link))
+
+
+def circulant_pairs(count: int, degree: int) -> list[tuple[int, int]]:
+    """Return the links of a ring of *count* nodes with chords, each node having *degree* links (or one more).
+
+    >>> circulant_pairs(4, 2)
+    [(0, 1), (0, 3), (1, 2), (2, 3)]
+    >>> len(circulant_pairs(6, 3))  # the ring, and three links straight across
+    9
+    """
+    pairs = {
+        (min(a, b), max(a, b))
+        for step in range(1, degree // 2 + 1)
+        for a in range(count)
+        for b in ((a + step) % count,)
+    }
+    if degree % 2:
+        across = count // 2
+        pairs |= {(a, a + across) for a in range(count - across)}
+    return sorted(pairs)
+
+
+def _verify(parameters: TiersParameters) -> None:
+    if parameters.core_degree >= parameters.cores:
+        raise ParameterError(
+            NAME,
+            "core_degree",
+            problem=f"a core router cannot have {parameters.core_degree} links to {parameters.cores - 1} others",
+            remedy=f"use at most {parameters.cores - 1}",
+        )
+    if parameters.csr_uplinks > parameters.cores:
+        raise ParameterError(
+            NAME,
+            "csr_uplinks",
+            problem=f"a CSR cannot have uplinks to {parameters.csr_uplinks} of {parameters.cores} core routers",
+            remedy=f"use at most {parameters.cores}",
+        )
+    core_links = parameters.cores * (parameters.core_degree + 1) // 2
+    verify_size(
+        NAME,
+        router_links=core_links + parameters.csrs * parameters.csr_uplinks,
+        csrs=parameters.csrs,
+        ues_per_csr=parameters.ues_per_csr,
+    )
