@@ -103,8 +103,10 @@ class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NodeConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One process. ``forwarder`` runs on every host (with the client or login server in it on a UE or
-    login host); ``proxy`` is the second process of a CSR.
+    """One process.
+
+    ``forwarder`` runs on every host, with the client or login server in it on a UE or login host; ``proxy`` is the second
+    process of a CSR.
     """
 
     run_id: str

@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 Via = Literal["armed", "push", "recovery", "snapshot"]
+SessionState = Literal["login", "joining", "joined", "suspect", "closing", "closed", "refused"]
 
 
 class Published(Struct, frozen=True, tag_field="kind", tag="published"):
@@ -68,7 +69,7 @@ class SessionChanged(Struct, frozen=True, tag_field="kind", tag="session"):
     conference: str
     device: str
     proxy: str  #: empty where there is none
-    state: Literal["login", "joining", "joined", "suspect", "closing", "closed", "refused"]
+    state: SessionState
     reason: str = ""
 
 

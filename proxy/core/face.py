@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from proxy.core.liveness import Session, State
-from proxy.core.seeded import SplitMix64
 from proxy.wire.lp import encode_idle
 
 #: RFC 5880 section 6.8.7: an interval is shortened by 0 to 25 % at random, so that nodes do not beat in step.
@@ -13,14 +12,12 @@ JITTER_RATIO = 0.25
 class Face:
     """A UDP face (``face_id`` >= 1) with liveness, or the local face (0), which is up while its application is attached."""
 
-    def __init__(
-        self, face_id: int, *, link: str, peer: str, desired_min_tx_s: float, detect_mult: int, chance: SplitMix64
-    ) -> None:
+    def __init__(self, face_id: int, *, link: str, peer: str, desired_min_tx_s: float, detect_mult: int) -> None:
         self.face_id, self.link, self.peer = face_id, link, peer
         self.session = Session(desired_min_tx_s=desired_min_tx_s, detect_mult=detect_mult)
         self.carrier = True
         self.sent: dict[str, list[int]] = {}  #: message type -> [packets, bytes]
-        self._desired_min_tx_s, self._chance = desired_min_tx_s, chance
+        self._desired_min_tx_s = desired_min_tx_s
         self._quiet_since_s = float("-inf")
 
     @property
@@ -49,7 +46,3 @@ class Face:
     def heartbeat_due(self, *, now_s: float) -> bool:
         """Tell whether the peer needs to hear from us: nothing was sent, or it must still learn our state."""
         return self.session.state is not State.UP or now_s - self._quiet_since_s >= 0.7 * self._desired_min_tx_s
-
-    def next_heartbeat_s(self, *, now_s: float) -> float:
-        """Return when to look again."""
-        return now_s + self._desired_min_tx_s * (1.0 - JITTER_RATIO * self._chance.uniform())

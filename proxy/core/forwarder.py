@@ -11,7 +11,7 @@ from collections import Counter
 
 from proxy.config import ForwarderConfig
 from proxy.core.events import LOCAL_FACE, CarrierChanged, Effect, Event, Log, PacketReceived, Send, TimerExpired
-from proxy.core.face import Face
+from proxy.core.face import JITTER_RATIO, Face
 from proxy.core.liveness import State
 from proxy.core.seeded import SplitMix64
 from proxy.core.table.cs import ContentStore
@@ -23,7 +23,7 @@ from proxy.records import FaceChanged
 from proxy.wire.lp import NackReason, decode_link_packet, encode_nack
 from proxy.wire.messages import message_type
 from proxy.wire.name import from_uri
-from proxy.wire.packet import INTEREST, Interest, decode_data, decode_interest
+from proxy.wire.packet import INTEREST, Interest, decode_data, peek_interest
 from proxy.wire.tlv import MalformedError
 
 #: A consumer that repeats itself sooner than this is not forwarded again (NFD's minimal suppression interval is 10 ms).
@@ -49,11 +49,10 @@ class Forwarder:
                 peer=face.peer,
                 desired_min_tx_s=liveness.desired_min_tx_s,
                 detect_mult=liveness.detect_mult,
-                chance=self._chance,
             )
             for face in config.faces
         }
-        local = Face(LOCAL_FACE, link="", peer="", desired_min_tx_s=1.0, detect_mult=1, chance=self._chance)
+        local = Face(LOCAL_FACE, link="", peer="", desired_min_tx_s=1.0, detect_mult=1)
         local.carrier = local_attached
         self.faces[LOCAL_FACE] = local
         self.fib = Fib()
@@ -65,22 +64,22 @@ class Forwarder:
         self.cs = ContentStore(max_entries=config.cs_max_entries, max_bytes=config.cs_max_bytes)
         self.dead_nonces = DeadNonceList()
         self.counters: dict[str, int] = Counter()
-        self._timers: Timers[int] = Timers()  #: per face: next heartbeat
         self._detection: Timers[int] = Timers()  #: per face: detection time
-        for face in self.faces.values():
-            if not face.is_local:
-                self._timers.set(face.face_id, 0.0)
+        #: next look at who needs a heartbeat; one for all faces, since every wake-up costs more than the look
+        self._beat_s = 0.0
+        self._beat_interval_s = liveness.desired_min_tx_s
         self._effects: list[Effect] = []
 
     # ------------------------------------------------------------------ driver's side
 
     @property
-    def deadline_s(self) -> float | None:
+    def deadline_s(self) -> float:
         """The earliest of heartbeats, detection times and PIT expiries."""
-        return min(
-            (at for at in (self._timers.next_s, self._detection.next_s, self.pit.timers.next_s) if at is not None),
-            default=None,
-        )
+        deadline_s = self._beat_s
+        for other_s in (self._detection.next_s, self.pit.timers.next_s):
+            if other_s is not None and other_s < deadline_s:
+                deadline_s = other_s
+        return deadline_s
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take in one event, return what is to be done, in order."""
@@ -122,9 +121,9 @@ class Forwarder:
         if not fragment:
             return
         if link_packet.nack_reason is not None:
-            self._on_incoming_nack(face, decode_interest(fragment), link_packet.nack_reason, now_s)
+            self._on_incoming_nack(face, peek_interest(fragment), link_packet.nack_reason, now_s)
         elif fragment[0] == INTEREST:
-            self._on_incoming_interest(face, decode_interest(fragment), now_s)
+            self._on_incoming_interest(face, peek_interest(fragment), now_s)
         else:
             self._on_incoming_data(face, fragment, now_s)
 
@@ -144,7 +143,7 @@ class Forwarder:
         if not up:
             face.session.fail()
         elif not face.is_local:
-            self._timers.set(face.face_id, now_s)  # say hello at once
+            self._beat_s = now_s  # say hello at once
         self._note_face(face, "carrier", now_s, was_up=was_up)
 
     def _note_face(self, face: Face, reason: str, now_s: float, *, was_up: bool) -> None:
@@ -170,11 +169,11 @@ class Forwarder:
             self._try_next_hop(entry, NackReason.NO_ROUTE, now_s)
 
     def _on_timer(self, now_s: float) -> None:
-        for face_id in self._timers.pop_due(now_s):
-            face = self.faces[face_id]
-            if face.carrier and face.heartbeat_due(now_s=now_s):
-                self._effects.append(Send(face_id, face.heartbeat(now_s=now_s)))
-            self._timers.set(face_id, face.next_heartbeat_s(now_s=now_s))
+        if self._beat_s <= now_s:
+            for face in self.faces.values():
+                if face.carrier and not face.is_local and face.heartbeat_due(now_s=now_s):
+                    self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
+            self._beat_s = now_s + self._beat_interval_s * (1.0 - JITTER_RATIO * self._chance.uniform())
         for face_id in self._detection.pop_due(now_s):
             face = self.faces[face_id]
             was_up = face.is_up
@@ -235,7 +234,7 @@ class Forwarder:
 
     def _on_interest_loop(self, face: Face, interest: Interest, now_s: float) -> None:
         self.counters["loops"] += 1
-        if self.fib.strategy(interest.name) != "multicast":  # there, copies that meet are the normal case
+        if self.fib.lookup(interest.name)[1] != "multicast":  # there, copies that meet are the normal case
             self._send_nack(face, interest.wire, NackReason.DUPLICATE, now_s)
 
     def _new_entry(self, face: Face, interest: Interest, now_s: float) -> PitEntry | None:
@@ -243,7 +242,8 @@ class Forwarder:
             self.counters["pit_full"] += 1
             self._send_nack(face, interest.wire, NackReason.CONGESTION, now_s)
             return None
-        return self.pit.insert(interest, self.fib.strategy(interest.name), self.fib.lookup(interest.name))
+        next_hops, strategy = self.fib.lookup(interest.name)
+        return self.pit.insert(interest, strategy, next_hops)
 
     def _multicast(self, face: Face, entry: PitEntry, record: InRecord, now_s: float) -> None:
         for hop in entry.next_hops:
@@ -255,10 +255,11 @@ class Forwarder:
         for face_id in [face_id for face_id, record in entry.out_records.items() if record.expiry_s <= now_s]:
             del entry.out_records[face_id]  # upstream has forgotten us: as good as never asked
         pending = {face_id: record for face_id, record in entry.out_records.items() if record.nacked is None}
-        if set(pending) == {face.face_id}:
-            # Upstream asks us back: it has lost its way to the producer and waits for us while we wait for it.
-            del entry.out_records[face.face_id]
-        elif pending:
+        if face.face_id in pending:
+            # Upstream asks us back: it has lost its way to the producer, and would wait for us while we wait for it.
+            pending.pop(face.face_id).nacked = NackReason.NO_ROUTE
+            self.counters["crossed"] += 1
+        if pending:
             last = max(pending.values(), key=lambda record: record.sent_s)
             wanted = entry.in_records[face.face_id]
             if last.expiry_s - now_s < RENEWAL_RATIO * wanted.lifetime_s:

@@ -7,6 +7,7 @@ from collections import Counter
 from proxy.config import LoginConfig
 from proxy.core.events import LOCAL_FACE, Effect, Event, PacketReceived, Send, TimerExpired
 from proxy.core.signing import Signer, Verifier
+from proxy.wire.lp import decode_link_packet
 from proxy.wire.messages import (
     LOGIN,
     LoginReply,
@@ -48,10 +49,11 @@ class LoginServer:
                 raise TypeError(f"not for a login server: {event!r}")
 
     def _on_packet(self, packet: bytes, now_s: float) -> list[Effect]:
-        if packet[0] != INTEREST:
+        link_packet = decode_link_packet(packet)
+        if link_packet.nack_reason is not None or link_packet.fragment[:1] != bytes((INTEREST,)):
             self.counters["unsolicited"] += 1
             return []
-        interest = decode_interest(packet)
+        interest = decode_interest(link_packet.fragment)
         if parse_message_name(interest.name).kind != LOGIN:
             raise MalformedError("not a login")
         reply = self._decide(decode(interest.parameters, LoginRequest), now_s)

@@ -31,7 +31,7 @@ from proxy.core.seeded import SplitMix64
 from proxy.core.signing import Signer, fingerprint
 from proxy.core.timers import Timers
 from proxy.core.view import AppliedUpdate, View, chained
-from proxy.records import Acked, Applied, Published, SessionChanged, SnapshotApplied
+from proxy.records import Acked, Applied, Published, SessionChanged, SessionState, SnapshotApplied
 from proxy.wire.lp import decode_link_packet
 from proxy.wire.messages import (
     BODY_MAX_BYTES,
@@ -72,7 +72,7 @@ from proxy.wire.tlv import MalformedError
 JOIN_ATTEMPTS = 3
 NO_REPLY_LIFETIME_MS = 250
 
-ClientState = Literal["idle", "login", "joining", "joined", "suspect", "closing", "closed", "refused"]
+ClientState = SessionState | Literal["idle"]
 #: ("login", 0), ("join", n), ("update", seq), ("recover", 0), ("close", 0)
 RequestKey = tuple[str, int]
 
@@ -230,8 +230,8 @@ class ServiceClient:
         for _ in self._timers.pop_due(self._now_s):
             self._beat()
 
-    def _enter(self, state: ClientState, reason: str) -> None:
-        if state in (self.state, "idle"):
+    def _enter(self, state: SessionState, reason: str) -> None:
+        if state == self.state:
             return
         self.state = state
         self._effects.append(Log(SessionChanged(self._now_s, self.conference, self.device, self.proxy, state, reason)))

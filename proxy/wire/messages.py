@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from proxy.wire.name import SEQUENCE, VERSION, boundaries, component, keyword, number
+from proxy.wire.name import GENERIC, SEQUENCE, VERSION, boundaries, component, keyword, number, read_number
 from proxy.wire.tlv import MalformedError, elements
 
 ROOT: Final = component("hconf")
@@ -34,8 +34,11 @@ MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
     CLOSE: ("close", "close-reply"),
 }
 
-Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
-Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+#: Identifiers are components of names, so it is octets that count there.
+IDENTIFIER_MAX_OCTETS: Final = 64
+NUMBER_MAX: Final = 2**63 - 1
+Identifier = Annotated[str, Meta(min_length=1, max_length=IDENTIFIER_MAX_OCTETS)]
+Number = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Digest = Annotated[bytes, Meta(min_length=16, max_length=16)]
 #: (proxy, boot, seq): a position in a sync stream; everything up to it is known
 Position = tuple[Identifier, Number, Number]
@@ -269,6 +272,8 @@ def parse_message_name(name: bytes) -> MessageName:
     if components[-1][0] == 2:
         components.pop()
     kind = components[2]
+    if len(components[1]) > 2 + IDENTIFIER_MAX_OCTETS:
+        raise MalformedError("addressee of more than 64 octets")
     if kind not in MESSAGE_TYPES:
         raise MalformedError("unknown kind of message")
     parts: list[str] = []
@@ -276,13 +281,20 @@ def parse_message_name(name: bytes) -> MessageName:
     if boot[0] != VERSION or seq[0] != SEQUENCE:
         raise MalformedError("name without boot and sequence number")
     for part in components[3:-2]:
-        if part[0] != 8 or part[1] > 64:
-            raise MalformedError("identifier in a name is no generic component of at most 64 octets")
+        if part[0] != GENERIC or not 1 <= part[1] <= IDENTIFIER_MAX_OCTETS:
+            raise MalformedError("identifier in a name is no generic component of 1 to 64 octets")
         try:
             parts.append(part[2:].decode())
         except UnicodeDecodeError:
             raise MalformedError("identifier in a name is not UTF-8") from None
-    return MessageName(kind, tuple(parts), int.from_bytes(boot[2:], "big"), int.from_bytes(seq[2:], "big"))
+    return MessageName(kind, tuple(parts), _number_in(boot), _number_in(seq))
+
+
+def _number_in(encoded: bytes) -> int:
+    value = read_number(encoded[2:])
+    if value > NUMBER_MAX:
+        raise MalformedError(f"number {value} in a name is beyond {NUMBER_MAX}")
+    return value
 
 
 def component_text(name: bytes, index: int) -> str:

@@ -22,6 +22,9 @@ SEQUENCE: Final = 58  #: carries a sequence number
 #: Longest name we handle; a name with more components is malformed to us (bounded work per packet).
 COMPONENTS_MAX: Final = 32
 
+#: How a URI spells the components that have a form of their own.
+_NUMBERS: Final = {"v": VERSION, "seq": SEQUENCE}
+_DIGESTS: Final = {"sha256digest": IMPLICIT_SHA256, "params-sha256": PARAMETERS_SHA256}
 _UNESCAPED = frozenset((string.ascii_letters + string.digits + "-._~").encode())
 
 
@@ -43,18 +46,19 @@ def number(value: int, kind: int) -> bytes:
 def boundaries(name: bytes) -> list[int]:
     """Return the offset behind each component, ascending.
 
-    Raises: MalformedError for a broken component or more than COMPONENTS_MAX of them.
+    Raises: MalformedError for a broken component, a type outside 1 to 65535 or more than COMPONENTS_MAX components.
     """
     ends: list[int] = []
     at, size = 0, len(name)
     while at < size:
         # one-octet type and length, as nearly always; the slow path checks and handles the rest
-        if at + 2 <= size and name[at] < 253 and name[at + 1] < 253:
+        if at + 2 <= size and 0 < name[at] < 253 and name[at + 1] < 253:
             at += 2 + name[at + 1]
             if at > size:
                 raise MalformedError("name component ends behind the name")
         else:
-            _, _, at = next(elements(name, at, size))
+            kind, _, at = next(elements(name, at, size))
+            _check_type(kind)
         ends.append(at)
     if len(ends) > COMPONENTS_MAX:
         raise MalformedError(f"name of {len(ends)} components")
@@ -64,14 +68,19 @@ def boundaries(name: bytes) -> list[int]:
 def split(name: bytes) -> list[tuple[int, bytes]]:
     """Return the components as (type, value).
 
-    Raises: MalformedError as ``boundaries``, and for component types outside 1 to 65535.
+    Raises: MalformedError as ``boundaries``.
     """
     parts = [(kind, name[start:end]) for kind, start, end in elements(name, 0, len(name))]
     if len(parts) > COMPONENTS_MAX:
         raise MalformedError(f"name of {len(parts)} components")
-    if any(not 1 <= kind <= 65_535 for kind, _ in parts):
-        raise MalformedError("component type outside 1 to 65535")
+    for kind, _ in parts:
+        _check_type(kind)
     return parts
+
+
+def _check_type(kind: int) -> None:
+    if not 1 <= kind <= 65_535:
+        raise MalformedError(f"component type {kind} is outside 1 to 65535")
 
 
 def read_number(value: bytes) -> int:
@@ -83,41 +92,66 @@ def read_number(value: bytes) -> int:
 
 
 def from_uri(uri: str) -> bytes:
-    """Encode an NDN URI such as ``/hconf/csr1/32=sync/main/54=1/58=7``.
+    """Encode an NDN URI such as ``/hconf/csr1/32=sync/main/v=1/seq=7``.
 
-    Typed number components are written with their decimal value. Raises: ValueError for what is no NDN URI.
+    Source: NDN Packet Format, "NDN URI Scheme"; NDN-0022 for ``v=`` and ``seq=``. Raises: ValueError for what is none.
 
     >>> from_uri("/a/32=sync").hex()
     '080161200473796e63'
     """
     if not uri.startswith("/"):
         raise ValueError(f"{uri!r} is no NDN URI: it must start with '/'")
-    encoded = b""
-    for part in uri.strip("/").split("/") if uri != "/" else ():
-        kind_text, equals, rest = part.partition("=")
-        if not equals:
-            encoded += component(unquote_to_bytes(part))
-            continue
-        if not kind_text.isdecimal():
-            raise ValueError(f"{uri!r}: component type {kind_text!r} is no number")
-        kind = int(kind_text)
-        encoded += number(int(rest), kind) if kind in (VERSION, SEQUENCE) else component(unquote_to_bytes(rest), kind)
-    return encoded
+    parts = uri.removeprefix("/").removesuffix("/")
+    return b"".join(_component_from_uri(part, uri) for part in parts.split("/")) if parts else b""
+
+
+def _component_from_uri(part: str, uri: str) -> bytes:
+    kind_text, equals, rest = part.partition("=")
+    if not equals:
+        return component(_unescaped(part, uri))
+    if kind_text in _NUMBERS:
+        if not rest.isdecimal():
+            raise ValueError(f"{uri!r}: {rest!r} is no number")
+        return number(int(rest), _NUMBERS[kind_text])
+    if kind_text in _DIGESTS:
+        digest = bytes.fromhex(rest)
+        if len(digest) != 32:
+            raise ValueError(f"{uri!r}: a digest has 32 octets, not {len(digest)}")
+        return component(digest, _DIGESTS[kind_text])
+    if not kind_text.isdecimal() or not 1 <= int(kind_text) <= 65_535:
+        raise ValueError(f"{uri!r}: {kind_text!r} is no component type")
+    return component(_unescaped(rest, uri), int(kind_text))
+
+
+def _unescaped(text: str, uri: str) -> bytes:
+    """Undo percent escapes; a component of periods alone has three more in a URI, so that none is ``.`` or ``..``."""
+    value = unquote_to_bytes(text)
+    if value.strip(b"."):
+        return value
+    if len(value) < 3:
+        raise ValueError(f"{uri!r}: a component of {len(value)} periods; write three more than it has")
+    return value[3:]
 
 
 def to_uri(name: bytes) -> str:
     """Return the URI of a name.
 
-    >>> to_uri(from_uri("/hconf/csr1/32=sync/a%20b/54=1/58=700"))
-    '/hconf/csr1/32=sync/a%20b/54=1/58=700'
+    Raises: MalformedError as ``split``.
+
+    >>> to_uri(from_uri("/hconf/csr1/32=sync/a%20b/v=1/seq=700"))
+    '/hconf/csr1/32=sync/a%20b/v=1/seq=700'
     """
     return "/" + "/".join(_component_to_uri(kind, value) for kind, value in split(name))
 
 
 def _component_to_uri(kind: int, value: bytes) -> str:
-    if kind in (VERSION, SEQUENCE) and len(value) in (1, 2, 4, 8):
-        return f"{kind}={int.from_bytes(value, 'big')}"
-    if kind in (IMPLICIT_SHA256, PARAMETERS_SHA256):
-        return f"{'sha256digest' if kind == IMPLICIT_SHA256 else 'params-sha256'}={value.hex()}"
+    for word, its_kind in _NUMBERS.items():
+        if kind == its_kind and value == non_negative_integer(int.from_bytes(value[:8], "big")):
+            return f"{word}={int.from_bytes(value, 'big')}"
+    for word, its_kind in _DIGESTS.items():
+        if kind == its_kind and len(value) == 32:
+            return f"{word}={value.hex()}"
     text = "".join(chr(octet) if octet in _UNESCAPED else f"%{octet:02X}" for octet in value)
+    if not value.strip(b"."):
+        text += "..."
     return text if kind == GENERIC else f"{kind}={text}"

@@ -47,6 +47,7 @@ class Interest(Struct, frozen=True):
     must_be_fresh: bool
     hop_limit_at: int  #: offset of the HopLimit octet in *wire*, 0 where there is none
     parameters: bytes | None  #: ApplicationParameters
+    parameters_at: int  #: offset of that element in *wire*, 0 where there is none
     wire: bytes
 
 
@@ -60,9 +61,22 @@ class Data(Struct, frozen=True):
 
 
 def decode_interest(wire: bytes) -> Interest:
-    """Decode an Interest.
+    """Decode an Interest and check its parameters against their digest in the name: the application's view.
 
     Raises: MalformedError for anything the packet format forbids; a critical element out of order counts.
+    """
+    interest = peek_interest(wire)
+    if interest.parameters is not None:
+        digest = hashlib.sha256(wire[interest.parameters_at :]).digest()
+        if not interest.name.endswith(tlv(PARAMETERS_SHA256, digest)):
+            raise MalformedError("parameters do not match their digest in the name")
+    return interest
+
+
+def peek_interest(wire: bytes) -> Interest:
+    """Decode an Interest without a look at what its parameters say: the forwarder's view.
+
+    Raises: MalformedError as ``decode_interest``, but for the digest.
     """
     kind, at, end = read_element(wire, 0, len(wire))
     if kind != INTEREST or end != len(wire):
@@ -104,11 +118,9 @@ def decode_interest(wire: bytes) -> Interest:
             can_be_prefix = True
         elif kind == _MUST_BE_FRESH:
             must_be_fresh = True
-    if parameters is not None:
-        digest = hashlib.sha256(wire[parameters_at:end]).digest()
-        if not name.endswith(digest):
-            raise MalformedError("parameters do not match their digest in the name")
-    return Interest(name, nonce, lifetime_ms, can_be_prefix, must_be_fresh, hop_limit_at, parameters, wire)
+    return Interest(
+        name, nonce, lifetime_ms, can_be_prefix, must_be_fresh, hop_limit_at, parameters, parameters_at, wire
+    )
 
 
 def decode_data(wire: bytes) -> Data:
@@ -122,7 +134,7 @@ def decode_data(wire: bytes) -> Data:
     kind, start, at = read_element(wire, at, end)
     if kind != NAME or start == at:
         raise MalformedError("Data without a name")
-    name, freshness_ms, content, signed = wire[start:at], 0, b"", 0
+    name, freshness_ms, content, signed = wire[start:at], 0, b"", set()
     while at < end:
         kind, start, at = read_element(wire, at, end)
         if kind == _META_INFO:
@@ -130,10 +142,10 @@ def decode_data(wire: bytes) -> Data:
         elif kind == _CONTENT:
             content = wire[start:at]
         elif kind in (_SIGNATURE_INFO, _SIGNATURE_VALUE):
-            signed += 1
+            signed.add(kind)
         elif is_critical(kind):
             raise MalformedError(f"critical element of unknown type {kind} in a Data")
-    if signed != 2:
+    if len(signed) != 2:
         raise MalformedError("Data without a signature")
     return Data(name, freshness_ms, content, wire)
 

@@ -32,22 +32,17 @@ class Fib:
         """Choose the strategy of all names under a prefix; best-route is the default."""
         self._strategies[name_prefix] = strategy
 
-    def lookup(self, name: bytes) -> tuple[NextHop, ...]:
-        """Return the next hops of the longest matching prefix, best first; none if nothing matches.
+    def lookup(self, name: bytes) -> tuple[tuple[NextHop, ...], Strategy]:
+        """Return next hops, best first, and strategy; each of its own longest matching prefix.
 
-        Raises: MalformedError for a broken name.
+        Nothing matches: no next hops, and best-route. Raises: MalformedError for a broken name.
         """
-        table = self._next_hops
+        next_hops: tuple[NextHop, ...] | None = None
+        strategy: Strategy | None = None
         for end in reversed(boundaries(name)):
-            next_hops = table.get(name[:end])
-            if next_hops is not None:
-                return next_hops
-        return ()
-
-    def strategy(self, name: bytes) -> Strategy:
-        """Return the strategy of the longest matching prefix."""
-        for end in reversed(boundaries(name)):
-            strategy = self._strategies.get(name[:end])
-            if strategy is not None:
-                return strategy
-        return "best-route"
+            name_prefix = name[:end]
+            if next_hops is None:
+                next_hops = self._next_hops.get(name_prefix)
+            if strategy is None:
+                strategy = self._strategies.get(name_prefix)
+        return next_hops or (), strategy or "best-route"

@@ -10,6 +10,9 @@ from proxy.core.timers import Timers
 from proxy.wire.name import boundaries
 from proxy.wire.packet import Data, Interest
 
+#: Entries are removed in batches on this grid: a wake-up for each would cost more than keeping them a moment longer.
+EXPIRY_GRAIN_S = 0.1
+
 #: (name, CanBePrefix, MustBeFresh): Interests that agree in these are aggregated.
 PitKey = tuple[bytes, bool, bool]
 
@@ -83,8 +86,8 @@ class Pit:
         return entry
 
     def refresh(self, entry: PitEntry) -> None:
-        """Set the entry's timer to when its last in-record expires."""
-        self.timers.set(entry.key, entry.expiry_s)
+        """Set the entry's timer to when its last in-record expires, or a little later, together with others."""
+        self.timers.set(entry.key, (int(entry.expiry_s / EXPIRY_GRAIN_S) + 1) * EXPIRY_GRAIN_S)
 
     def erase(self, entry: PitEntry) -> None:
         """Remove an entry, satisfied or expired."""
