@@ -40,6 +40,10 @@ class CarrierWatch:
         self._socket.bind((0, _RTMGRP_LINK))
         self._ask()
 
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return self._socket.fileno()
+
     def _ask(self) -> None:
         size = _HEADER.size + _LINK.size
         request = _HEADER.pack(size, _RTM_GETLINK, _NLM_F_REQUEST_DUMP, 1, 0) + _LINK.pack(0, 0, 0, 0, 0)

@@ -56,6 +56,7 @@ class ControlServer:
 
     def say(self, message: dict[str, Any]) -> None:
         """Queue a message for the supervisor; dropped where it has not read the last WAITING_MAX."""
+        self._program.give_way()
         try:
             self._outgoing.send_nowait(msgspec.json.encode(message) + b"\n")
         except trio.WouldBlock:

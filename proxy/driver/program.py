@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import resource
 import socket
 from collections import Counter
@@ -26,8 +25,9 @@ from proxy.core.host import Host
 from proxy.core.service_proxy import ServiceProxy
 from proxy.driver.carrier import CarrierWatch
 from proxy.driver.control import ControlServer
-from proxy.driver.faces import LocalFace, PacketSocket, listen_for_service, open_udp_face
+from proxy.driver.faces import LocalFace, listen_for_service, open_udp_face
 from proxy.driver.lag import LagHistogram
+from proxy.driver.packet_loop import PacketLoop, PacketSocket
 from proxy.driver.records import RecordWriter
 from proxy.driver.status import reported_state, status_of
 from proxy.records import CountersReported, FaceChanged, MessageCount, SessionChanged
@@ -43,12 +43,15 @@ class NodeProgram:
         self.core: NodeCore = build_core(config)
         self.lag = LagHistogram()
         self.counters: dict[str, int] = Counter()  #: of the driver
-        self._local = LocalFace(self.dispatch)
+        self._loop = PacketLoop(
+            dispatch=self.dispatch, deadline_s=lambda: self.core.deadline_s, on_deadline=self._on_deadline
+        )
+        self._local = LocalFace(self._loop, self.dispatch)
         self._udp: dict[int, PacketSocket] = {}
-        self._timer_scope: trio.CancelScope | None = None
         self._stopping = trio.Event()
         self._records: RecordWriter
         self._control = ControlServer(control, self)
+        self._loop.watch(control.fileno())
 
     async def run(self) -> None:
         """Run until told to stop, or until the supervisor has gone. Raises: OSError where a face cannot be opened."""
@@ -56,7 +59,7 @@ class NodeProgram:
             try:
                 async with trio.open_nursery() as nursery:
                     self._open_faces(nursery)
-                    nursery.start_soon(self._watch_timer)
+                    nursery.start_soon(self._loop.run)
                     nursery.start_soon(self._records.flush_regularly)
                     nursery.start_soon(self._count_regularly)
                     nursery.start_soon(self._control.serve)
@@ -73,6 +76,11 @@ class NodeProgram:
     def stop(self) -> None:
         """End ``run``."""
         self._stopping.set()
+        self.give_way()
+
+    def give_way(self) -> None:
+        """A trio task of this program was given something to do."""
+        self._loop.give_way()
 
     # ------------------------------------------------------------------ events in, effects out
 
@@ -90,29 +98,13 @@ class NodeProgram:
                     self._records.write(record)
                     if isinstance(record, SessionChanged | FaceChanged):
                         self._control.say_record(record)
-        self._move_deadline()
 
-    def _move_deadline(self) -> None:
-        scope = self._timer_scope
-        if scope is not None:
-            deadline_s = self.core.deadline_s
-            deadline_s = math.inf if deadline_s is None else deadline_s
-            if deadline_s < scope.deadline:  # a later one costs one early wake-up, a moved deadline costs more
-                scope.deadline = deadline_s
-
-    async def _watch_timer(self) -> None:
-        while True:
-            deadline_s = self.core.deadline_s
-            with trio.CancelScope(deadline=math.inf if deadline_s is None else deadline_s) as scope:
-                self._timer_scope = scope
-                await trio.sleep_forever()
-            self._timer_scope = None
-            due_s = self.core.deadline_s
-            now_s = trio.current_time()
-            if due_s is not None and due_s <= now_s:
-                if due_s > 0:  # the very first is due since ever
-                    self.lag.add(now_s - due_s)
-                self.dispatch(TimerExpired())
+    def _on_deadline(self) -> None:
+        due_s, now_s = self.core.deadline_s, trio.current_time()
+        if due_s is not None and due_s <= now_s:
+            if due_s > 0:  # the very first is due since ever
+                self.lag.add(now_s - due_s)
+            self.dispatch(TimerExpired())
 
     # ------------------------------------------------------------------ faces
 
@@ -130,13 +122,14 @@ class NodeProgram:
             nursery.start_soon(self._local.accept_forever, listener)
         nursery.start_soon(self._watch_carrier)
         for packets in self._udp.values():
-            nursery.start_soon(packets.receive_all, self.dispatch)
+            self._loop.add(packets)
 
     async def _watch_carrier(self) -> None:
         assert self.config.forwarder is not None, "checked by load_config"
         face_ids = {socket.if_nametoindex(face.intf): face.face_id for face in self.config.forwarder.faces}
         carriers = dict.fromkeys(face_ids.values(), True)  # what the core assumes
         watch = CarrierWatch()
+        self._loop.watch(watch.fileno())
         try:
             async for index, up in watch.changes():
                 face_id = face_ids.get(index)
