@@ -6,10 +6,8 @@ it here. Nothing else reaches a node before it runs: no environment, no globals.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 Seconds = Annotated[float, Meta(gt=0)]
@@ -120,31 +118,3 @@ class NodeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     proxy: ProxyConfig | None = None
     client: ClientConfig | None = None
     login: LoginConfig | None = None
-
-
-class ConfigError(Exception):
-    """The configuration file of a node is missing or wrong; the message says where and what."""
-
-
-def load_config(path: Path) -> NodeConfig:
-    """Read and validate one node configuration.
-
-    Raises: ConfigError, naming the file and the place in it.
-    """
-    try:
-        config = msgspec.json.decode(path.read_bytes(), type=NodeConfig)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    wanted: dict[str, Struct | None] = (
-        {"proxy": config.proxy} if config.process == "proxy" else {"forwarder": config.forwarder}
-    )
-    if config.process == "forwarder" and config.role == "ue":
-        wanted["client"] = config.client
-    if config.process == "forwarder" and config.role == "login":
-        wanted["login"] = config.login
-    for section, value in wanted.items():
-        if value is None:
-            raise ConfigError(f"{path}: a {config.role}'s {config.process} process needs a `{section}` section")
-    return config

@@ -27,8 +27,8 @@ from typing import Any, Final, NoReturn
 
 import trio
 
-from proxy.config import ConfigError, load_config
 from proxy.driver.clock import MonotonicClock
+from proxy.driver.config_file import ConfigError, load_config
 from proxy.driver.program import NodeProgram
 
 TERMINATION_GRACE_S: Final = 1.0

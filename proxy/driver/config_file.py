@@ -1,0 +1,38 @@
+"""Reading the configuration file of a node program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from proxy.config import NodeConfig
+
+
+class ConfigError(Exception):
+    """The configuration file of a node is missing or wrong; the message says where and what."""
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read and validate one node configuration.
+
+    Raises: ConfigError, naming the file and the place in it.
+    """
+    try:
+        config = msgspec.json.decode(path.read_bytes(), type=NodeConfig)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    wanted: dict[str, Struct | None] = (
+        {"proxy": config.proxy} if config.process == "proxy" else {"forwarder": config.forwarder}
+    )
+    if config.process == "forwarder" and config.role == "ue":
+        wanted["client"] = config.client
+    if config.process == "forwarder" and config.role == "login":
+        wanted["login"] = config.login
+    for section, value in wanted.items():
+        if value is None:
+            raise ConfigError(f"{path}: a {config.role}'s {config.process} process needs a `{section}` section")
+    return config
