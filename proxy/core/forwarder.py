@@ -31,6 +31,8 @@ SUPPRESSION_S = 0.010
 #: An Interest that is aggregated relies on the copy upstream. A consumer that keeps one outstanding repeats it after at
 #: most this part of its lifetime (see ``consumer.REFRESH_RATIO``), so a copy with less left must be renewed now.
 RENEWAL_RATIO = 0.6
+#: Stands in the dead nonce list for a name that was refused because there is a better way behind the asker; no nonce.
+TURNED_BACK = -1
 #: No Interest stays pending longer, whatever its sender asks for.
 INTEREST_LIFETIME_MAX_S = 60.0
 
@@ -212,7 +214,7 @@ class Forwarder:
                 return
         lifetime_s = min(interest.lifetime_ms / 1e3, INTEREST_LIFETIME_MAX_S)
         previous = entry.in_records.get(face.face_id)
-        record = InRecord(interest.nonce, now_s + lifetime_s, lifetime_s, wire)
+        record = InRecord(interest.nonce, now_s + lifetime_s, lifetime_s, wire, interest.nonce_at)
         entry.in_records[face.face_id] = record
         self.pit.refresh(entry)
         if entry.strategy == "multicast":
@@ -227,9 +229,9 @@ class Forwarder:
             for face_id, record in entry.in_records.items():
                 if record.nonce == nonce and face_id != face.face_id:
                     return True
-            for out in entry.out_records.values():
-                if out.nonce == nonce and face.face_id not in entry.in_records:
-                    return True
+            known = entry.in_records.get(face.face_id)
+            if known is None or known.nonce != nonce:
+                return any(out.nonce == nonce for out in entry.out_records.values())
         return self.dead_nonces.has(interest.name, nonce)
 
     def _on_interest_loop(self, face: Face, interest: Interest, now_s: float) -> None:
@@ -252,8 +254,9 @@ class Forwarder:
 
     def _best_route(self, face: Face, entry: PitEntry, previous: InRecord | None, now_s: float) -> None:
         """Forward a new Interest; aggregate into a pending one unless what is pending cannot serve this asker."""
-        for face_id in [face_id for face_id, record in entry.out_records.items() if record.expiry_s <= now_s]:
-            del entry.out_records[face_id]  # upstream has forgotten us: as good as never asked
+        for face_id, out in list(entry.out_records.items()):
+            if out.expiry_s <= now_s and out.nacked is None:
+                del entry.out_records[face_id]  # upstream has forgotten us: as good as never asked
         pending = {face_id: record for face_id, record in entry.out_records.items() if record.nacked is None}
         if face.face_id in pending:
             # Upstream asks us back: it has lost its way to the producer, and would wait for us while we wait for it.
@@ -280,15 +283,23 @@ class Forwarder:
                 return
 
     def _try_next_hop(self, entry: PitEntry, reason: NackReason, now_s: float, asker: Face | None = None) -> None:
-        """Ask the best next hop that was not asked yet, else the one asked longest ago; if there is none, say so."""
+        """Ask the best next hop that was not asked yet, else the one asked longest ago; if there is none, say so.
+
+        Where the better ways are dead and the best that is left leads back to who asks, say so too: the asker has a shorter
+        way than we do, only it cannot know. If it asks again, it has none, and ours will do.
+        """
         best: tuple[float, int, Face, InRecord] | None = None
+        is_best_dead = False
         for rank, hop in enumerate(entry.next_hops):
             face = self.faces[hop.face_id]
-            record = self._asking_record(entry, hop.face_id, asker)
-            if not face.is_up or record is None:
-                continue
             out = entry.out_records.get(hop.face_id)
-            if out is not None and (out.nacked is not None or asker is None):
+            if not face.is_up or (out is not None and out.nacked is not None):
+                is_best_dead |= best is None
+                continue
+            record = self._asking_record(entry, hop.face_id, asker)
+            if record is None and is_best_dead and best is None and self._turn_back_once(entry, now_s):
+                break
+            if record is None or (out is not None and asker is None):
                 continue
             asked_s = -1.0 if out is None else out.sent_s
             if best is None or (asked_s, rank) < best[:2]:
@@ -296,7 +307,20 @@ class Forwarder:
         if best is None:
             self._reject(entry, reason, now_s)
             return
-        self._send_interest(entry, best[2], best[3], now_s)
+        _, _, upstream, record = best
+        if asker is None or record is not entry.in_records.get(asker.face_id):
+            # Not the Interest that has just arrived: routers that saw it come another way would take it for a loop.
+            record = record.renewed(self._chance.nonce())
+        self._send_interest(entry, upstream, record, now_s)
+
+    def _turn_back_once(self, entry: PitEntry, now_s: float) -> bool:
+        """Tell whether this is the first time that a name is refused for a better way behind the asker."""
+        name = entry.key[0]
+        if self.dead_nonces.has(name, TURNED_BACK):
+            return False
+        self.dead_nonces.add(name, TURNED_BACK, now_s=now_s)
+        self.counters["turned_back"] += 1
+        return True
 
     def _asking_record(self, entry: PitEntry, upstream: int, asker: Face | None) -> InRecord | None:
         """Return an in-record to ask *upstream* with: never upstream's own (it would only get its question back)."""

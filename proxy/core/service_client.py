@@ -7,6 +7,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec.structs import replace
+
 from proxy.config import ClientConfig
 from proxy.core.consumer import Consumer, Pending
 from proxy.core.events import (
@@ -38,9 +40,11 @@ from proxy.wire.messages import (
     CLOSE,
     EMPTY_DIGEST,
     HEARTBEAT,
+    IDENTIFIER_MAX_OCTETS,
     JOIN,
     LOGIN,
     NOTIFY,
+    OBJECT_NAME_MAX_OCTETS,
     RECOVER,
     UPDATE,
     ClientHeartbeat,
@@ -115,7 +119,9 @@ class ServiceClient:
         self._token: SignedToken | None = None
         self._proxies: tuple[str, ...] = ()
         self._tried = 0  #: joins tried since the session was lost
+        self._passed_over = 0  #: proxies given up at a Nack since we last waited
         self._joined_once = False
+        self._announced = False  #: our update `join` is out and no `leave` is
         self._seq = 0
         self._digest = EMPTY_DIGEST  #: chained over our own updates
         self._acked_seq = 0
@@ -185,7 +191,8 @@ class ServiceClient:
             return
         if link_packet.nack_reason is not None:
             pending = self._consumer.on_nack(decode_interest(fragment), now_s=self._now_s)
-            if pending is not None and pending.key[0] == "join":
+            if pending is not None and pending.key[0] == "join" and self._passed_over < len(self._proxies) - 1:
+                self._passed_over += 1  # each proxy once at once; after that at the pace of retransmissions
                 self._try_next_proxy()
         elif fragment[0] == INTEREST:
             self._on_interest(decode_interest(fragment))
@@ -202,15 +209,15 @@ class ServiceClient:
         if kind == "login":
             self._on_login_reply(decode(data.content, LoginReply))
             return
-        if pending.peer == self.proxy:
-            self._hear()
         if kind == "join":
             self._on_join_reply(decode(data.content, JoinReply))
-        elif kind == "update":
+            return
+        if pending.peer == self.proxy:
+            self._hear()
+        if kind == "update":
             self._on_ack(seq, decode(data.content, UpdateAck))
         elif kind == "close":
-            self._on_ack(self._seq, decode(data.content, UpdateAck))
-            self._enter("closed", "close reply")
+            self._on_close_reply(decode(data.content, UpdateAck))
         else:
             self._on_recovery_reply(decode(data.content, RecoveryReply))
 
@@ -224,9 +231,10 @@ class ServiceClient:
         self._effects += effects
         for request in given_up:
             if request.key[0] == "join":
+                self._passed_over = 0
                 self._try_next_proxy()
             elif request.key[0] == "close":
-                self._enter("closed", "no close reply")
+                self._leave("no close reply")
         for _ in self._timers.pop_due(self._now_s):
             self._beat()
 
@@ -291,18 +299,22 @@ class ServiceClient:
             self._join(self._proxies[self._tried % len(self._proxies)], "next proxy")
 
     def _on_join_reply(self, reply: JoinReply) -> None:
+        self._heard_s = self._now_s
         if not reply.granted:
             self._enter("refused", reply.reason)
             return
-        self._tried = 0
-        self._enter("joined", "suspect no more" if self._joined_once else "")
+        self._tried = self._passed_over = 0
+        if self.state != "closing":
+            self._enter("joined", "suspect no more" if self.state == "suspect" else "")
         if reply.snapshot is not None:
             self._install(reply.snapshot)
         for entry in reply.entries:
             self._take(StreamEntry(entry.proxy, entry.boot, entry.seq, "recovery", entry.content))
-        if not self._joined_once:
-            self._joined_once = True
+        self._joined_once = True
+        if "heartbeat" not in self._timers:
             self._timers.set("heartbeat", self._now_s + self._interval_s)
+        if not self._announced:
+            self._announced = True
             self._publish("join", b"", "")
         for seq in self._unacked:
             if ("update", seq) not in self._consumer:
@@ -315,7 +327,11 @@ class ServiceClient:
     def _publish(self, event: str, body: bytes, object_name: str) -> None:
         if len(body) > BODY_MAX_BYTES:
             raise PublishError(f"body of {len(body)} bytes; {BODY_MAX_BYTES} is the limit, publish an object instead")
-        if not self._joined_once or self.state in ("closing", "closed", "refused"):
+        if not 1 <= len(event.encode()) <= IDENTIFIER_MAX_OCTETS:
+            raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
+        if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
+            raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
+        if not self._announced or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
         if len(self._queue) >= self._config.queue_max:
             raise PublishError(f"{self.device} has {len(self._queue)} updates waiting; the network does not keep up")
@@ -401,6 +417,20 @@ class ServiceClient:
             parameters=encode(CloseRequest(self._unacked[leave_seq])),
             attempts_max=8,
         )
+
+    def _on_close_reply(self, ack: UpdateAck) -> None:
+        """The leave was accepted, hence everything before it too, whatever became of the acks."""
+        leave_seq = self._seq
+        for seq in sorted(self._unacked):
+            self._consumer.cancel(("update", seq))
+            self._on_ack(seq, ack if seq == leave_seq else replace(ack, stream_seq=0))
+        self._leave("close reply")
+
+    def _leave(self, reason: str) -> None:
+        for key in [("close", 0), ("join", 0), ("recover", 0), *(("update", seq) for seq in self._unacked)]:
+            self._consumer.cancel(key)
+        self._announced = False
+        self._enter("closed", reason)
 
     # ------------------------------------------------------------------ receiving
 

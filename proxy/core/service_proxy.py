@@ -149,6 +149,8 @@ class ServiceProxy:
                 self._clients.on_notification_given_up(conference, who, n)
             elif conference is not None and kind == "sync":
                 self._sync.recover_from_anyone(conference)
+            elif conference is not None:
+                self._sync.recover_from_anyone(conference, but=who)
         for _ in self._timers.pop_due(self._out.now_s):
             self._beat()
 

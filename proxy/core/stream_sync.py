@@ -238,9 +238,9 @@ class StreamSync:
             attempts_max=MISSING_ATTEMPTS,
         )
 
-    def recover_from_anyone(self, conference: Conference) -> None:
-        """A missing entry's origin does not answer: ask the peer heard last."""
-        ups = [(peer.heard_s, device) for device, peer in conference.peers.items() if peer.up]
+    def recover_from_anyone(self, conference: Conference, *, but: str = "") -> None:
+        """A missing entry's origin, or *but*, does not answer: ask the peer heard last."""
+        ups = [(peer.heard_s, device) for device, peer in conference.peers.items() if peer.up and device != but]
         if ups:
             self._recover(conference, max(ups)[1])
 

@@ -98,7 +98,7 @@ class PacketLoop:
 
     def remove(self, packets: PacketSocket) -> None:
         """Stop reading, close and announce the end of *packets*; it need not have been added."""
-        if self._packets.pop(packets.fileno(), None) is not None:
+        if self._packets.pop(packets.fileno(), None) is not None and not self._epoll.closed:  # closed: `run` has ended
             self._epoll.unregister(packets.fileno())
         packets.close()
         packets.ended.set()

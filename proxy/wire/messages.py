@@ -47,6 +47,7 @@ Via = Literal["armed", "push", "recovery", "snapshot"]
 EMPTY_DIGEST: Final = bytes(16)
 #: What one packet may carry of updates, so that it stays below PACKET_MAX_BYTES with its name and signature.
 PAYLOAD_MAX_BYTES: Final = 8_000
+OBJECT_NAME_MAX_OCTETS: Final = 512
 #: Longest body of one FP update.
 BODY_MAX_BYTES: Final = 7_000
 
@@ -59,7 +60,7 @@ class FpUpdate(Struct, frozen=True, array_like=True):
     boot: Number
     seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
     event: Identifier
-    object_name: Annotated[str, Meta(max_length=512)]
+    object_name: Annotated[str, Meta(max_length=OBJECT_NAME_MAX_OCTETS)]
     fingerprint: Annotated[bytes, Meta(max_length=32)]  #: of the publisher's public key
     published_s: float
     last_digest: Digest  #: the publisher's state before this update

@@ -42,6 +42,7 @@ class Interest(Struct, frozen=True):
 
     name: bytes
     nonce: int  #: -1 where the packet has none
+    nonce_at: int  #: offset of the nonce's 4 octets in *wire*, 0 where there is none
     lifetime_ms: int
     can_be_prefix: bool
     must_be_fresh: bool
@@ -85,7 +86,7 @@ def peek_interest(wire: bytes) -> Interest:
     if kind != NAME or start == at:
         raise MalformedError("Interest without a name")
     name = wire[start:at]
-    nonce, lifetime_ms, hop_limit_at = -1, LIFETIME_DEFAULT_MS, 0
+    nonce, nonce_at, lifetime_ms, hop_limit_at = -1, 0, LIFETIME_DEFAULT_MS, 0
     can_be_prefix = must_be_fresh = False
     parameters: bytes | None = None
     parameters_at, rank = 0, 0
@@ -105,7 +106,7 @@ def peek_interest(wire: bytes) -> Interest:
         if kind == _NONCE:
             if at - start != 4:
                 raise MalformedError("nonce is not 4 octets")
-            nonce = int.from_bytes(wire[start:at], "big")
+            nonce, nonce_at = int.from_bytes(wire[start:at], "big"), start
         elif kind == _INTEREST_LIFETIME:
             lifetime_ms = read_non_negative_integer(wire, start, at)
         elif kind == _HOP_LIMIT:
@@ -119,7 +120,16 @@ def peek_interest(wire: bytes) -> Interest:
         elif kind == _MUST_BE_FRESH:
             must_be_fresh = True
     return Interest(
-        name, nonce, lifetime_ms, can_be_prefix, must_be_fresh, hop_limit_at, parameters, parameters_at, wire
+        name,
+        nonce,
+        nonce_at,
+        lifetime_ms,
+        can_be_prefix,
+        must_be_fresh,
+        hop_limit_at,
+        parameters,
+        parameters_at,
+        wire,
     )
 
 
