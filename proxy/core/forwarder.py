@@ -20,7 +20,7 @@ from proxy.core.table.fib import Fib, NextHop
 from proxy.core.table.pit import InRecord, OutRecord, Pit, PitEntry
 from proxy.core.timers import Timers
 from proxy.records import FaceChanged
-from proxy.wire.lp import NackReason, decode_link_packet, encode_nack
+from proxy.wire.lp import NackReason, decode_link_packet, encode_detour, encode_nack
 from proxy.wire.messages import message_type
 from proxy.wire.name import from_uri
 from proxy.wire.packet import INTEREST, Interest, decode_data, peek_interest
@@ -125,7 +125,7 @@ class Forwarder:
         if link_packet.nack_reason is not None:
             self._on_incoming_nack(face, peek_interest(fragment), link_packet.nack_reason, now_s)
         elif fragment[0] == INTEREST:
-            self._on_incoming_interest(face, peek_interest(fragment), now_s)
+            self._on_incoming_interest(face, peek_interest(fragment), now_s, is_detour=link_packet.is_detour)
         else:
             self._on_incoming_data(face, fragment, now_s)
 
@@ -188,7 +188,7 @@ class Forwarder:
 
     # ------------------------------------------------------------------ Interest pipelines
 
-    def _on_incoming_interest(self, face: Face, interest: Interest, now_s: float) -> None:
+    def _on_incoming_interest(self, face: Face, interest: Interest, now_s: float, *, is_detour: bool) -> None:
         wire = interest.wire
         if interest.nonce < 0:
             raise MalformedError("Interest without a nonce")
@@ -220,7 +220,7 @@ class Forwarder:
         if entry.strategy == "multicast":
             self._multicast(face, entry, record, now_s)
         else:
-            self._best_route(face, entry, previous, now_s)
+            self._best_route(face, entry, previous, now_s, is_detour=is_detour)
 
     def _is_loop(self, face: Face, interest: Interest, entry: PitEntry | None) -> bool:
         """The same nonce from another face, or after its entry is gone, has come round in a circle."""
@@ -252,7 +252,9 @@ class Forwarder:
             if hop.face_id != face.face_id and self.faces[hop.face_id].is_up:
                 self._send_interest(entry, self.faces[hop.face_id], record, now_s)
 
-    def _best_route(self, face: Face, entry: PitEntry, previous: InRecord | None, now_s: float) -> None:
+    def _best_route(
+        self, face: Face, entry: PitEntry, previous: InRecord | None, now_s: float, *, is_detour: bool
+    ) -> None:
         """Forward a new Interest; aggregate into a pending one unless what is pending cannot serve this asker."""
         for face_id, out in list(entry.out_records.items()):
             if out.expiry_s <= now_s and out.nacked is None:
@@ -263,8 +265,13 @@ class Forwarder:
             pending.pop(face.face_id).nacked = NackReason.NO_ROUTE
             self.counters["crossed"] += 1
         if pending:
-            last = max(pending.values(), key=lambda record: record.sent_s)
+            upstream, last = max(pending.items(), key=lambda item: item[1].sent_s)
             wanted = entry.in_records[face.face_id]
+            if is_detour:
+                # Those we wait for may be waiting, around a circle, for this very Interest: send it after them. If it
+                # comes round, its nonce gives it away, and whoever sees that tries another way.
+                self._send_interest(entry, self.faces[upstream], wanted, now_s, is_detour=True)
+                return
             if last.expiry_s - now_s < RENEWAL_RATIO * wanted.lifetime_s:
                 # What is pending upstream expires long before this asker does: renew it, by the best way there is now.
                 self._renew(face, entry, wanted, now_s)
@@ -311,7 +318,7 @@ class Forwarder:
         if asker is None or record is not entry.in_records.get(asker.face_id):
             # Not the Interest that has just arrived: routers that saw it come another way would take it for a loop.
             record = record.renewed(self._chance.nonce())
-        self._send_interest(entry, upstream, record, now_s)
+        self._send_interest(entry, upstream, record, now_s, is_detour=upstream.face_id != entry.next_hops[0].face_id)
 
     def _turn_back_once(self, entry: PitEntry, now_s: float) -> bool:
         """Tell whether this is the first time that a name is refused for a better way behind the asker."""
@@ -334,11 +341,14 @@ class Forwarder:
             self._send_nack(self.faces[face_id], record.wire, reason, now_s)
         self.pit.erase(entry)
 
-    def _send_interest(self, entry: PitEntry, face: Face, record: InRecord, now_s: float) -> None:
+    def _send_interest(
+        self, entry: PitEntry, face: Face, record: InRecord, now_s: float, *, is_detour: bool = False
+    ) -> None:
         entry.out_records[face.face_id] = OutRecord(record.nonce, now_s, now_s + record.lifetime_s)
+        packet = encode_detour(record.wire) if is_detour and not face.is_local else record.wire
         if not face.is_local:
-            face.count_sent(message_type(entry.key[0], data=False), len(record.wire), now_s=now_s)
-        self._effects.append(Send(face.face_id, record.wire))
+            face.count_sent(message_type(entry.key[0], data=False), len(packet), now_s=now_s)
+        self._effects.append(Send(face.face_id, packet))
 
     # ------------------------------------------------------------------ Data and Nack pipelines
 

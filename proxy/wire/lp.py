@@ -19,6 +19,8 @@ _FRAG_INDEX, _FRAG_COUNT = 0x52, 0x53
 #: Our own header field, in the range that a receiver which does not know it must ignore ([800:959], two low bits zero):
 #: the sender's face session state, RFC 5880 section 4.1 "Sta".
 _SESSION_STATE: Final = 952
+#: Ours, ignorable like it: this Interest is off its best way because of a failure (see ``Forwarder``).
+_DETOUR: Final = 956
 
 
 class NackReason(IntEnum):
@@ -36,15 +38,22 @@ class LinkPacket(Struct, frozen=True):
     fragment: bytes  #: the network-layer packet; empty in an IDLE packet, which only says that the sender is there
     nack_reason: int | None = None
     session_state: int | None = None
+    is_detour: bool = False  #: an Interest off its best way: not to be aggregated without a look for loops
 
 
 _IDLE_STATES = tuple(tlv(LP_PACKET, tlv(_SESSION_STATE, bytes((state,)))) for state in range(4))
+_DETOUR_FIELD = tlv(_DETOUR, b"")
 _NACKS = {reason: tlv(_NACK, tlv(_NACK_REASON, bytes((reason,)))) for reason in NackReason}
 
 
 def encode_idle(session_state: int) -> bytes:
     """Return a face heartbeat."""
     return _IDLE_STATES[session_state]
+
+
+def encode_detour(interest_wire: bytes) -> bytes:
+    """Return an Interest marked as being off its best way."""
+    return tlv(LP_PACKET, _DETOUR_FIELD + tlv(_FRAGMENT, interest_wire))
 
 
 def encode_nack(interest_wire: bytes, reason: NackReason) -> bytes:
@@ -64,7 +73,7 @@ def decode_link_packet(datagram: bytes) -> LinkPacket:
     kind, at, end = read_element(datagram, 0, len(datagram))
     if kind != LP_PACKET or end != len(datagram):
         raise MalformedError(f"neither Interest, Data nor link packet: type {kind}")
-    fragment, nack_reason, session_state = b"", None, None
+    fragment, nack_reason, session_state, is_detour = b"", None, None, False
     while at < end:
         kind, start, at = read_element(datagram, at, end)
         if kind == _FRAGMENT:
@@ -75,11 +84,13 @@ def decode_link_packet(datagram: bytes) -> LinkPacket:
             session_state = read_non_negative_integer(datagram, start, at)
             if session_state > 3:
                 raise MalformedError(f"session state {session_state}")
+        elif kind == _DETOUR:
+            is_detour = True
         elif kind == _FRAG_COUNT and read_non_negative_integer(datagram, start, at) != 1:
             raise MalformedError("fragmented packet: not supported")
         elif not _may_be_ignored(kind):
             raise MalformedError(f"unknown link header field {kind}")
-    return LinkPacket(fragment, nack_reason, session_state)
+    return LinkPacket(fragment, nack_reason, session_state, is_detour)
 
 
 def _nack_reason(datagram: bytes, at: int, end: int) -> int:
