@@ -1,0 +1,1 @@
+"""Experiments: files, workloads, runner, checker, analysis, reports and the command line."""

@@ -1,0 +1,141 @@
+"""Messages, links, nodes and faults as frames: what the counters of forwarders, link back end and kernel say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pandas as pd
+
+from experiments.columns import FAULTS, LINKS, MESSAGES, NODES
+from experiments.history import NodeExit
+from experiments.recorded_run import RecordedRun
+from proxy.records import CountersReported
+
+
+def measure_messages(run: RecordedRun) -> pd.DataFrame:
+    """Return the rows of messages.csv: the last totals of every forwarder."""
+    rows = [
+        (count.link, report.node, count.peer, count.message, count.packets, count.bytes)
+        for report in _last_reports(run)
+        for count in report.sent
+    ]
+    return pd.DataFrame(sorted(rows), columns=MESSAGES.names)
+
+
+def measure_links(run: RecordedRun) -> pd.DataFrame:
+    """Return the rows of links.csv."""
+    rows = [
+        (
+            link.link,
+            link.sender,
+            link.receiver,
+            link.configured.delay_ms,
+            link.measured_delay_mean_ms,
+            link.configured.jitter_ms,
+            link.configured.loss_ratio,
+            link.measured_loss_ratio,
+            _bps(link.configured.rate_mbps),
+            _bps(link.measured_rate_mbps),
+            link.packets,
+            link.carried_bytes,
+            *(link.dropped_packets.get(cause, 0) for cause in ("loss", "queue", "carrier", "overrun")),
+            link.delay_error_p50_ms,
+            link.delay_error_p99_ms,
+            link.delay_error_max_ms,
+        )
+        for link in run.links
+    ]
+    return pd.DataFrame(rows, columns=LINKS.names)
+
+
+def measure_nodes(run: RecordedRun) -> pd.DataFrame:
+    """Return the rows of nodes.csv, in the order of the topology."""
+    reports: dict[str, list[CountersReported]] = {}
+    for report in _last_reports(run):
+        reports.setdefault(report.node, []).append(report)
+    exits: dict[str, list[NodeExit]] = {}
+    for exit_ in run.exits:
+        exits.setdefault(exit_.node, []).append(exit_)
+    rows = [
+        _node_row(run, node.name, node.role, reports.get(node.name, []), exits.get(node.name, []))
+        for node in run.topology.nodes
+    ]
+    return pd.DataFrame(rows, columns=NODES.names)
+
+
+def measure_faults(run: RecordedRun) -> pd.DataFrame:
+    """Return the rows of faults.csv, in the order of application."""
+    rows = [
+        (
+            fault.fault_id,
+            fault.kind,
+            fault.target,
+            msgspec.json.encode(fault.parameters).decode(),
+            _since(run, fault.intended_s),
+            _since(run, fault.applied_s),
+            fault.verified,
+            _since(run, fault.healed_s),
+            fault.source,
+        )
+        for fault in run.faults
+    ]
+    return pd.DataFrame(rows, columns=FAULTS.names)
+
+
+def _node_row(
+    run: RecordedRun, name: str, role: str, reports: list[CountersReported], exits: list[NodeExit]
+) -> dict[str, Any]:
+    """Prefer what the kernel says at a process's end; a process that was still running last said it itself."""
+    cpu_s: dict[str, float] = {report.process: report.cpu_s for report in reports}
+    cpu_s |= {exit_.process: exit_.cpu_s for exit_ in exits if exit_.cpu_s is not None}
+    rss: dict[str, int] = {report.process: report.max_rss_bytes for report in reports}
+    rss |= {exit_.process: exit_.max_rss_bytes for exit_ in exits if exit_.max_rss_bytes is not None}
+    ready = [exit_.ready_s for exit_ in exits if exit_.ready_s is not None]
+    return {
+        "node": name,
+        "role": role,
+        "cpu_s": sum(cpu_s.values()) if cpu_s else None,
+        "max_rss_bytes": sum(rss.values()) if rss else None,
+        "start_s": max(ready) - run.epoch_s if ready else None,
+        "exits": _spell_exits(exits),
+        "malformed": sum(report.counters.get("malformed", 0) for report in reports) if reports else None,
+        "timer_lag_p99_ms": max((report.timer_lag_p99_ms for report in reports), default=None),
+        "timer_lag_max_ms": max((report.timer_lag_max_ms for report in reports), default=None),
+    }
+
+
+def _spell_exits(exits: list[NodeExit]) -> str:
+    if not exits:
+        return ""
+    if all(exit_.status == 0 for exit_ in exits):
+        return "ok"
+    return "; ".join(f"{exit_.process}: {spell_status(exit_.status)}" for exit_ in exits)
+
+
+def spell_status(status: int | None) -> str:
+    """Return how a process ended, in words.
+
+    >>> spell_status(0), spell_status(-9), spell_status(1), spell_status(None)
+    ('ok', 'signal 9', 'exit code 1', 'not seen')
+    """
+    match status:
+        case None:
+            return "not seen"
+        case 0:
+            return "ok"
+        case _:
+            return f"signal {-status}" if status < 0 else f"exit code {status}"
+
+
+def _last_reports(run: RecordedRun) -> list[CountersReported]:
+    """Return the last totals of each process, those of its last boot."""
+    return list({(report.node, report.process): report for report in run.history.counters}.values())
+
+
+def _since(run: RecordedRun, at_s: float | None) -> float | None:
+    return None if at_s is None else at_s - run.epoch_s
+
+
+def _bps(rate_mbps: float | None) -> float | None:
+    return None if rate_mbps is None else rate_mbps * 1e6

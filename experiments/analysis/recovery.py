@@ -1,0 +1,256 @@
+"""Recovery: for every fault and affected node, how soon it noticed, how long it was short of updates, and what it lost.
+
+The idea, for a client: a fault on a link makes late what came over that link. What follows the fault from one CSR is late
+until the first update that is on time again; the outage lasts until everything published up to then has been applied. So
+a late update long after the fault, such as one that random loss or a busy machine delayed, is not taken for the fault's
+doing. But a client may relapse: where no link loses packets at random, an update that comes much too late while the fault
+is still in force has no other cause, and the outage lasts until that one has been applied, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from experiments.analysis.deliveries import Deliveries, Flags, Floats, Ints, delay_matrix_ms
+from experiments.columns import RECOVERY
+from experiments.history import FaultRecord
+from experiments.recorded_run import LINK_DOWN, LINK_UP, RecordedRun, links_down
+from testbed.routing import path_delays_ms
+from topologies.errors import InputError
+from topologies.model import Link, Topology
+
+#: An update is late if its latency exceeds LATE_RATIO x floor + LATE_MS.
+LATE_RATIO: Final = 1.15
+LATE_MS: Final = 10.0
+
+#: An update this much later than that, in a network without random loss, is a relapse; a busy machine delays less.
+RELAPSE_MS: Final = 100.0
+
+#: A node may notice before the injector has read back that the fault took.
+_EARLY_S: Final = 0.1
+_ROUNDS_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What a fault does to paths between devices, by code."""
+
+    affected: Flags  #: pairs whose shortest path crosses the link
+    floor_ms: Floats  #: path delay while the fault is in force; infinite where it leaves no path
+    limit_ms: Floats  #: a latency above is late
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Every delivery that happened or was expected: publishing time order, times since the run's start."""
+
+    publisher: Ints
+    receiver: Ints
+    group: Ints  #: pairs of the publisher's CSR and the receiver
+    published_s: Floats
+    delivered_s: Floats  #: NaN: never
+
+
+def measure_recovery(run: RecordedRun, deliveries: Deliveries) -> pd.DataFrame:
+    """Return the rows of recovery.csv."""
+    pairs = _pairs(run.topology, deliveries)
+    rows: list[dict[str, Any]] = []
+    for fault in run.faults:
+        if fault.applied_s is None:
+            continue
+        try:
+            link = run.topology.link(fault.target)
+        except InputError:
+            continue  # not a fault of a link
+        reach = _reach(run, fault, link, deliveries.devices)
+        rows += _client_rows(run, fault, link, reach, pairs, deliveries)
+        rows += _router_rows(run, fault, link)
+    return pd.DataFrame(rows, columns=RECOVERY.names)
+
+
+def _pairs(topology: Topology, deliveries: Deliveries) -> _Pairs:
+    frame = deliveries.deliveries[deliveries.deliveries["was_joined"]]
+    lost = deliveries.lost
+    published_s = deliveries.updates["published_s"].to_numpy(dtype=np.float64)
+    publisher = np.concatenate([frame["publisher_code"].to_numpy(), lost["publisher_code"].to_numpy()]).astype(np.int64)
+    receiver = np.concatenate([frame["receiver_code"].to_numpy(), lost["receiver_code"].to_numpy()]).astype(np.int64)
+    published = np.concatenate([frame["published_s"].to_numpy(), published_s[lost["update"].to_numpy(dtype=np.int64)]])
+    delivered = np.concatenate([frame["delivered_s"].to_numpy(), np.full(len(lost), np.nan)])
+    ues = set(topology.ues)
+    names = [topology.csr_of(device) if device in ues else device for device in deliveries.devices]
+    servers = np.unique(np.array(names, dtype=str), return_inverse=True)[1].astype(np.int64)
+    order = np.argsort(published, kind="stable")
+    group = servers[publisher] * len(deliveries.devices) + receiver if len(publisher) else publisher
+    return _Pairs(publisher[order], receiver[order], group[order], published[order], delivered[order])
+
+
+def _reach(run: RecordedRun, fault: FaultRecord, link: Link, devices: Sequence[str]) -> _Reach:
+    others = links_down(run.faults, at_s=fault.applied_s or 0.0) - {link.name}
+    delays = path_delays_ms(run.topology, without=others)
+    whole = delay_matrix_ms(delays, devices)
+    to_a = np.array([delays.get(device, {}).get(link.a, math.inf) for device in devices])
+    to_b = np.array([delays.get(device, {}).get(link.b, math.inf) for device in devices])
+    across = link.properties.delay_ms + np.minimum(np.add.outer(to_a, to_b), np.add.outer(to_b, to_a))
+    affected = np.isfinite(whole) & (across <= whole + 1e-6)  # delays are exact to 1 ns
+    np.fill_diagonal(affected, val=False)
+    if fault.kind in (LINK_DOWN, LINK_UP):
+        floor = delay_matrix_ms(path_delays_ms(run.topology, without=others | {link.name}), devices)
+        # Without another path the update has to wait for the link; what it then may take is the path over the link.
+        reachable = np.where(np.isfinite(floor), floor, whole)
+    else:
+        more_ms = max(0.0, _parameter(fault, "delay_ms") - link.properties.delay_ms)
+        floor = whole + more_ms + _parameter(fault, "jitter_ms")
+        reachable = floor
+    return _Reach(affected, floor, LATE_RATIO * reachable + LATE_MS)
+
+
+def _client_rows(
+    run: RecordedRun, fault: FaultRecord, link: Link, reach: _Reach, pairs: _Pairs, deliveries: Deliveries
+) -> Iterator[dict[str, Any]]:
+    applied_s = (fault.applied_s or 0.0) - run.epoch_s
+    publishers = np.unique(pairs.publisher)
+    mine = reach.affected[pairs.publisher, pairs.receiver]
+    limit_s = reach.limit_ms[pairs.publisher, pairs.receiver] / 1e3
+    ends_s = np.where(np.isnan(pairs.delivered_s), pairs.published_s + limit_s, pairs.delivered_s)
+    mine &= ends_s >= applied_s  # published after the fault, or on its way when it struck
+    published_s, delivered_s = pairs.published_s[mine], pairs.delivered_s[mine]
+    receiver = pairs.receiver[mine]
+    late = ~(delivered_s - published_s <= limit_s[mine])  # NaN is late
+    healed_s = math.inf if fault.healed_s is None else fault.healed_s - run.epoch_s
+    relapse = ~(delivered_s - published_s <= limit_s[mine] + RELAPSE_MS / 1e3) & (published_s < healed_s)
+    episode = _episode(
+        pairs.group[mine],
+        receiver,
+        published_s,
+        delivered_s,
+        late=late,
+        relapse=relapse & (not _is_lossy(run)),
+        applied_s=applied_s,
+        devices=len(deliveries.devices),
+    )
+
+    for code in np.flatnonzero(reach.affected[publishers].any(axis=0)).tolist():
+        sources = publishers[reach.affected[publishers, code]]
+        floors = reach.floor_ms[sources, code]
+        of_node = receiver == code
+        missed = episode & of_node
+        lost = int(np.isnan(delivered_s[missed]).sum())
+        recovered_s: float | None = None
+        outage_ms: float | None = None
+        if lost:
+            outage_ms = (run.end_s - (fault.applied_s or 0.0)) * 1e3
+        elif of_node.any():
+            recovered_s = max(applied_s, float(delivered_s[missed].max(initial=-math.inf)))
+            outage_ms = (recovered_s - applied_s) * 1e3
+        name = deliveries.devices[code]
+        yield _row(run, fault, link, name) | {
+            "recovered_s": recovered_s,
+            "outage_ms": outage_ms,
+            "updates_missed": int(missed.sum()),
+            "updates_recovered": int(missed.sum()) - lost,
+            "updates_lost": lost,
+            "floor_ms": float(floors.max()) if np.isfinite(floors).all() else None,
+        }
+
+
+def _is_lossy(run: RecordedRun) -> bool:
+    return any(link.properties.loss_ratio > 0 for link in run.topology.links) or any(
+        _parameter(fault, "loss_ratio") > 0 for fault in run.faults
+    )
+
+
+def _parameter(fault: FaultRecord, name: str) -> float:
+    value = fault.parameters.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _episode(
+    group: Ints,
+    receiver: Ints,
+    published_s: Floats,
+    delivered_s: Floats,
+    *,
+    late: Flags,
+    relapse: Flags,
+    applied_s: float,
+    devices: int,
+) -> Flags:
+    """Return which late updates belong to the outage of their receiver; all arrays in the order of publishing."""
+    on_time_after = ~late & (published_s >= applied_s)
+    # A group's outage is over with the first update published after the fault that is on time.
+    first_s = np.full(int(group.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(first_s, group[on_time_after], published_s[on_time_after])
+    episode: Flags = (late & (published_s < first_s[group])) | relapse
+    # Whole again means that everything published meanwhile is there: what was late in another group before that counts too.
+    for _ in range(_ROUNDS_MAX):
+        end_s = np.full(devices, -np.inf)
+        np.maximum.at(end_s, receiver[episode], np.nan_to_num(delivered_s[episode], nan=np.inf))
+        more = late & (published_s <= end_s[receiver])
+        if not (more & ~episode).any():
+            break
+        episode = episode | more
+    return episode
+
+
+def _router_rows(run: RecordedRun, fault: FaultRecord, link: Link) -> Iterator[dict[str, Any]]:
+    for name in (link.a, link.b):
+        if run.topology.node(name).role in ("core", "csr"):
+            row = _row(run, fault, link, name)
+            if fault.kind == LINK_DOWN and fault.healed_s is not None:
+                up_s = _face_change_s(run, name, link, "up", fault.healed_s - _EARLY_S, math.inf)
+                row["recovered_s"] = None if up_s is None else up_s - run.epoch_s
+            yield row
+
+
+def _row(run: RecordedRun, fault: FaultRecord, link: Link, node: str) -> dict[str, Any]:
+    """Return the columns that all rows have, and what the node noticed."""
+    applied_s = fault.applied_s or 0.0
+    row: dict[str, Any] = dict.fromkeys(RECOVERY.names)
+    row |= {"fault_id": fault.fault_id, "node": node, "role": run.topology.node(node).role}
+    detected_s = _detected_s(run, fault, link, node)
+    if detected_s is not None:
+        row["detected_s"] = detected_s - run.epoch_s
+        row["detection_ms"] = max(0.0, detected_s - applied_s) * 1e3
+    return row
+
+
+def _detected_s(run: RecordedRun, fault: FaultRecord, link: Link, node: str) -> float | None:
+    applied_s = fault.applied_s or 0.0
+    if fault.kind == LINK_UP:
+        return _face_change_s(run, node, link, "up", applied_s - _EARLY_S, math.inf)
+    if fault.kind != LINK_DOWN:
+        return None
+    until_s = math.inf if fault.healed_s is None else fault.healed_s
+    noticed = [
+        _face_change_s(run, node, link, "down", applied_s - _EARLY_S, until_s),
+        next(
+            (
+                session.t_s
+                for session in run.history.sessions
+                if session.device == node and session.state == "suspect" and applied_s <= session.t_s <= until_s
+            ),
+            None,
+        ),
+    ]
+    return min((t_s for t_s in noticed if t_s is not None), default=None)
+
+
+def _face_change_s(run: RecordedRun, node: str, link: Link, state: str, from_s: float, until_s: float) -> float | None:
+    """Return when the face of *node* on *link* first changed to *state* in an interval of CLOCK_MONOTONIC."""
+    return next(
+        (
+            change.t_s
+            for change in run.history.faces
+            if change.node == node
+            and change.link == link.name
+            and change.state == state
+            and from_s <= change.t_s <= until_s
+        ),
+        None,
+    )

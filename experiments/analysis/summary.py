@@ -1,0 +1,124 @@
+"""The summary: every metric of `experiments.columns.METRICS`, from the other frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.analysis.deliveries import Deliveries, Flags, Floats
+from experiments.columns import DELIVERY_SCOPES, METRICS, QUANTITIES, STATISTICS
+from experiments.recorded_run import RecordedRun
+
+Values = dict[str, float]
+
+
+def measure_summary(
+    run: RecordedRun, deliveries: Deliveries, recovery: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
+) -> Values:
+    """Return the value of every metric; NaN where there was nothing to measure. The checks are counted later.
+
+    Args:
+        run: the run.
+        deliveries: as measured.
+        recovery: rows of recovery.csv.
+        tables: rows of "messages", "links" and "nodes".
+    """
+    values = {f"network.{name}": float(value) for name, value in (run.manifest.get("phases") or {}).items()}
+    values |= _update_metrics(deliveries.updates)
+    values |= _delivery_metrics(run, deliveries)
+    values |= _recovery_metrics(run, recovery)
+    published = values["updates.published"]
+    packets = float(tables["messages"]["packets"].sum())
+    links, nodes = tables["links"], tables["nodes"]
+    values |= {
+        "messages.packets": packets,
+        "messages.bytes": float(tables["messages"]["bytes"].sum()),
+        "messages.packets_per_update": packets / published if published else np.nan,
+        "links.delay_error_ms.p50": _statistic(_floats(links["delay_error_p50_ms"]), 0.5),
+        "links.delay_error_ms.p99": _statistic(_floats(links["delay_error_p99_ms"]), 1.0),
+        "nodes.cpu_s": float(_floats(nodes["cpu_s"]).sum()),
+        "nodes.max_rss_bytes": _statistic(_floats(nodes["max_rss_bytes"]), 1.0),
+        "nodes.timer_lag_ms.p99": _statistic(_floats(nodes["timer_lag_p99_ms"]), 1.0),
+    }
+    return values
+
+
+def summary_frame(values: Values, fault_ids: list[str]) -> pd.DataFrame:
+    """Return the rows of summary.csv, in the order of COLUMNS.md."""
+    rows: list[tuple[str, float, str]] = []
+    for metric in METRICS:
+        names = [metric.name]
+        if "<fault_id>" in metric.name:
+            names = [metric.name.replace("<fault_id>", fault_id) for fault_id in fault_ids]
+        rows += [(name, values.get(name, np.nan), metric.unit) for name in names]
+    return pd.DataFrame(rows, columns=["metric", "value", "unit"])
+
+
+def _update_metrics(updates: pd.DataFrame) -> Values:
+    counted = updates[updates["published_s"] >= 0]
+    acked = counted[counted["acked_s"].notna()]
+    expected, delivered = counted["expected_receivers"].sum(), counted["delivered_receivers"].sum()
+    return {
+        "updates.published": float(len(counted)),
+        "updates.acked": float(len(acked)),
+        **_distribution("updates.ack_ms", (_floats(acked["acked_s"]) - _floats(acked["published_s"])) * 1e3),
+        "deliveries.expected": float(expected),
+        "deliveries.delivered": float(delivered),
+        "deliveries.lost": float(expected - delivered),
+    }
+
+
+def _delivery_metrics(run: RecordedRun, deliveries: Deliveries) -> Values:
+    frame = deliveries.deliveries
+    frame = frame[(frame["published_s"] >= 0) & frame["was_joined"]]
+    values = {f"deliveries.via.{via}": 0.0 for via in ("armed", "push", "recovery", "snapshot")}
+    values |= {f"deliveries.via.{via}": float(count) for via, count in frame["via"].value_counts().items()}
+    applied = [fault.applied_s - run.epoch_s for fault in run.faults if fault.applied_s is not None]
+    during: Flags = frame["during_fault"].to_numpy(dtype=np.bool_)
+    scopes = {
+        "": np.ones(len(frame), dtype=np.bool_),
+        "before_fault.": _floats(frame["delivered_s"]) < min(applied, default=np.inf),
+        "during_fault.": during,
+        "outside_fault.": ~during,
+    }
+    for scope in DELIVERY_SCOPES:
+        for quantity in QUANTITIES:
+            values |= _distribution(f"deliveries.{scope}{quantity}", _floats(frame[quantity])[scopes[scope]])
+    return values
+
+
+def _recovery_metrics(run: RecordedRun, recovery: pd.DataFrame) -> Values:
+    outages = recovery[recovery["updates_missed"].notna()]
+    outage_ms, lost = _floats(outages["outage_ms"]), _floats(outages["updates_lost"])
+    values = {
+        "recovery.outage_ms.p50": _statistic(outage_ms, 0.5),
+        "recovery.outage_ms.max": _statistic(outage_ms, 1.0),
+        "recovery.detection_ms.max": _statistic(_floats(recovery["detection_ms"]), 1.0),
+        "recovery.updates_lost": float(lost.sum()),
+    }
+    if run.faults and outages.empty:
+        values["recovery.outage_ms.max"] = 0.0
+    for fault in run.faults:
+        mine = (outages["fault_id"] == fault.fault_id).to_numpy(dtype=np.bool_)
+        values[f"recovery.{fault.fault_id}.outage_ms.max"] = _statistic(outage_ms[mine], 1.0)
+        values[f"recovery.{fault.fault_id}.updates_lost"] = float(lost[mine].sum())
+    return values
+
+
+def _distribution(name: str, values: Floats) -> Values:
+    return {f"{name}.{statistic}": _statistic(values, quantile) for statistic, quantile in STATISTICS.items()}
+
+
+def _statistic(values: Floats, quantile: float | None) -> float:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return float("nan")
+    return float(known.mean() if quantile is None else np.quantile(known, quantile))
+
+
+def _floats(column: Any) -> Floats:  # noqa: ANN401 - a column of a frame, whose stub says less than it is
+    values: Floats = pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)
+    return values

@@ -1,0 +1,265 @@
+"""The checker: what must always hold (design.md section 6), judged from the records alone.
+
+Pure functions from a `History` to `Check`s; the emulated and the simulated run use the same. Admission (invariant 5) needs
+the tokens in the records and comes with the durable protocol.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from experiments.history import Device, History, Stream, UpdateId, members_at_end
+from proxy.records import Applied, Published, SnapshotApplied, StateReported
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+Position = tuple[int, int]  #: (boot, seq)
+
+#: An update may be lost with the memory of the proxy that accepted it, unless it was acked at one of these.
+_SAFE_LEVELS: Final = frozenset({"durable", "replicated"})
+_EXAMPLES_MAX: Final = 3
+_NEVER: Final[Position] = (-1, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One row of checks.csv."""
+
+    name: str
+    verdict: Verdict
+    measured: str
+    required: str
+    detail: str = ""
+
+
+def check_invariants(history: History) -> tuple[Check, ...]:
+    """Judge every invariant that applies, in the order of design.md section 6."""
+    return (
+        check_nothing_lost(history),
+        check_nothing_twice(history),
+        check_in_order(history),
+        check_agreement(history),
+        check_bounded(history),
+    )
+
+
+def check_nothing_lost(history: History) -> Check:
+    """Invariant 1: an acked update is in the view of every participant that belongs to the conference at the end.
+
+    An update that was acked only as `accepted` is excused if the node of the proxy that accepted it crashed. A participant
+    that an unhealed fault cut off is not expected to have anything.
+    """
+    wanted: dict[str, set[UpdateId]] = defaultdict(set)
+    for ack in history.acked:
+        if ack.level in _SAFE_LEVELS or ack.proxy not in history.crashed:
+            wanted[ack.conference].add((ack.conference, ack.publisher, ack.boot, ack.seq))
+    got: dict[Device, set[UpdateId]] = defaultdict(set)
+    for applied in history.applied:
+        got[applied.conference, applied.receiver].add(_identity(applied))
+    heads = _snapshot_heads(history.snapshots)
+    members = members_at_end(history.sessions)
+    lost: list[str] = []
+    for (conference, device), _since_s in sorted(members.items()):
+        if device in history.cut_off or device in history.crashed:
+            continue
+        for update in sorted(wanted[conference] - got[conference, device]):
+            _, publisher, boot, seq = update
+            if publisher != device and heads.get((conference, device, publisher), _NEVER) < (boot, seq):
+                lost.append(f"{_spell(update)} never reached {device}")
+    acked = sum(map(len, wanted.values()))
+    verdict: Verdict = "fail" if lost else "pass"
+    if history.quiesced_s is None or (history.published and not history.acked):
+        verdict = "inconclusive"  # a run that was cut short did not give what was on its way the time to arrive
+    return Check(
+        "invariant.nothing-lost",
+        verdict,
+        f"{len(lost)} of {acked} acked updates x {len(members)} participants lost",
+        "0 lost",
+        examples(lost) if lost or acked else f"{len(history.published)} updates published, none acked",
+    )
+
+
+def check_nothing_twice(history: History) -> Check:
+    """Invariant 2: each participant applies each update once, only what was published, byte for byte, and not earlier."""
+    published: dict[UpdateId, Published] = {}
+    wrong: list[str] = []
+    for update in history.published:
+        if (earlier := published.setdefault(_identity(update), update)) is not update:
+            again = "again" if earlier.sha256 == update.sha256 else "with other bytes"
+            wrong.append(f"{_spell(_identity(update))} was published {again} at {update.t_s:.6f}")
+    # In time order, a snapshot before what is applied at the same instant: whatever it covers is in the view already.
+    covered: dict[tuple[str, str, str], Position] = {}
+    snapshots = iter(history.snapshots)
+    pending = next(snapshots, None)
+    seen: set[tuple[str, UpdateId]] = set()
+    unknown = 0
+    for applied in history.applied:
+        while pending is not None and pending.t_s <= applied.t_s:
+            _cover(covered, pending)
+            pending = next(snapshots, None)
+        identity = _identity(applied)
+        position = (applied.boot, applied.seq)
+        key = (applied.receiver, identity)
+        if key in seen or covered.get((applied.conference, applied.receiver, applied.publisher), _NEVER) >= position:
+            wrong.append(f"{_what(applied)} twice")
+        seen.add(key)
+        source = published.get(identity)
+        if applied.receiver == applied.publisher:
+            wrong.append(f"{_what(applied)}, its own update, from the network")
+        elif source is None and applied.publisher in history.crashed:
+            unknown += 1  # the publisher's last records may have died with it
+        elif source is None:
+            wrong.append(f"{_what(applied)}, which nobody published")
+        elif source.sha256 != applied.sha256:
+            wrong.append(f"{_what(applied)} altered: {applied.sha256} instead of {source.sha256}")
+        elif applied.t_s < source.t_s:
+            wrong.append(f"{_what(applied)} {source.t_s - applied.t_s:.6f} s before it was published")
+    wrong += _invented_by_snapshot(history, published)
+    verdict: Verdict = "fail" if wrong else "inconclusive" if unknown else "pass"
+    return Check(
+        "invariant.nothing-twice",
+        verdict,
+        f"{len(wrong)} twice, invented or altered of {len(history.applied)} applied",
+        "0",
+        examples(wrong) or (f"{unknown} applied from a publisher whose records are incomplete" if unknown else ""),
+    )
+
+
+def check_in_order(history: History) -> Check:
+    """Invariant 3: a participant applies the updates of one publisher in the order of their numbers."""
+    last: dict[tuple[str, str, str], Position] = {}
+    wrong: list[str] = []
+    for applied in history.applied:
+        key = (applied.conference, applied.receiver, applied.publisher)
+        position = (applied.boot, applied.seq)
+        before = last.get(key, _NEVER)
+        if position < before:
+            wrong.append(f"{_what(applied)} after boot {before[0]} seq {before[1]}")
+        else:
+            last[key] = position
+    return Check("invariant.in-order", "fail" if wrong else "pass", f"{len(wrong)} out of order", "0", examples(wrong))
+
+
+def check_agreement(history: History) -> Check:
+    """Invariant 4: at the end all proxies of a conference report one state digest, and all clients one view."""
+    members = members_at_end(history.sessions)
+    final: dict[tuple[str, str, str], StateReported] = {}
+    for state in history.states:
+        if history.quiesced_s is not None and state.t_s >= history.quiesced_s:
+            final[state.conference, state.component, state.node] = state
+    wrong: list[str] = []
+    missing: list[str] = []
+    conferences = {conference for conference, _ in members} | {conference for conference, _, _ in final}
+    for conference in sorted(conferences):
+        devices = {device for of, device in members if of == conference} - history.cut_off
+        proxies = {session.proxy for session in history.sessions if session.conference == conference}
+        proxies -= {""} | history.cut_off
+        for component, expected in (("proxy", proxies), ("client", devices)):
+            reports = {
+                node: state for (of, what, node), state in final.items() if (of, what) == (conference, component)
+            }
+            missing += [f"no final state of {component} {node} in {conference}" for node in expected - reports.keys()]
+            in_view = [state for node, state in sorted(reports.items()) if component == "proxy" or node in expected]
+            wrong += _disagreements(in_view)
+    verdict: Verdict = "fail" if wrong else "inconclusive" if missing or not final else "pass"
+    return Check(
+        "invariant.agreement",
+        verdict,
+        f"{len(wrong)} of {len(final)} final states differ",
+        "all proxies one state digest, all clients one view",
+        examples(wrong or sorted(missing)) or ("" if final else "no final states: the run was cut short"),
+    )
+
+
+def check_bounded(history: History) -> Check:
+    """Invariant 6: whatever has a configured bound stayed within it."""
+    wrong: dict[tuple[str, str, str], str] = {}
+    unmeasured: set[str] = set()
+    fullest, fullest_what = 0.0, ""
+    for report in history.counters:
+        for name, bound in report.bounds.items():
+            where = f"{report.node}.{report.process}"
+            value = report.counters.get(name)
+            if value is None:
+                unmeasured.add(f"{where} reports no {name}, which has a bound")
+                continue
+            if value > bound:
+                wrong[report.node, report.process, name] = f"{where}: {name} = {value} exceeds {bound}"
+            if bound > 0 and value / bound > fullest:
+                fullest, fullest_what = value / bound, f"{where} {name} {value} of {bound}"
+    verdict: Verdict = "fail" if wrong else "inconclusive" if unmeasured or not history.counters else "pass"
+    return Check(
+        "invariant.bounded",
+        verdict,
+        f"{len(wrong)} over their bound; fullest {fullest:.1%}",
+        "0 over their bound",
+        examples(list(wrong.values()) or sorted(unmeasured)) or fullest_what or "no counters were reported",
+    )
+
+
+def _identity(record: Published | Applied) -> UpdateId:
+    return (record.conference, record.publisher, record.boot, record.seq)
+
+
+def _spell(update: UpdateId) -> str:
+    return "/".join(map(str, update))
+
+
+def _what(applied: Applied) -> str:
+    return f"{applied.receiver} applied {_spell(_identity(applied))}"
+
+
+def examples(problems: Sequence[str]) -> str:
+    """Return the first few problems, and how many more there are."""
+    more = len(problems) - _EXAMPLES_MAX
+    return "; ".join(problems[:_EXAMPLES_MAX]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _cover(covered: dict[tuple[str, str, str], Position], snapshot: SnapshotApplied) -> None:
+    for publisher, boot, seq in snapshot.heads:
+        key = (snapshot.conference, snapshot.receiver, publisher)
+        covered[key] = max(covered.get(key, _NEVER), (boot, seq))
+
+
+def _snapshot_heads(snapshots: Iterable[SnapshotApplied]) -> dict[tuple[str, str, str], Position]:
+    """Return per (conference, receiver, publisher) up to where snapshots brought the receiver."""
+    covered: dict[tuple[str, str, str], Position] = {}
+    for snapshot in snapshots:
+        _cover(covered, snapshot)
+    return covered
+
+
+def _invented_by_snapshot(history: History, published: Iterable[UpdateId]) -> list[str]:
+    last: dict[Stream, Position] = {}
+    for conference, publisher, boot, seq in published:
+        last[conference, publisher] = max(last.get((conference, publisher), _NEVER), (boot, seq))
+    return [
+        f"{receiver} took over a snapshot that holds {conference}/{publisher}/{head[0]}/{head[1]}, which nobody published"
+        for (conference, receiver, publisher), head in sorted(_snapshot_heads(history.snapshots).items())
+        if head > last.get((conference, publisher), _NEVER) and publisher not in history.crashed
+    ]
+
+
+def _disagreements(states: Sequence[StateReported]) -> list[str]:
+    """Return who differs from the most common state. Proxies serve different devices, so only their digest is compared."""
+    views = [
+        (state.state_digest, *((tuple(state.heads), tuple(state.roster)) if state.component == "client" else ()))
+        for state in states
+    ]
+    if len(set(views)) < 2:
+        return []
+    usual = Counter(views).most_common(1)[0][0]
+    example = states[views.index(usual)]
+    return [
+        f"{state.component} {state.node} in {state.conference} reports {_outline(state)}; {example.node} reports "
+        f"{_outline(example)}"
+        for state, view in zip(states, views, strict=True)
+        if view != usual
+    ]
+
+
+def _outline(state: StateReported) -> str:
+    updates = sum(seq for _, _, seq in state.heads)
+    return f"digest {state.state_digest[:16]} ({updates} updates of {len(state.heads)} devices, {len(state.roster)} joined)"

@@ -1,0 +1,244 @@
+"""The command `hconf`. Each subcommand loads what it needs when it is called, so that `hconf --help` is there at once."""
+
+# ruff: noqa: PLC0415  # imports stand where they are needed: loading all of them takes more than a second
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from topologies.errors import CapabilityError, HconfError, InputError
+
+if TYPE_CHECKING:
+    from experiments.spec import Experiment
+
+QUICKSTART: Final = Path(__file__).resolve().parent / "quickstart.toml"
+
+EXIT_CODES: Final = (
+    "Exit codes: 0 good; 1 ran, but an invariant or expectation failed; 2 bad input or usage, nothing was started; "
+    "3 this machine cannot do it; 130 interrupted, network removed, records kept."
+)
+
+app = typer.Typer(
+    epilog=EXIT_CODES,
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+topo = typer.Typer(help="Known topologies.", no_args_is_help=True)
+app.add_typer(topo, name="topo")
+
+
+@app.callback()
+def help_without_command(context: typer.Context) -> None:
+    """Emulated testbed for hybrid conference service control over information-centric networks."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+class Mode(StrEnum):
+    """What to run on."""
+
+    EMULATED = "emulated"
+    SIMULATED = "simulated"
+
+
+ExperimentPath = Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file, such as conference.mode=push."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Run folder to make, instead of runs/<experiment>-<UTC time>."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Replace experiment.seed.")]
+
+
+@app.command()
+def run(
+    experiment: ExperimentPath,
+    out: Out = None,
+    seed: Seed = None,
+    mode: Annotated[Mode, typer.Option(help="Real hosts and links, or virtual time in one process.")] = Mode.EMULATED,
+    overrides: Overrides = None,
+) -> None:
+    """Run one experiment and make its run folder. Takes root."""
+    if mode is Mode.SIMULATED:
+        raise InputError(
+            where="--mode simulated", problem="there is no simulator yet", remedy="leave it out: the run is emulated"
+        )
+    _run(_load(experiment, overrides, seed), out)
+
+
+@app.command()
+def demo(out: Out = None) -> None:
+    """Run the quickstart: a conference over the Abilene network, one core link down and up again. Takes root."""
+    _run(_load(QUICKSTART, None, None), out)
+
+
+@app.command()
+def check(experiment: ExperimentPath, overrides: Overrides = None) -> None:
+    """Validate an experiment file; start nothing."""
+    from experiments.workloads import check_size
+
+    loaded = _load(experiment, overrides, None)
+    topology, settings = loaded.topology, loaded.settings
+    check_size(loaded.workloads, devices=topology.ues, duration_s=settings.duration_s, where=str(experiment))
+    typer.echo(
+        f"{experiment}: good. {settings.name}: {topology.name}, {len(topology.nodes)} nodes, {len(topology.links)} links, "
+        f"{len(topology.ues)} UEs; {len(loaded.workloads)} workloads, {len(loaded.faults)} faults, "
+        f"{len(loaded.expectations)} expectations; {settings.duration_s:g} s."
+    )
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders, such as runs/latest.")
+    ] = None,
+    *,
+    columns: Annotated[bool, typer.Option("--columns", help="Print what every column and metric means.")] = False,
+) -> None:
+    """Make the CSV files again from the raw records. Works on any machine, without root."""
+    if columns:
+        from experiments.columns import markdown
+
+        typer.echo(markdown(), nl=False)
+        return
+    if not runs:
+        raise InputError(where="hconf report", problem="no run folder given", remedy="try `hconf report runs/latest`")
+    from rich.console import Console
+
+    from experiments.analysis import analyse
+    from experiments.report import print_summary, write_report
+    from experiments.run_folder import RunFolder
+
+    for path in runs:
+        folder = RunFolder.open(path)
+        manifest = folder.read_manifest()
+        analysis = analyse(folder)
+        write_report(folder, analysis, manifest)
+        print_summary(Console(), path, analysis, manifest)
+
+
+@app.command()
+def doctor(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array instead of a table.")] = False
+) -> None:
+    """Say what this machine can emulate, what is missing, and the command that mends it."""
+    from testbed import doctor as machine
+
+    capabilities = machine.collect()
+    if as_json:
+        typer.echo(machine.as_json(capabilities))
+    else:
+        from rich.console import Console
+
+        Console().print(machine.as_table(capabilities))
+    if not machine.can_run(capabilities):
+        raise typer.Exit(CapabilityError.exit_code)
+
+
+@app.command()
+def clean() -> None:
+    """Remove what a killed run left, and only what hconf made."""
+    from testbed.emulation import ownership
+
+    if os.geteuid() != 0 and ownership.find_leftovers():
+        raise CapabilityError(where="this user", problem="what a run left belongs to root", remedy="run it with sudo")
+    lines = ownership.clean()
+    typer.echo("\n".join(lines) if lines else "Nothing was left by a killed run.")
+
+
+@app.command(
+    "test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def run_tests(context: typer.Context) -> None:
+    """Run every check and test of hconf itself; other arguments go to pytest, --fast leaves out what takes root."""
+    from experiments import selftest
+
+    raise typer.Exit(selftest.main(context.args))
+
+
+@topo.command("list")
+def list_topologies(
+    pattern: Annotated[str, typer.Argument(metavar="TEXT", help="Only names that contain this.")] = "",
+) -> None:
+    """Print the names of all known topologies."""
+    from topologies import catalogue
+
+    names = [name for name in catalogue.list_names() if pattern.casefold() in name.casefold()]
+    if not names:
+        raise InputError(
+            where="hconf topo list", problem=f"no name contains `{pattern}`", remedy="leave it out: all are shown"
+        )
+    typer.echo("\n".join(names))
+
+
+@topo.command("show")
+def show_topology(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as tiers or topozoo/Abilene.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter, such as csrs=4.")
+    ] = None,
+) -> None:
+    """Print the nodes and links of one topology."""
+    from rich.console import Console
+
+    from experiments.topology_view import print_topology
+    from topologies import catalogue
+
+    print_topology(Console(), catalogue.build(name, _parameters(overrides or [])))
+
+
+def _load(path: Path, overrides: list[str] | None, seed: int | None) -> Experiment:
+    from experiments.spec import load_experiment
+
+    return load_experiment(path, [*(overrides or []), *([f"experiment.seed={seed}"] if seed is not None else [])])
+
+
+def _run(experiment: Experiment, out: Path | None) -> None:
+    from rich.console import Console
+
+    from experiments.progress import choose_progress
+    from experiments.report import print_summary
+    from experiments.runner import run_experiment
+
+    outcome = run_experiment(experiment, out=out, progress=choose_progress(experiment.settings.name))
+    print_summary(Console(), outcome.folder, outcome.analysis, outcome.manifest)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _parameters(assignments: list[str]) -> dict[str, object]:
+    parameters: dict[str, object] = {}
+    for assignment in assignments:
+        try:
+            parameters |= tomllib.loads(assignment)
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(
+                where=f"--set {assignment}",
+                problem=f"is no assignment: {error}",
+                remedy="write key=value, text in quotes",
+            ) from error
+    return parameters
+
+
+def main() -> None:
+    """Entry point of the console script. Wrong input ends with one message, never with a traceback."""
+    try:
+        app(prog_name="hconf")
+    except HconfError as error:
+        typer.echo(f"hconf: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

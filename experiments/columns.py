@@ -1,0 +1,367 @@
+"""The schema of every CSV file of a run folder: the one place where a column or a metric is named and defined.
+
+``COLUMNS.md`` is made from this module (``python -m experiments.columns``), the analysis writes these columns in this order,
+and a test compares all three. Times are seconds since the run's start (t = 0: all participants joined, workload starts) on
+``CLOCK_MONOTONIC``, so joining has negative times.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Final, Literal
+
+#: How a column is written: text as it is, ``number`` with a fraction, ``count`` as an integer, ``flag`` as true or false.
+Kind = Literal["text", "count", "number", "flag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    kind: Kind
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    file: str
+    row: str  #: what one row is
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    name: str  #: may hold ``<fault_id>``, which stands for any fault of the run
+    unit: str
+    meaning: str
+
+
+UPDATES: Final = Table(
+    "updates.csv",
+    "one FP update that a client published",
+    (
+        Column("update_id", "text", "`conference/publisher/boot/seq`: the identity of the update"),
+        Column("conference", "text", "conference it belongs to"),
+        Column("publisher", "text", "device ID of the publishing client"),
+        Column(
+            "proxy", "text", "service proxy that acked it; without an ack, the one its publisher had a session with"
+        ),
+        Column("boot", "count", "boot number of the publisher; grows at each of its starts"),
+        Column("seq", "count", "sequence number within the boot"),
+        Column("event", "text", "event type: `join`, `leave`, `message`, `stroke`, `object`, …"),
+        Column("size_bytes", "count", "size of the update's body"),
+        Column("object_name", "text", "name of the data object it announces, where there is one"),
+        Column("published_s", "number", "when the client first handed it to the network"),
+        Column("acked_s", "number", "when the publisher received the first ack; empty: never"),
+        Column("ack_level", "text", "highest level acked: `accepted`, `durable`, `replicated`; empty: none"),
+        Column(
+            "expected_receivers",
+            "count",
+            "devices other than the publisher that had joined the conference at `published_s` and did not leave it before the end",
+        ),
+        Column("delivered_receivers", "count", "how many of those applied it, snapshots included"),
+    ),
+)
+
+DELIVERIES: Final = Table(
+    "deliveries.csv",
+    "one update applied by one receiver (an update that never arrived has no row here: compare the receivers in `updates.csv`)",
+    (
+        Column("update_id", "text", "as in `updates.csv`"),
+        Column("publisher", "text", "device ID of the publisher"),
+        Column("receiver", "text", "device ID of the client that applied it"),
+        Column("published_s", "number", "when it was published"),
+        Column("delivered_s", "number", "when the receiver applied it"),
+        Column("latency_ms", "number", "`delivered_s` minus `published_s`"),
+        Column(
+            "path_delay_ms",
+            "number",
+            "sum of the configured one-way link delays on the shortest path of the unbroken network: the physical floor",
+        ),
+        Column("ratio", "number", "`latency_ms` / `path_delay_ms`; empty where the path has no delay"),
+        Column(
+            "via",
+            "text",
+            "how it reached the receiver's proxy: `armed` (a waiting sync interest), `push`, `recovery`, or `snapshot`",
+        ),
+        Column(
+            "during_fault",
+            "flag",
+            "whether a fault was in force at any moment between `published_s` and `delivered_s`",
+        ),
+        Column(
+            "was_joined",
+            "flag",
+            "whether the receiver had joined when the update was published; `false`: it caught up when it joined later, "
+            "which says nothing about the speed of the network, so the summary leaves these out",
+        ),
+    ),
+)
+
+FAULTS: Final = Table(
+    "faults.csv",
+    "one injected fault",
+    (
+        Column("fault_id", "text", "identity of the fault in this run"),
+        Column("kind", "text", "`link-down`, `link-up`, `impair`, …"),
+        Column("target", "text", "what it was applied to, such as the name of a link"),
+        Column("parameters", "text", "its other parameters, as JSON"),
+        Column("intended_s", "number", "when the schedule wanted it"),
+        Column("applied_s", "number", "when it had taken hold; empty: it could not be applied"),
+        Column("verified", "flag", "whether reading the state back showed that it had taken"),
+        Column("healed_s", "number", "when it was undone; empty: in force until the end"),
+        Column("source", "text", "`schedule` or `hand`"),
+    ),
+)
+
+RECOVERY: Final = Table(
+    "recovery.csv",
+    "one fault as seen by one affected node: a client some of whose updates come over a shortest path with the failed link, "
+    "or a router at an end of the link",
+    (
+        Column("fault_id", "text", "as in `faults.csv`"),
+        Column("node", "text", "the affected node"),
+        Column("role", "text", "`core`, `csr`, `ue` or `login`"),
+        Column(
+            "detected_s",
+            "number",
+            "when the node itself noticed: its face on the link changed, or its session became suspect",
+        ),
+        Column("detection_ms", "number", "`detected_s` minus `applied_s`"),
+        Column(
+            "recovered_s",
+            "number",
+            "client: when it had applied everything published since the fault; router: when its face on the link was up again",
+        ),
+        Column(
+            "outage_ms",
+            "number",
+            "clients: from `applied_s` to `recovered_s`; 0 where nothing was late; up to the end of the run where an "
+            "update never came. An update is late if its latency exceeds 1.15 times the path delay that the fault leaves "
+            "+ 10 ms. The outage is over when what comes from every CSR affected is on time again and everything "
+            "published until then is there; where no link loses packets at random, an update that is another 100 ms later, "
+            "published while the fault is in force, extends it",
+        ),
+        Column("updates_missed", "count", "clients: updates that were late in the outage, whether they came or not"),
+        Column("updates_recovered", "count", "of those, the ones applied in the end"),
+        Column("updates_lost", "count", "of those, the ones never applied"),
+        Column(
+            "floor_ms",
+            "number",
+            "clients: the longest path delay from a publisher affected, while the fault is in force: no outage can be "
+            "shorter for an update published at `applied_s`; empty where the fault leaves no path",
+        ),
+    ),
+)
+
+MESSAGES: Final = Table(
+    "messages.csv",
+    "one message type on one link in one direction, over the whole run, joining included",
+    (
+        Column("link", "text", "name of the link"),
+        Column("from", "text", "sending node"),
+        Column("to", "text", "node at the other end"),
+        Column("message", "text", "message type, as the sending forwarder classifies it"),
+        Column("packets", "count", "packets sent (link-layer retransmissions included)"),
+        Column("bytes", "count", "their size as UDP payload"),
+    ),
+)
+
+LINKS: Final = Table(
+    "links.csv",
+    "one link in one direction, over the whole run",
+    (
+        Column("link", "text", "name of the link"),
+        Column("from", "text", "sending node"),
+        Column("to", "text", "receiving node"),
+        Column("configured_delay_ms", "number", "one-way delay asked for, at the end of the run"),
+        Column(
+            "measured_delay_ms", "number", "mean one-way delay of the frames carried: queue, line, delay and jitter"
+        ),
+        Column("configured_jitter_ms", "number", "jitter asked for, at the end of the run"),
+        Column("configured_loss_ratio", "number", "random loss asked for, at the end of the run, 0 to 1"),
+        Column("measured_loss_ratio", "number", "`dropped_loss` / (`dropped_loss` + `packets`), over the whole run"),
+        Column("configured_rate_bps", "number", "rate limit asked for; empty: none"),
+        Column("measured_rate_bps", "number", "bits carried a second, from the first frame to the last"),
+        Column("packets", "count", "frames carried to the other end"),
+        Column("bytes", "count", "their size, Ethernet header included"),
+        Column("dropped_loss", "count", "frames dropped by random loss"),
+        Column("dropped_queue", "count", "frames dropped because the queue was full"),
+        Column("dropped_carrier", "count", "frames dropped because the link was down"),
+        Column(
+            "dropped_overrun",
+            "count",
+            "frames dropped because this machine could not keep up; the run is not faithful then",
+        ),
+        Column("delay_error_p50_ms", "number", "how much later than asked for a frame left the link, median"),
+        Column("delay_error_p99_ms", "number", "same, 99th percentile"),
+        Column("delay_error_max_ms", "number", "same, maximum"),
+    ),
+)
+
+NODES: Final = Table(
+    "nodes.csv",
+    "one node of the topology, all its processes together",
+    (
+        Column("node", "text", "name"),
+        Column("role", "text", "`core`, `csr`, `ue` or `login`"),
+        Column("cpu_s", "number", "CPU time used, user and system"),
+        Column(
+            "max_rss_bytes",
+            "count",
+            "peak resident memory, summed over the node's processes (shared pages count in each)",
+        ),
+        Column("start_s", "number", "when the last of its processes was ready"),
+        Column("exits", "text", "`ok`, or how each process ended: `proxy: signal 9; forwarder: ok`"),
+        Column("malformed", "count", "datagrams that were not valid packets"),
+        Column("timer_lag_p99_ms", "number", "how late its timers fired, 99th percentile, worst process"),
+        Column("timer_lag_max_ms", "number", "same, maximum"),
+    ),
+)
+
+CHECKS: Final = Table(
+    "checks.csv",
+    "one invariant, expectation or fidelity check",
+    (
+        Column("name", "text", "`invariant.…`, `expect.<metric>`, `run.complete`, `fidelity.…`"),
+        Column(
+            "verdict",
+            "text",
+            "`pass`, `fail`, or `inconclusive` (the records do not decide). Whatever does not pass fails the run, but for "
+            "fidelity checks other than `fidelity.faults` and `fidelity.nodes`: they say how far its figures can be trusted",
+        ),
+        Column("measured", "text", "what was found"),
+        Column("required", "text", "what must hold"),
+        Column("detail", "text", "where, and the first examples"),
+    ),
+)
+
+SUMMARY: Final = Table(
+    "summary.csv",
+    "one metric of the run",
+    (
+        Column("metric", "text", "name; see below"),
+        Column("value", "number", "empty: there was nothing to measure"),
+        Column("unit", "text", "`ms`, `s`, `1` (a ratio), `count`, `bytes`"),
+    ),
+)
+
+TABLES: Final = (UPDATES, DELIVERIES, FAULTS, RECOVERY, MESSAGES, LINKS, NODES, CHECKS, SUMMARY)
+
+#: Statistics of a distribution, as the last part of a metric's name, and the quantile each is (None: the mean).
+STATISTICS: Final[dict[str, float | None]] = {"mean": None, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+
+#: Which deliveries a metric is over: those with ``published_s`` >= 0 and ``was_joined``, and of these …
+DELIVERY_SCOPES: Final = {
+    "": "all",
+    "before_fault.": "those delivered before the first fault (all, where there is none)",
+    "during_fault.": "those with `during_fault`",
+    "outside_fault.": "those without `during_fault`",
+}
+
+QUANTITIES: Final = {"latency_ms": ("ms", "latency"), "ratio": ("1", "latency over path delay")}
+
+
+def _metrics() -> Iterator[Metric]:
+    """Yield every metric of summary.csv, in the order in which it is written."""
+    yield Metric("network.up_s", "s", "from starting to build the network until all nodes had joined and were in sync")
+    yield Metric("network.hosts_s", "s", "of that: namespaces and Mininet hosts")
+    yield Metric("network.links_s", "s", "of that: links")
+    yield Metric("network.nodes_s", "s", "of that: node programs started and ready")
+    yield Metric("network.join_s", "s", "of that: log in, join, and get in sync")
+    yield Metric("network.settle_s", "s", "from the end of the workload until all views agreed and nothing was unacked")
+    yield Metric("network.down_s", "s", "from stopping the nodes until the network was gone")
+    yield Metric("updates.published", "count", "updates published at or after t = 0")
+    yield Metric("updates.acked", "count", "of those, acked")
+    for statistic in STATISTICS:
+        yield Metric(f"updates.ack_ms.{statistic}", "ms", f"from publishing to the first ack, {statistic}")
+    yield Metric("deliveries.expected", "count", "sum of `expected_receivers` over updates with `published_s` ≥ 0")
+    yield Metric("deliveries.delivered", "count", "sum of `delivered_receivers` over the same")
+    yield Metric("deliveries.lost", "count", "the difference: deliveries that never happened")
+    for via in ("armed", "push", "recovery", "snapshot"):
+        yield Metric(f"deliveries.via.{via}", "count", f"deliveries with `via` = `{via}`")
+    for (scope, which), (quantity, (unit, words)) in product(DELIVERY_SCOPES.items(), QUANTITIES.items()):
+        for statistic in STATISTICS:
+            yield Metric(f"deliveries.{scope}{quantity}.{statistic}", unit, f"{words}, {statistic}, over {which}")
+    yield Metric("recovery.outage_ms.p50", "ms", "`outage_ms` over clients and faults, median")
+    yield Metric(
+        "recovery.outage_ms.max", "ms", "same, worst; 0 where a fault affected no client, empty without faults"
+    )
+    yield Metric("recovery.detection_ms.max", "ms", "`detection_ms`, worst of the nodes that noticed")
+    yield Metric("recovery.updates_lost", "count", "sum of `updates_lost`")
+    yield Metric("recovery.<fault_id>.outage_ms.max", "ms", "worst `outage_ms` of this fault")
+    yield Metric("recovery.<fault_id>.updates_lost", "count", "sum of `updates_lost` of this fault")
+    yield Metric("messages.packets", "count", "packets sent on all links")
+    yield Metric("messages.bytes", "bytes", "their size")
+    yield Metric("messages.packets_per_update", "1", "packets on all links per update published at or after t = 0")
+    yield Metric("links.delay_error_ms.p50", "ms", "`delay_error_p50_ms`, median over links that carried frames")
+    yield Metric("links.delay_error_ms.p99", "ms", "`delay_error_p99_ms`, worst link")
+    yield Metric("nodes.cpu_s", "s", "CPU time of all nodes")
+    yield Metric("nodes.max_rss_bytes", "bytes", "peak memory, worst node")
+    yield Metric("nodes.timer_lag_ms.p99", "ms", "`timer_lag_p99_ms`, worst node")
+    yield Metric("checks.failed", "count", "invariants and expectations that failed or stayed inconclusive")
+    yield Metric("checks.fidelity_failed", "count", "fidelity checks that failed")
+
+
+METRICS: Final = tuple(_metrics())
+
+
+def unknown_metric(name: str, *, fault_ids: Iterable[str]) -> str | None:
+    """Return None if *name* is a metric of a run with these faults, else which names are near it, for a message.
+
+    >>> unknown_metric("deliveries.ratio.p50", fault_ids=[])
+    >>> unknown_metric("deliveries.ratio.p5", fault_ids=[])
+    'did you mean deliveries.ratio.p50, deliveries.ratio.p90 or deliveries.ratio.p99?'
+    """
+    known = [name for metric in METRICS for name in _expanded(metric, tuple(fault_ids))]
+    if name in known:
+        return None
+    near = sorted(difflib.get_close_matches(name, known, n=3))
+    if not near:
+        return "experiments/COLUMNS.md lists the metrics"
+    return f"did you mean {' or '.join(filter(None, [', '.join(near[:-1]), near[-1]]))}?"
+
+
+def _expanded(metric: Metric, fault_ids: tuple[str, ...]) -> list[str]:
+    if "<fault_id>" not in metric.name:
+        return [metric.name]
+    return [metric.name.replace("<fault_id>", fault_id) for fault_id in fault_ids]
+
+
+def markdown() -> str:
+    """Return the text of COLUMNS.md."""
+    lines = [
+        "# Columns of the CSV files",
+        "",
+        "Made from `experiments/columns.py` by `python -m experiments.columns`; do not edit by hand.",
+        "",
+        "UTF-8, comma, one header line, one fact a row. `true`/`false`; empty = not applicable. Units are in the column's",
+        "name. Times (`…_s`) are seconds since the run's start, t = 0, when all participants had joined and the workload",
+        "began; joining has negative times. All namespaces share one clock, so one-way figures are exact.",
+    ]
+    for table in TABLES:
+        lines += [
+            "",
+            f"## {table.file}",
+            "",
+            f"A row is {table.row}.",
+            "",
+            "| column | kind | meaning |",
+            "|---|---|---|",
+        ]
+        lines += [f"| `{column.name}` | {column.kind} | {column.meaning} |" for column in table.columns]
+    lines += ["", "## Metrics of summary.csv", "", "An `[[expect]]` of an experiment file names one of these.", ""]
+    lines += ["| metric | unit | meaning |", "|---|---|---|"]
+    lines += [f"| `{metric.name}` | {metric.unit} | {metric.meaning} |" for metric in METRICS]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -1,0 +1,69 @@
+"""What nodes say of their conference when asked, and whether they agree: how the runner knows that all is in sync."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+#: Sessions in these states have no view to agree on.
+_LEFT: Final = frozenset({"closing", "closed", "refused"})
+
+
+@dataclass(frozen=True, slots=True)
+class ConferenceState:
+    """One client's or proxy's view of one conference."""
+
+    node: str
+    component: Literal["client", "proxy"]
+    conference: str
+    session: str  #: a client's; "joined" for a proxy
+    digest: str
+    roster: frozenset[str]
+    waiting: int  #: updates that a client has not got acked yet
+
+    @classmethod
+    def all_of(cls, process: str, status: Mapping[str, Any]) -> Iterator[ConferenceState]:
+        """Yield the states in a reply to the control channel's ``status``."""
+        node = process.rpartition(".")[0]
+        if (client := status.get("client")) is not None:
+            yield cls(
+                node,
+                "client",
+                client["conference"],
+                client["state"],
+                client["state_digest"],
+                frozenset(client["roster"]),
+                client["unacked"] + client["queued"],
+            )
+        for name, view in (status.get("proxy") or {}).get("conferences", {}).items():
+            yield cls(node, "proxy", name, "joined", view["state_digest"], frozenset(view["roster"]), 0)
+
+
+def disagreement(states: Sequence[ConferenceState], *, roster: set[str] | None) -> str:
+    """Return what keeps the states from being one; nothing where all agree and nothing is on its way.
+
+    Args:
+        states: of all clients and proxies.
+        roster: whom all have to see as joined; None: whoever that is.
+    """
+    for state in states:
+        if state.waiting:
+            return f"{state.node} waits for the ack of {state.waiting} updates"
+        if roster is not None and state.session != "joined":
+            return f"{state.node} is in state {state.session}"
+        if roster is not None and state.component == "client" and state.roster != roster:
+            missing = ", ".join(sorted(roster - state.roster)[:3])
+            return f"{state.node} sees {len(state.roster)} of {len(roster)} joined; missing: {missing or 'none'}"
+    groups: dict[tuple[str, str], list[ConferenceState]] = {}
+    for state in states:
+        if state.session not in _LEFT:
+            groups.setdefault((state.conference, state.component), []).append(state)
+    for (conference, component), members in groups.items():
+        digests = Counter(state.digest for state in members)
+        if len(digests) > 1:
+            usual = digests.most_common(1)[0][0]
+            odd = [state.node for state in members if state.digest != usual]
+            return f"{component} {odd[0]} and {len(odd) - 1} others see another state of {conference}"
+    return ""

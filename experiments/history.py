@@ -1,0 +1,246 @@
+"""What a run left behind, read back: the raw records of all nodes as one `History`, and who was a member when.
+
+Neither pandas nor anything that needs root: the checker and the analysis both start here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+from msgspec import Struct
+
+from proxy.records import (
+    Acked,
+    Applied,
+    CountersReported,
+    FaceChanged,
+    PeerChanged,
+    Published,
+    Record,
+    SessionChanged,
+    SnapshotApplied,
+    StateReported,
+)
+from topologies.errors import InputError
+
+#: Raw files that nodes do not write; everything else in raw/*.jsonl is a node's.
+FAULTS_FILE: Final = "faults.jsonl"
+LINKS_FILE: Final = "links.jsonl"
+NODES_FILE: Final = "nodes.jsonl"
+LEDGER_FILE: Final = "wire-ledger.jsonl"
+TOPOLOGY_FILE: Final = "topology.json"
+_NOT_NODES: Final = frozenset({FAULTS_FILE, LINKS_FILE, NODES_FILE, LEDGER_FILE})
+
+#: A session in one of these states has ended; `joined` begins it; the others leave it as it is.
+_ENDED: Final = frozenset({"closing", "closed", "refused"})
+
+Device = tuple[str, str]  #: (conference, device ID)
+Stream = tuple[str, str]  #: (conference, publisher)
+UpdateId = tuple[str, str, int, int]  #: (conference, publisher, boot, seq)
+
+
+class FaultRecord(Struct, frozen=True):
+    """One injected fault, as the injector wrote it down; times on CLOCK_MONOTONIC."""
+
+    fault_id: str
+    kind: str
+    target: str
+    parameters: dict[str, Any] = {}
+    intended_s: float | None = None
+    applied_s: float | None = None
+    verified: bool = False
+    healed_s: float | None = None
+    source: Literal["schedule", "hand"] = "schedule"
+
+
+class Configured(Struct, frozen=True):
+    """What was asked of one direction of a link."""
+
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    loss_ratio: float = 0.0
+    rate_mbps: float | None = None
+
+
+class LinkRecord(Struct, frozen=True):
+    """What one direction of a link did, as the link back end counted it (testbed/links/model.py, LinkCounters)."""
+
+    link: str
+    sender: str
+    receiver: str
+    configured: Configured
+    packets: int
+    carried_bytes: int
+    dropped_packets: dict[str, int]  #: by cause
+    delay_error_p50_ms: float | None = None
+    delay_error_p99_ms: float | None = None
+    delay_error_max_ms: float | None = None
+    delay_error_histogram: list[tuple[float, int]] = []  #: (upper bound of the bin in ms, frames)
+    measured_delay_mean_ms: float | None = None
+    measured_loss_ratio: float | None = None
+    measured_rate_mbps: float | None = None
+    expected_lost_packets: float = 0.0
+
+
+class NodeExit(Struct, frozen=True):
+    """How one process of a node ended."""
+
+    name: str  #: "csr1.proxy"
+    status: int | None = None  #: exit code, or minus the signal; None: nobody saw it end
+    cpu_s: float | None = None
+    max_rss_bytes: int | None = None
+    ready_s: float | None = None  #: CLOCK_MONOTONIC
+
+    @property
+    def node(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def process(self) -> str:
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Everything that happened in a run, as written down by those it happened to, each list in the order of time."""
+
+    published: Sequence[Published] = ()
+    acked: Sequence[Acked] = ()
+    applied: Sequence[Applied] = ()
+    snapshots: Sequence[SnapshotApplied] = ()
+    sessions: Sequence[SessionChanged] = ()
+    faces: Sequence[FaceChanged] = ()
+    peers: Sequence[PeerChanged] = ()
+    states: Sequence[StateReported] = ()
+    counters: Sequence[CountersReported] = ()
+    #: Nodes one of whose processes did not end in an orderly way; their last second of records may be missing.
+    crashed: frozenset[str] = frozenset()
+    #: Devices that a fault still in force at the end separated from the others.
+    cut_off: frozenset[str] = frozenset()
+    #: When the final states were asked for, the workload over and the network given time; None: the run was cut short.
+    quiesced_s: float | None = None
+    #: What could not be read, each as "file:line: problem".
+    damage: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    start_s: float
+    end_s: float | None  #: None: still a member at the end
+
+
+@dataclass(slots=True)
+class RawFile:
+    """The records of one file, and what could not be read of it."""
+
+    records: list[Any] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+
+
+def read_lines(path: Path, type_: Any) -> RawFile:  # noqa: ANN401 - what msgspec takes as a type has no name
+    """Read a JSON Lines file as values of *type_*.
+
+    A line that is not valid is left out and named in `damage`; the last line of a killed program is often torn.
+    Raises: InputError if the file cannot be opened.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            where=str(path), problem=f"cannot be read: {error.strerror}", remedy="give the folder of an hconf run"
+        ) from error
+    decoder = msgspec.json.Decoder(type_)
+    try:
+        return RawFile(decoder.decode_lines(content))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass  # something is damaged: find out which lines
+    raw = RawFile()
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            raw.records.append(decoder.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            torn = " (the last line, torn off)" if number == len(lines) else ""
+            raw.damage.append(f"{path.name}:{number}: {error}{torn}")
+    return raw
+
+
+def read_history(
+    raw_dir: Path,
+    *,
+    crashed: frozenset[str] = frozenset(),
+    cut_off: frozenset[str] = frozenset(),
+    quiesced_s: float | None = None,
+    damage: Sequence[str] = (),
+) -> History:
+    """Read the records of all nodes in *raw_dir*; the other arguments are fields of the `History`.
+
+    Raises: InputError if there are none, or one cannot be opened.
+    """
+    paths = sorted(path for path in raw_dir.glob("*.jsonl") if path.name not in _NOT_NODES)
+    if not paths:
+        raise InputError(
+            where=str(raw_dir), problem="holds no records of nodes (*.jsonl)", remedy="give the folder of an hconf run"
+        )
+    by_type: dict[type, list[Any]] = {type_: [] for type_ in get_args(Record)}
+    damaged = list(damage)
+    for path in paths:
+        raw = read_lines(path, Record)
+        damaged += raw.damage
+        for record in raw.records:
+            by_type[type(record)].append(record)
+    for records in by_type.values():
+        records.sort(key=_time_s)  # stable, so the order within a file stays
+    return History(
+        published=by_type[Published],
+        acked=by_type[Acked],
+        applied=by_type[Applied],
+        snapshots=by_type[SnapshotApplied],
+        sessions=[  # what the run's own tearing down does to sessions is no part of it
+            session for session in by_type[SessionChanged] if quiesced_s is None or session.t_s <= quiesced_s
+        ],
+        faces=by_type[FaceChanged],
+        peers=by_type[PeerChanged],
+        states=by_type[StateReported],
+        counters=by_type[CountersReported],
+        crashed=crashed,
+        cut_off=cut_off,
+        quiesced_s=quiesced_s,
+        damage=damaged,
+    )
+
+
+def memberships(sessions: Iterable[SessionChanged]) -> dict[Device, list[Membership]]:
+    """Return for each device when it belonged to a conference: from `joined` until it closes or is refused.
+
+    A device that is suspected, or logs in again, still belongs: it has a right to everything published meanwhile.
+
+    >>> joined = SessionChanged(1.0, "main", "ue1", "csr1", "joined")
+    >>> suspect = SessionChanged(2.0, "main", "ue1", "csr1", "suspect")
+    >>> memberships([joined, suspect])
+    {('main', 'ue1'): [Membership(start_s=1.0, end_s=None)]}
+    """
+    result: dict[Device, list[Membership]] = {}
+    for session in sessions:
+        spans = result.setdefault((session.conference, session.device), [])
+        inside = bool(spans) and spans[-1].end_s is None
+        if session.state == "joined" and not inside:
+            spans.append(Membership(session.t_s, None))
+        elif session.state in _ENDED and inside:
+            spans[-1] = Membership(spans[-1].start_s, session.t_s)
+    return {device: spans for device, spans in result.items() if spans}
+
+
+def members_at_end(sessions: Iterable[SessionChanged]) -> dict[Device, float]:
+    """Return who belongs to a conference at the end of the records, and since when."""
+    return {device: spans[-1].start_s for device, spans in memberships(sessions).items() if spans[-1].end_s is None}
+
+
+def _time_s(record: Any) -> float:  # noqa: ANN401 - any record
+    return float(record.t_s)

@@ -1,0 +1,243 @@
+"""Judging a run beyond its invariants: whether the declared expectations held and the emulation was faithful.
+
+A run whose fidelity failed says so first, but only a fault that did not take, or a node that broke down, fails it: those
+change what was measured; the others say how far to trust it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from experiments.checker import Check, Verdict, examples
+from experiments.history import LinkRecord
+from experiments.recorded_run import RecordedRun
+from experiments.spec_schema import Expectation
+
+#: Fidelity checks without which the run did not do what the experiment says.
+_FATAL: Final = frozenset({"fidelity.faults", "fidelity.nodes"})
+
+DELAY_ERROR_P50_MAX_MS: Final = 0.2
+DELAY_ERROR_P99_MAX_MS: Final = 1.0
+TIMER_LAG_P99_MAX_MS: Final = 5.0
+CPU_BUSY_MAX_RATIO: Final = 0.85
+FAULT_LAG_MAX_S: Final = 0.1
+RATE_EXCESS_MAX_RATIO: Final = 1.02
+
+#: Probability with which a faithful run fails the loss check, all links together (the 99.9 % interval).
+LOSS_FALSE_ALARM: Final = 0.001
+
+
+def fails_the_run(check: Check) -> bool:
+    """Whether this check makes the verdict `fail`: what was required has not been shown to hold."""
+    return check.verdict != "pass" and (not check.name.startswith("fidelity.") or check.name in _FATAL)
+
+
+def judge_expectations(run: RecordedRun, values: Mapping[str, float]) -> Iterator[Check]:
+    """Compare every ``[[expect]]`` of the experiment with the summary."""
+    declared = run.manifest.get("experiment", {}).get("expect", [])
+    for expectation in msgspec.convert(declared, list[Expectation]):
+        yield judge_expectation(expectation, values.get(expectation.metric, math.nan))
+
+
+def judge_expectation(expectation: Expectation, value: float) -> Check:
+    """Compare one value with its bounds; a metric without a value is inconclusive.
+
+    >>> judge_expectation(Expectation("deliveries.ratio.p50", at_most=1.15), 1.2).verdict
+    'fail'
+    """
+    bounds: list[tuple[str, float, bool]] = []
+    if expectation.at_most is not None:
+        bounds.append(("at most", expectation.at_most, value <= expectation.at_most))
+    if expectation.at_least is not None:
+        bounds.append(("at least", expectation.at_least, value >= expectation.at_least))
+    if expectation.equals is not None:
+        bounds.append(("equal to", expectation.equals, value == expectation.equals))
+    verdict: Verdict = "pass" if all(holds for _, _, holds in bounds) else "fail"
+    if math.isnan(value):
+        verdict = "inconclusive"
+    return Check(
+        f"expect.{expectation.metric}",
+        verdict,
+        "" if math.isnan(value) else f"{value:.6g}",
+        " and ".join(f"{words} {bound:g}" for words, bound, _ in bounds),
+        "nothing was measured" if math.isnan(value) else "",
+    )
+
+
+def judge_fidelity(run: RecordedRun) -> tuple[Check, ...]:
+    """Compare what was asked of the testbed with what it did, its coming to the end first."""
+    return (
+        _complete(run),
+        _faults_took(run),
+        _nodes_ran(run),
+        _records_intact(run),
+        _delay(run.links),
+        _loss(run.links),
+        _rate(run.links),
+        _overrun(run.links),
+        _timer_lag(run),
+        _cpu(run),
+        _fault_timing(run),
+    )
+
+
+def binomial_tail(hits: int, trials: int, probability: float) -> float:
+    """Return how probable it is to be at least as far off the mean as *hits*, on its side, in *trials*.
+
+    Source: the binomial distribution, summed from *hits* outwards until the terms no longer count.
+
+    >>> round(binomial_tail(8, 10, 0.5), 6), round(binomial_tail(0, 100, 0.05), 6)
+    (0.054688, 0.005921)
+    """
+    if probability <= 0.0 or probability >= 1.0:
+        return 1.0 if hits == round(trials * probability) else 0.0
+    step = 1 if hits > trials * probability else -1
+    log_term = (
+        math.lgamma(trials + 1) - math.lgamma(hits + 1) - math.lgamma(trials - hits + 1)
+        + hits * math.log(probability) + (trials - hits) * math.log1p(-probability)
+    )  # fmt: skip
+    term, total, at, odds = math.exp(log_term), 0.0, hits, probability / (1.0 - probability)
+    while 0 <= at <= trials and term > total * 1e-15:
+        total += term
+        term *= odds * (trials - at) / (at + 1) if step > 0 else at / (odds * (trials - at + 1))
+        at += step
+    return min(1.0, total)
+
+
+def _complete(run: RecordedRun) -> Check:
+    problem = str(run.manifest.get("problem") or "")
+    verdict: Verdict = "fail" if problem else "inconclusive" if run.history.quiesced_s is None else "pass"
+    measured = {"fail": "broke off", "inconclusive": "cut short", "pass": "went on to the end"}[verdict]
+    return Check("run.complete", verdict, measured, "goes on to the end", problem)
+
+
+def _faults_took(run: RecordedRun) -> Check:
+    scheduled = len(run.manifest.get("experiment", {}).get("fault", []))
+    applied = sum(fault.source == "schedule" for fault in run.faults)
+    missing = [
+        f"{fault.fault_id} {fault.kind} {fault.target} was not verified" for fault in run.faults if not fault.verified
+    ]
+    if applied < scheduled and run.history.quiesced_s is not None:
+        missing.append(f"{scheduled - applied} of the schedule were never applied")
+    return _check(
+        "fidelity.faults", missing, f"{len(run.faults) - len(missing)} of {max(scheduled, len(run.faults))} took", "all"
+    )
+
+
+def _nodes_ran(run: RecordedRun) -> Check:
+    broken = [f"{exit_.name} ended with status {exit_.status}" for exit_ in run.exits if exit_.status]
+    unseen = sum(exit_.status is None for exit_ in run.exits)
+    if not broken and (unseen or not run.exits):
+        return Check(
+            "fidelity.nodes", "inconclusive", "", "every program ends in an orderly way", "nobody saw how they ended"
+        )
+    return _check("fidelity.nodes", broken, f"{len(broken)} of {len(run.exits)} programs broke down", "0")
+
+
+def _records_intact(run: RecordedRun) -> Check:
+    damage = list(run.history.damage)
+    return _check("fidelity.records", damage, f"{len(damage)} damaged lines in raw records", "0")
+
+
+def _delay(links: Sequence[LinkRecord]) -> Check:
+    """Judge all frames of all links together; one frame that came late on an idle link says little."""
+    frames = sorted((bound_ms, count) for link in links for bound_ms, count in link.delay_error_histogram)
+    p50_ms, p99_ms = _quantile(frames, 0.5), _quantile(frames, 0.99)
+    required = f"p50 at most {DELAY_ERROR_P50_MAX_MS} ms, p99 at most {DELAY_ERROR_P99_MAX_MS} ms"
+    if p50_ms is None or p99_ms is None:
+        return Check("fidelity.link-delay", "inconclusive", "", required, "no link counters, or no frames")
+    worst = max(links, key=lambda link: link.delay_error_p99_ms or 0.0)
+    return Check(
+        "fidelity.link-delay",
+        "pass" if p50_ms <= DELAY_ERROR_P50_MAX_MS and p99_ms <= DELAY_ERROR_P99_MAX_MS else "fail",
+        f"p50 {p50_ms:.3f} ms, p99 {p99_ms:.3f} ms later than configured",
+        required,
+        f"worst: {worst.sender} to {worst.receiver}, p99 {worst.delay_error_p99_ms or 0.0:.3f} ms, "
+        f"max {worst.delay_error_max_ms or 0.0:.3f} ms",
+    )
+
+
+def _loss(links: Sequence[LinkRecord]) -> Check:
+    wrong: list[str] = []
+    lossy = [link for link in links if link.expected_lost_packets > 0 or link.dropped_packets.get("loss", 0) > 0]
+    for link in lossy:
+        lost = link.dropped_packets.get("loss", 0)
+        offered = lost + link.packets
+        tail = binomial_tail(lost, offered, min(1.0, link.expected_lost_packets / offered)) if offered else 1.0
+        if 2 * tail < LOSS_FALSE_ALARM / len(lossy):
+            wrong.append(
+                f"{link.sender} to {link.receiver} lost {lost} of {offered}, expected {link.expected_lost_packets:.1f}"
+            )
+    required = "loss of every link within the 99.9 % binomial interval"
+    return _check("fidelity.link-loss", wrong, f"{len(wrong)} of {len(lossy)} lossy directions outside", required)
+
+
+def _rate(links: Sequence[LinkRecord]) -> Check:
+    limited = [link for link in links if link.configured.rate_mbps and link.measured_rate_mbps]
+    wrong = [
+        f"{link.sender} to {link.receiver} carried {link.measured_rate_mbps:.3f} of {link.configured.rate_mbps:.3f} Mbit/s"
+        for link in limited
+        if (link.measured_rate_mbps or 0.0) > RATE_EXCESS_MAX_RATIO * (link.configured.rate_mbps or math.inf)
+    ]
+    required = f"no more than {RATE_EXCESS_MAX_RATIO:.0%} of the configured rate"
+    return _check("fidelity.link-rate", wrong, f"{len(wrong)} of {len(limited)} limited directions above", required)
+
+
+def _overrun(links: Sequence[LinkRecord]) -> Check:
+    wrong = [
+        f"{link.sender} to {link.receiver}: {link.dropped_packets['overrun']} frames"
+        for link in links
+        if link.dropped_packets.get("overrun", 0)
+    ]
+    return _check("fidelity.overrun", wrong, f"{len(wrong)} directions dropped frames that the network would not", "0")
+
+
+def _timer_lag(run: RecordedRun) -> Check:
+    required = f"p99 at most {TIMER_LAG_P99_MAX_MS} ms at every node"
+    if not run.history.counters:
+        return Check("fidelity.timer-lag", "inconclusive", "", required, "no counters were reported")
+    worst = max(run.history.counters, key=lambda report: report.timer_lag_p99_ms)
+    return Check(
+        "fidelity.timer-lag",
+        "pass" if worst.timer_lag_p99_ms <= TIMER_LAG_P99_MAX_MS else "fail",
+        f"p99 {worst.timer_lag_p99_ms:.3f} ms",
+        required,
+        f"worst: {worst.node}.{worst.process}, max {worst.timer_lag_max_ms:.3f} ms",
+    )
+
+
+def _cpu(run: RecordedRun) -> Check:
+    required = f"at most {CPU_BUSY_MAX_RATIO:.0%} of all CPUs busy while the workload ran"
+    busy = run.manifest.get("cpu_busy_ratio")
+    if busy is None:
+        return Check("fidelity.cpu", "inconclusive", "", required, "not measured")
+    return Check("fidelity.cpu", "pass" if busy <= CPU_BUSY_MAX_RATIO else "fail", f"{busy:.0%}", required)
+
+
+def _fault_timing(run: RecordedRun) -> Check:
+    lags_s = {
+        fault.fault_id: abs(fault.applied_s - fault.intended_s)
+        for fault in run.faults
+        if fault.applied_s is not None and fault.intended_s is not None and fault.source == "schedule"
+    }
+    wrong = [f"{fault_id} {lag_s:.3f} s off" for fault_id, lag_s in lags_s.items() if lag_s > FAULT_LAG_MAX_S]
+    worst = f"worst {max(lags_s.values(), default=0.0) * 1e3:.1f} ms off schedule"
+    return _check("fidelity.fault-timing", wrong, worst, f"at most {FAULT_LAG_MAX_S * 1e3:.0f} ms")
+
+
+def _quantile(frames: Sequence[tuple[float, int]], share: float) -> float | None:
+    """Return the upper bound of the bin that holds the *share* quantile; *frames* is (bound, count), sorted."""
+    total, seen = sum(count for _, count in frames), 0
+    for bound, count in frames:
+        seen += count
+        if seen >= share * total:
+            return bound
+    return None
+
+
+def _check(name: str, problems: Sequence[str], measured: str, required: str) -> Check:
+    return Check(name, "fail" if problems else "pass", measured, required, examples(problems))

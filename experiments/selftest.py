@@ -1,0 +1,208 @@
+"""`hconf test`: every check and test that a change must pass, in one command.
+
+The linters and the tests that need no root run side by side; then, as root, the emulation tests run alone, because
+what they measure depends on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+from xml.etree import ElementTree as ET
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from topologies.errors import HconfError, InputError
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PACKAGES: Final = ("experiments", "proxy", "testbed", "topologies")
+EMULATION: Final = "tests/emulation"
+FAST: Final = "--fast"
+
+PYTEST_NOTHING_SELECTED: Final = 5  # pytest's exit code
+INTERRUPTED: Final = 130
+
+Verdict = Literal["pass", "FAIL", "left out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many tests ended how; an error in a fixture counts as a failure."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+    def __str__(self) -> str:
+        """Return the line that continuous integration looks for."""
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one step."""
+
+    step: str
+    verdict: Verdict
+    seconds: float = 0.0
+    note: str = ""
+    counts: Counts = Counts()
+
+
+def main(argv: Sequence[str] = ()) -> int:
+    """Run everything and return the exit code: 0 only if all of it passed.
+
+    ``--fast`` leaves out what takes root; every other argument goes to pytest. If one of them is a path, only the tests
+    there run, after the linters.
+
+    >>> main(["--fast", "no/such/test.py"])
+    hconf test: no/such/test.py: there is no such file (fix: name a path below the project's folder)
+    2
+    """
+    try:
+        pytest_arguments = [argument for argument in argv if argument != FAST]
+        paths = _check(pytest_arguments)
+        return _run(pytest_arguments, only_paths=paths, fast=FAST in argv)
+    except HconfError as error:
+        print(f"hconf test: {error}")  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _check(pytest_arguments: Sequence[str]) -> bool:
+    """Return whether tests are named by path. Raises: InputError if there are no tests, or not those."""
+    if not (ROOT / "tests").is_dir():
+        raise InputError(
+            where=str(ROOT),
+            problem="the tests are not part of the installed package",
+            remedy="run ./hconf test in a clone",
+        )
+    missing = [
+        tool for tool in ("ruff", "mypy", "flake8-async", "lint-imports", "pytest") if not _script(tool).exists()
+    ]
+    if missing:
+        raise InputError(
+            where=sys.prefix,
+            problem=f"not installed: {', '.join(missing)}",
+            remedy="./hconf test, or: pip install --editable '.[dev]'",
+        )
+    arguments = [argument.partition("::")[0] for argument in pytest_arguments if not argument.startswith("-")]
+    paths = [argument for argument in arguments if "/" in argument or argument.endswith(".py")]
+    for path in paths:
+        if not (ROOT / path).exists():
+            raise InputError(
+                where=path, problem="there is no such file", remedy="name a path below the project's folder"
+            )
+    return bool(paths)
+
+
+def _script(name: str) -> Path:
+    return Path(sysconfig.get_path("scripts")) / name
+
+
+def _run(pytest_arguments: list[str], *, only_paths: bool, fast: bool) -> int:
+    console = Console()
+    outcomes: list[Outcome] = []
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        linters = beside.submit(lambda: list(_lint()))
+        if only_paths:
+            outcomes.append(_pytest("tests", pytest_arguments))
+        else:
+            workers = str(len(os.sched_getaffinity(0)))
+            rest = [f"--ignore={EMULATION}", "--numprocesses", workers, *pytest_arguments]
+            outcomes.append(_pytest("tests without root", rest))
+        outcomes = linters.result() + outcomes
+    if not only_paths:
+        if fast or os.geteuid() != 0:
+            outcomes.append(Outcome(EMULATION, "left out", note=FAST if fast else "takes root"))
+        else:
+            outcomes.append(_pytest(EMULATION, [EMULATION, *pytest_arguments]))
+    return _report(outcomes, console)
+
+
+def _lint() -> Iterator[Outcome]:
+    yield _linter("ruff check", [str(_script("ruff")), "check", "."])
+    yield _linter("ruff format", [str(_script("ruff")), "format", "--check", "."])
+    yield _linter("lint-imports", [str(_script("lint-imports"))])
+    yield _linter("mypy --strict", [str(_script("mypy")), "--strict"])
+    if sources := _async_sources():
+        yield _linter("flake8-async", [str(_script("flake8-async")), *sources])
+
+
+def _async_sources() -> list[str]:
+    """Return the files that flake8-async has anything to say about; it takes half a second for each."""
+    found = (path for top in (*PACKAGES, "tests") for path in sorted((ROOT / top).rglob("*.py")))
+    return [str(path) for path in found if any(word in path.read_bytes() for word in (b"async ", b"trio"))]
+
+
+def _linter(step: str, command: list[str]) -> Outcome:
+    started_s = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    failed = done.returncode != 0
+    return Outcome(step, "FAIL" if failed else "pass", time.monotonic() - started_s, done.stdout if failed else "")
+
+
+def _pytest(step: str, arguments: list[str]) -> Outcome:
+    started_s = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="hconf-test-") as directory:
+        results = Path(directory) / "results.xml"
+        command = [str(_script("pytest")), "-q", f"--junit-xml={results}", *arguments]
+        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+        counts = read_counts(results)
+    passed = done.returncode in {0, PYTEST_NOTHING_SELECTED}
+    return Outcome(step, "pass" if passed else "FAIL", time.monotonic() - started_s, str(counts), counts)
+
+
+def read_counts(results: Path) -> Counts:
+    """Read the counts from a JUnit XML file that pytest wrote; all are 0 if it wrote none."""
+    if not results.exists():
+        return Counts()
+    total = Counts()
+    for suite in ET.parse(results).getroot().iter("testsuite"):  # noqa: S314  # pytest wrote it a moment ago
+        tests, failures, errors, skipped = (
+            int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
+        )
+        total += Counts(tests - failures - errors - skipped, failures + errors, skipped)
+    return total
+
+
+def _report(outcomes: Sequence[Outcome], console: Console) -> int:
+    for one in outcomes:
+        if one.verdict == "FAIL" and one.counts == Counts():
+            console.rule(f"[bold red]{one.step}")
+            console.print(escape(one.note), highlight=False, soft_wrap=True)
+    table = Table(title="hconf test", title_justify="left")
+    for column in ("step", "result", "seconds", ""):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    style = {"pass": "[green]", "FAIL": "[bold red]", "left out": "[yellow]"}
+    for one in outcomes:
+        note = str(one.counts) if one.counts != Counts() else one.note if one.verdict == "left out" else ""
+        table.add_row(one.step, style[one.verdict] + one.verdict, f"{one.seconds:.1f}", note)
+    console.print(table)
+    counts = sum((one.counts for one in outcomes), Counts())
+    print(counts, flush=True)  # noqa: T201
+    good = all(one.verdict != "FAIL" for one in outcomes) and counts.passed > 0
+    return 0 if good else 1

@@ -1,0 +1,255 @@
+"""What an experiment file must satisfy beyond the form of each key: rules between keys, and against the topology.
+
+One rule a function; each returns what it checked with names resolved and defaults filled in, or raises InputError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from experiments.columns import unknown_metric
+from experiments.spec_places import KeyPath, Source
+from experiments.spec_schema import (
+    CaptureSection,
+    Expectation,
+    ExperimentSection,
+    Fault,
+    Impair,
+    LinkDown,
+    LinkSection,
+    LinkUp,
+    Workload,
+    fault_ids,
+    kind_of,
+)
+from topologies.errors import InputError, nearest, pick_one_of
+from topologies.model import TIERS, Link, LinkProperties, Topology
+
+#: Two moments closer than this are the same: a sum of decimal fractions is not exact.
+_SAME_MOMENT_S: Final = 1e-9
+
+
+def with_links(topology: Topology, links: Mapping[str, LinkSection], source: Source) -> Topology:
+    """Return *topology* with ``[links.<tier>]``, then ``[links."<a>-<b>"]`` applied."""
+    by_tier: dict[str, LinkSection] = {}
+    by_name: dict[str, LinkSection] = {}
+    for key, section in links.items():
+        if key in TIERS:
+            if not any(link.tier == key for link in topology.links):
+                present = [tier for tier in TIERS if any(link.tier == tier for link in topology.links)]
+                raise source.error(
+                    ("links", key),
+                    problem=f"{topology.name} has no links of the tier {key}",
+                    remedy=f"its tiers are {', '.join(present)}",
+                )
+            by_tier[key] = section
+            continue
+        link = _link(topology, key, ("links", key), source, also=TIERS)
+        if link.name in by_name:
+            raise source.error(
+                ("links", key), problem=f"the link {link.name} has two tables", remedy="merge them into one"
+            )
+        by_name[link.name] = section
+    changed: dict[str, LinkProperties] = {}
+    for link in topology.links:
+        given = _given(by_tier.get(link.tier)) | _given(by_name.get(link.name))
+        if given:
+            changed[link.name] = dataclasses.replace(link.properties, **given)
+    return topology.with_properties(changed)
+
+
+def check_workloads(
+    workloads: Sequence[Workload], topology: Topology, settings: ExperimentSection, source: Source
+) -> tuple[Workload, ...]:
+    """Return the workloads with publishers and stop_s filled in."""
+    ues = dict.fromkeys(topology.ues)
+    checked: list[Workload] = []
+    for index, workload in enumerate(workloads):
+        path: KeyPath = ("workload", index)
+        stop_s = settings.duration_s if workload.stop_s is None else workload.stop_s
+        if stop_s > settings.duration_s + _SAME_MOMENT_S:
+            raise source.error(
+                (*path, "stop_s"),
+                problem=f"stop_s = {stop_s:g} is after the end of the run ({settings.duration_s:g} s)",
+                remedy=f"use at most {settings.duration_s:g}, or a longer duration_s in [experiment]",
+            )
+        if workload.start_s >= stop_s:
+            raise source.error(
+                (*path, "start_s"),
+                problem=f"start_s = {workload.start_s:g} is not before its stop ({stop_s:g} s)",
+                remedy=f"use less than {stop_s:g}",
+            )
+        for position, publisher in enumerate(workload.publishers or ()):
+            place: KeyPath = (*path, "publishers", position)
+            if publisher not in ues:
+                raise source.error(place, problem=f"there is no UE `{publisher}`", remedy=_pick_ue(publisher, topology))
+            if publisher in (workload.publishers or ())[:position]:
+                raise source.error(place, problem=f"`{publisher}` is named twice", remedy="name it once")
+        publishers = tuple(ues) if workload.publishers is None else workload.publishers
+        checked.append(msgspec.structs.replace(workload, stop_s=stop_s, publishers=publishers))
+    return tuple(checked)
+
+
+def check_faults(
+    faults: Sequence[Fault], topology: Topology, settings: ExperimentSection, source: Source
+) -> tuple[Fault, ...]:
+    """Return the faults with the topology's own link names; they fit into the run and do not contradict each other."""
+    checked: list[Fault] = []
+    for index, fault in enumerate(faults):
+        path: KeyPath = ("fault", index)
+        link = _link(topology, fault.target, (*path, "target"), source)
+        if fault.at_s >= settings.duration_s:
+            raise source.error(
+                (*path, "at_s"),
+                problem=f"at_s = {fault.at_s:g} is not before the end of the run ({settings.duration_s:g} s)",
+                remedy=f"use less than {settings.duration_s:g}, or a longer duration_s in [experiment]",
+            )
+        if _end_s(fault) > settings.duration_s + _SAME_MOMENT_S and _for_s(fault) is not None:
+            raise source.error(
+                (*path, "for_s"),
+                problem=f"the fault would end at {_end_s(fault):g} s, after the end of the run "
+                f"({settings.duration_s:g} s)",
+                remedy=f"use at most {settings.duration_s - fault.at_s:g}, or leave for_s out: it then lasts to the end",
+            )
+        if isinstance(fault, Impair) and not fault.changes():
+            raise source.error(
+                path, problem="it changes nothing", remedy="give delay_ms, jitter_ms, loss_ratio or rate_mbps"
+            )
+        checked.append(msgspec.structs.replace(fault, target=link.name))
+    _check_carrier_faults(checked, source)
+    _check_impairments(checked, source)
+    return tuple(checked)
+
+
+def check_expectations(
+    expectations: Sequence[Expectation], faults: Sequence[Fault], source: Source
+) -> tuple[Expectation, ...]:
+    """Check that each metric is one of a run with these *faults*, and its bounds."""
+    ids = fault_ids(faults)
+    for index, expectation in enumerate(expectations):
+        path: KeyPath = ("expect", index)
+        remedy = unknown_metric(expectation.metric, fault_ids=ids)
+        if remedy is not None:
+            raise source.error((*path, "metric"), problem=f"there is no metric `{expectation.metric}`", remedy=remedy)
+        low, high, exact = expectation.at_least, expectation.at_most, expectation.equals
+        if low is None and high is None and exact is None:
+            raise source.error(
+                path, problem="it has no bound", remedy="add at_most, at_least or equals, in the metric's unit"
+            )
+        if exact is not None and (low is not None or high is not None):
+            raise source.error(
+                (*path, "equals"), problem="equals leaves at_most and at_least no meaning", remedy="leave them out"
+            )
+        if low is not None and high is not None and low > high:
+            raise source.error(
+                (*path, "at_least"),
+                problem=f"at_least = {low:g} is above at_most = {high:g}",
+                remedy="exchange them, or leave one out",
+            )
+    return tuple(expectations)
+
+
+def check_captures(capture: CaptureSection, topology: Topology, source: Source) -> tuple[str, ...]:
+    """Return the topology's own names of the links to capture."""
+    names: list[str] = []
+    for index, wanted in enumerate(capture.links):
+        path: KeyPath = ("capture", "links", index)
+        name = _link(topology, wanted, path, source).name
+        if name in names:
+            raise source.error(path, problem=f"the link {name} is named twice", remedy="name it once")
+        names.append(name)
+    return tuple(names)
+
+
+def _check_carrier_faults(faults: Sequence[Fault], source: Source) -> None:
+    """A link goes down only while it is up, and up only while it is down."""
+    down: dict[str, tuple[int, LinkDown]] = {}  # link -> the last link-down
+    for index, fault in _by_time(faults):
+        path: KeyPath = ("fault", index)
+        earlier = down.get(fault.target)
+        still_down = earlier is not None and fault.at_s < _end_s(earlier[1]) - _SAME_MOMENT_S
+        match fault:
+            case LinkDown() if earlier and still_down:
+                raise source.error(
+                    path,
+                    problem=f"{fault.target} is already down at {fault.at_s:g} s, since [[fault]] {earlier[0] + 1} "
+                    f"({_span(earlier[1])})",
+                    remedy="move one of them, or leave one out",
+                )
+            case LinkDown():
+                down[fault.target] = (index, fault)
+            case LinkUp() if earlier and still_down and earlier[1].for_s is not None:
+                raise source.error(
+                    path,
+                    problem=f"[[fault]] {earlier[0] + 1} already brings {fault.target} up, at {_end_s(earlier[1]):g} s",
+                    remedy="leave out this link-up, or the other's for_s",
+                )
+            case LinkUp() if not still_down:
+                raise source.error(
+                    path,
+                    problem=f"{fault.target} is not down at {fault.at_s:g} s",
+                    remedy="put a link-down without for_s before it, or leave it out",
+                )
+            case LinkUp():
+                del down[fault.target]
+
+
+def _check_impairments(faults: Sequence[Fault], source: Source) -> None:
+    """At no time do two impairments of a link set the same property."""
+    active: dict[tuple[str, str], tuple[int, Impair]] = {}  # link, property -> the last impairment
+    for index, fault in _by_time(faults):
+        if not isinstance(fault, Impair):
+            continue
+        for name in fault.changes():
+            earlier = active.get((fault.target, name))
+            if earlier and fault.at_s < _end_s(earlier[1]) - _SAME_MOMENT_S:
+                raise source.error(
+                    ("fault", index, name),
+                    problem=f"[[fault]] {earlier[0] + 1} also sets {name} of {fault.target} then ({_span(earlier[1])})",
+                    remedy="move one of them, or let the earlier end first with for_s",
+                )
+            active[fault.target, name] = (index, fault)
+
+
+def _by_time(faults: Sequence[Fault]) -> list[tuple[int, Fault]]:
+    """Return (position in the file, fault), the earliest first, equal times in the order of the file."""
+    return sorted(enumerate(faults), key=lambda entry: entry[1].at_s)
+
+
+def _for_s(fault: Fault) -> float | None:
+    return None if isinstance(fault, LinkUp) else fault.for_s
+
+
+def _end_s(fault: Fault) -> float:
+    for_s = _for_s(fault)
+    return float("inf") if for_s is None else fault.at_s + for_s
+
+
+def _span(fault: Fault) -> str:
+    end_s = _end_s(fault)
+    return f"{kind_of(fault)} from {fault.at_s:g} s " + ("on" if end_s == float("inf") else f"to {end_s:g} s")
+
+
+def _link(topology: Topology, name: str, path: KeyPath, source: Source, *, also: Sequence[str] = ()) -> Link:
+    try:
+        return topology.link(name)
+    except InputError as error:
+        remedy = pick_one_of(name, also) if nearest(name, also) else error.remedy
+        raise source.error(path, problem=f"{topology.name} has no link `{name}`", remedy=remedy) from None
+
+
+def _pick_ue(name: str, topology: Topology) -> str:
+    ues = topology.ues
+    if name in {node.name for node in topology.nodes}:
+        return f"`{name}` is a {topology.node(name).role}; UEs are {ues[0]} to {ues[-1]}"
+    return f"the UEs are {ues[0]} to {ues[-1]}"
+
+
+def _given(section: LinkSection | None) -> dict[str, Any]:
+    if section is None:
+        return {}
+    return {name: value for name, value in msgspec.structs.asdict(section).items() if value is not None}

@@ -1,0 +1,201 @@
+"""The schema of an experiment file: one struct per table, one field per key, with unit, range and default.
+
+This is the only place where a key of the file is defined. What depends on more than one key, or on the topology, is
+checked in `experiments.spec_checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Moment = Annotated[float, Meta(ge=0, le=86_400, description="seconds since the start of the run")]
+DelayMs = Annotated[float, Meta(ge=0, le=60_000, description="one way")]
+Ratio = Annotated[float, Meta(ge=0, le=1, description="a fraction, not a percentage")]
+RateMbps = Annotated[float, Meta(ge=0.001, le=1_000_000)]
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+CountOrNone = Annotated[int, Meta(ge=0, le=10_000_000)]
+DetectMult = Annotated[int, Meta(ge=1, le=255)]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="1 to 64 ASCII letters, digits, `.`, `_` and `-`, a letter or digit first",
+    ),
+]
+Word = Annotated[str, Meta(min_length=1, max_length=200)]
+
+Mode = Literal["hybrid", "push", "pull"]
+Event = Literal["message", "stroke", "object"]
+
+
+class ExperimentSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[experiment]``: how long, with which seed."""
+
+    name: Name  #: part of the run folder's name
+    duration_s: Seconds
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 1
+    settle_s: Annotated[float, Meta(ge=0, le=3_600)] = 10.0  #: most time after duration_s until everybody agrees
+
+
+class LinkSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[links.<tier>]`` or ``[links."<a>-<b>"]``: what is not given stays as the topology has it."""
+
+    delay_ms: DelayMs | None = None
+    jitter_ms: DelayMs | None = None
+    loss_ratio: Ratio | None = None
+    rate_mbps: RateMbps | None = None
+    queue_packets: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+
+
+class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[conference]``: the defaults are those of proxy/config.py; a test compares them."""
+
+    name: Name = "main"
+    mode: Mode = "hybrid"
+    heartbeat_s: Seconds = 0.2  #: of proxies and clients; their detection time is this x detect_mult
+    detect_mult: DetectMult = 3
+    face_heartbeat_s: Seconds = 0.1  #: of faces; their detection time is this x face_detect_mult
+    face_detect_mult: DetectMult = 3
+    sync_interest_lifetime_s: Seconds = 4.0
+    armed_max: Annotated[int, Meta(ge=1, le=256)] = 32  #: sync interests kept armed per stream
+    history_max_entries: Count = 1_000  #: at a proxy; older ones live on in its snapshot
+    pit_max_entries: Count = 16_384
+    cs_max_entries: CountOrNone = 4_096
+    cs_max_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 16 * 1024 * 1024
+    window_max: Count = 64  #: a client's updates sent and not yet acked
+    queue_max: Count = 10_000  #: a client's updates accepted and not yet sent
+    token_lifetime_s: Seconds = 3_600.0
+
+    def node_sections(self) -> dict[str, dict[str, Any]]:
+        """Return the settings for the sections of a node's configuration (proxy/config.py), by section name.
+
+        Mode and name are not among them: they are parameters of the network plan themselves.
+        """
+        liveness = {"desired_min_tx_s": self.heartbeat_s, "detect_mult": self.detect_mult}
+        face_liveness = {"desired_min_tx_s": self.face_heartbeat_s, "detect_mult": self.face_detect_mult}
+        return {
+            "forwarder": {
+                "liveness": face_liveness,
+                "pit_max_entries": self.pit_max_entries,
+                "cs_max_entries": self.cs_max_entries,
+                "cs_max_bytes": self.cs_max_bytes,
+            },
+            "proxy": {
+                "liveness": liveness,
+                "sync_interest_lifetime_s": self.sync_interest_lifetime_s,
+                "armed_max": self.armed_max,
+                "history_max_entries": self.history_max_entries,
+            },
+            "client": {"liveness": liveness, "window_max": self.window_max, "queue_max": self.queue_max},
+            "login": {"token_lifetime_s": self.token_lifetime_s},
+        }
+
+
+class _Workload(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
+    """``[[workload]]``: what every kind has."""
+
+    event: Event = "message"
+    rate_per_s: Annotated[float, Meta(gt=0, le=10_000, description="updates per second of each publisher")]
+    size_bytes: Annotated[int, Meta(ge=0, le=7_000, description="body of one update")] = 100
+    publishers: Annotated[tuple[Word, ...], Meta(min_length=1)] | None = None  #: UEs; None: all
+    start_s: Moment = 0.0
+    stop_s: Moment | None = None  #: None: until duration_s
+
+
+class PoissonWorkload(_Workload, frozen=True, forbid_unknown_fields=True, tag="poisson", kw_only=True):
+    """Exponentially distributed gaps, independent per publisher."""
+
+
+class ConstantWorkload(_Workload, frozen=True, forbid_unknown_fields=True, tag="constant", kw_only=True):
+    """Equal gaps, each publisher with a phase of its own."""
+
+
+class _Fault(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
+    """``[[fault]]``: what every kind has."""
+
+    at_s: Moment
+    target: Word  #: name of a link, its ends in either order
+
+
+class LinkDown(_Fault, frozen=True, forbid_unknown_fields=True, tag="link-down", kw_only=True):
+    """Both ends lose their carrier, for *for_s* or until a ``link-up``, else to the end of the run."""
+
+    for_s: Seconds | None = None
+
+
+class LinkUp(_Fault, frozen=True, forbid_unknown_fields=True, tag="link-up", kw_only=True):
+    """Ends a ``link-down`` that has no *for_s*."""
+
+
+class Impair(_Fault, frozen=True, forbid_unknown_fields=True, tag="impair", kw_only=True):
+    """The link's properties change, for *for_s*, else to the end of the run; what is not given stays."""
+
+    for_s: Seconds | None = None
+    delay_ms: DelayMs | None = None
+    jitter_ms: DelayMs | None = None
+    loss_ratio: Ratio | None = None
+    rate_mbps: RateMbps | None = None
+
+    def changes(self) -> dict[str, float]:
+        """Return the properties that are given, by name."""
+        return {
+            name: value
+            for name in ("delay_ms", "jitter_ms", "loss_ratio", "rate_mbps")
+            if (value := getattr(self, name)) is not None
+        }
+
+
+class Expectation(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[expect]]``: a metric of summary.csv and at least one bound, in the metric's unit."""
+
+    metric: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$",
+            description="a metric as in summary.csv, such as `deliveries.ratio.p50`",
+        ),
+    ]
+    at_most: float | None = None
+    at_least: float | None = None
+    equals: float | None = None
+
+
+class CaptureSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[capture]``: what to record as pcapng."""
+
+    links: tuple[Word, ...] = ()  #: names of links, ends in either order
+
+
+Workload = PoissonWorkload | ConstantWorkload
+Fault = LinkDown | LinkUp | Impair
+
+
+class ExperimentFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file. *topology* is read with the parameters that its name asks for (`topologies.catalogue`)."""
+
+    experiment: ExperimentSection
+    topology: dict[str, Any]
+    links: dict[str, LinkSection] = {}
+    conference: ConferenceSection = ConferenceSection()
+    workload: tuple[Workload, ...] = ()
+    fault: tuple[Fault, ...] = ()
+    expect: tuple[Expectation, ...] = ()
+    capture: CaptureSection = CaptureSection()
+
+
+def kind_of(fault: Fault) -> str:
+    """Return the `kind` as the file says it.
+
+    >>> kind_of(LinkUp(at_s=1.0, target="a-b"))
+    'link-up'
+    """
+    return str(fault.__struct_config__.tag)
+
+
+def fault_ids(faults: Sequence[Fault]) -> list[str]:
+    """Return the identities that scheduled faults get: ``f1``, ``f2``, … in the order of the file."""
+    return [f"f{number}" for number in range(1, len(faults) + 1)]

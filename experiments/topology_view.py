@@ -1,0 +1,40 @@
+"""One topology as text: what `hconf topo show` prints."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from topologies.model import LinkProperties, Topology
+
+
+def print_topology(console: Console, topology: Topology) -> None:
+    """Print the nodes by role and every link with its properties."""
+    console.print(
+        f"{topology.name}: {len(topology.nodes)} nodes, {len(topology.links)} links",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    for role, names in (
+        ("core routers", topology.cores),
+        ("CSRs", topology.csrs),
+        ("login server", topology.login_servers),
+    ):
+        console.print(f"  {role}: {', '.join(names) or 'none'}", highlight=False, markup=False, soft_wrap=True)
+    for csr in topology.csrs:
+        served = [ue for ue in topology.ues if topology.csr_of(ue) == csr]
+        console.print(f"  UEs of {csr}: {', '.join(served) or 'none'}", highlight=False, markup=False, soft_wrap=True)
+    table = Table()
+    for column in ("link", "tier", "delay", "jitter", "loss", "rate"):
+        table.add_column(column, justify="left" if column in ("link", "tier") else "right")
+    for link in topology.links:
+        table.add_row(link.name, link.tier, *_spell(link.properties))
+    console.print(table)
+
+
+def _spell(properties: LinkProperties) -> tuple[str, str, str, str]:
+    rate = "-" if properties.rate_mbps is None else f"{properties.rate_mbps:g} Mbit/s"
+    loss = "-" if properties.loss_ratio == 0 else f"{properties.loss_ratio:g}"
+    jitter = "-" if properties.jitter_ms == 0 else f"{properties.jitter_ms:g} ms"
+    return f"{properties.delay_ms:.3f} ms", jitter, loss, rate

@@ -1,0 +1,1 @@
+"""Captures of links as pcapng files."""

@@ -1,0 +1,526 @@
+"""A network of a plan, up and running: hosts, links, node processes; and gone without a trace afterwards.
+
+    async with emulated_network(plan) as network:
+        await network.request("ue1.forwarder", "join")
+
+Tasks and processes::
+
+    supervisor (trio) ── control channel (JSON lines) ──> node process, one or two a host
+     ├─ zygote ── forks ─────────────────────────────────────┘
+     ├─ holder program ── forks ──> one holder a host: keeps its namespaces; attached to by Mininet
+     ├─ link emulator: the TAP interfaces of all links
+     └─ worker thread: Mininet
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import trio
+
+from testbed.addresses import PREFIX_LENGTH, AddressPlan
+from testbed.capture.link_capture import LinkCapture
+from testbed.emulation import mininet_net, preflight
+from testbed.emulation.children import HelperError, run_environment
+from testbed.emulation.control import REPLY_LIMIT_S, ControlChannel, NodeError
+from testbed.emulation.hosts import Hosts, read_carrier
+from testbed.emulation.node_addresses import node_addresses, set_node_addresses
+from testbed.emulation.ownership import Ownership
+from testbed.emulation.scopes import ShieldedTasks, lone_exception, run_undisturbed
+from testbed.emulation.worker import WorkerThread
+from testbed.emulation.zygote import NODE_PROGRAM, Exit, Zygote
+from testbed.links.model import Direction, EmulatorStats, Impairment, LinkCounters, LinkEnd, LinkPlan
+from testbed.links.wire import WireEmulator
+from testbed.node_config import build_node_configs
+from testbed.plan import NetworkPlan
+from topologies.model import Link
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Events of all nodes that nobody has taken yet; further ones are dropped and counted in `events_dropped`.
+EVENTS_MAX: Final = 65_536
+
+READY_LIMIT_S: Final = 20.0  #: for a node to be spawned, and again for it to be ready
+READY_LIMIT_PER_NODE_S: Final = 0.2  #: and so much more for each node of the network: all start at once, on few cores
+STOP_LIMIT_S: Final = 1.0  #: for all nodes to end when they are asked to; then they are killed
+STOP_LIMIT_PER_NODE_S: Final = 0.01
+CAPTURE_LIMIT_S: Final = 1.0  #: for all captures to be written to their end
+MININET_LIMIT_S: Final = 1.0  #: for Mininet to notice, unless a call that was abandoned still waits for something else
+LINKS_LIMIT_S: Final = 4.0  #: for the emulator to remove its interfaces; then it is killed
+
+LOG_TAIL_BYTES: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """What a node said unasked, or ``exited``: what the supervisor noticed about it."""
+
+    process: str
+    event: str
+    t_s: float  #: CLOCK_MONOTONIC
+    fields: Mapping[str, Any]  #: whatever else came with it
+
+
+@dataclass(slots=True)
+class Timings:
+    """Wall-clock time of each phase; None as long as it has not ended."""
+
+    hosts_s: float | None = None  #: namespaces of all hosts
+    links_s: float | None = None  #: interfaces, addresses, emulator, and the Mininet objects over them
+    nodes_s: float | None = None  #: from the first spawn until every node is ready
+    up_s: float | None = None  #: all of it; phases overlap
+    stop_nodes_s: float | None = None
+    stop_links_s: float | None = None
+    stop_hosts_s: float | None = None
+    down_s: float | None = None
+
+
+@dataclass(slots=True)
+class NodeProcess:
+    """One process that runs in a host."""
+
+    name: str
+    host: str
+    pid: int
+    control: ControlChannel
+    ready: trio.Event = field(default_factory=trio.Event)
+    ended: trio.Event = field(default_factory=trio.Event)
+    exit: Exit | None = None
+
+
+@asynccontextmanager
+async def emulated_network(
+    plan: NetworkPlan, *, node_program: Sequence[str] = NODE_PROGRAM
+) -> AsyncIterator[EmulatedNetwork]:
+    """Build the network of *plan*, and take it down again whatever happens.
+
+    Raises: CapabilityError if this machine cannot; HelperError or NodeError if a part fails, also while the block runs
+        (then the block is cancelled); FileExistsError if a run of that ID lives. An exception of the block itself comes
+        out as it is.
+    """
+    network = EmulatedNetwork(plan, node_program)
+    try:
+        async with trio.open_nursery() as nursery:
+            background = ShieldedTasks(nursery)
+            try:
+                await network.build(background)
+                yield network
+            finally:
+                try:
+                    await run_undisturbed(network.tear_down)  # noqa: ASYNC102  shielded there; every step has its limit
+                finally:
+                    background.cancel()
+    except BaseExceptionGroup as group:
+        lone = lone_exception(group)
+        if lone is None:
+            raise
+        raise lone from lone.__cause__
+
+
+class EmulatedNetwork:
+    """What `emulated_network` hands out. Everything async is to be called from trio's thread."""
+
+    def __init__(self, plan: NetworkPlan, node_program: Sequence[str]) -> None:
+        self.plan = plan
+        self.addresses = AddressPlan.of(plan.topology)
+        self.processes: dict[str, NodeProcess] = {}
+        self.timings = Timings()
+        self.events_dropped = 0
+        self._send_event, self.events = trio.open_memory_channel[NodeEvent](EVENTS_MAX)
+        self._node_program = node_program
+        self._ownership = Ownership(plan.run_id)
+        self._captures: dict[str, LinkCapture] = {}
+        self._stopping = False
+        self._ended_processes: dict[str, Exit] = {}
+        # Parts, in the order of their making; teardown takes what is there.
+        self._claimed = False
+        self._worker: WorkerThread | None = None
+        self._log_route: mininet_net.LogRoute | None = None
+        self._hosts: Hosts | None = None
+        self._zygote: Zygote | None = None
+        self._links: WireEmulator | None = None
+        self._net: Any = None  # mininet is not typed
+
+    # What a run does with it
+
+    @property
+    def net(self) -> Any:  # noqa: ANN401  mininet is not typed
+        """The Mininet object. Its calls block and must not overlap: use `in_mininet`."""
+        if self._net is None:
+            raise RuntimeError("the network is not up: use it inside of `async with emulated_network(...)`")
+        return self._net
+
+    async def in_mininet(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a call of Mininet's API in the thread for it: ``await n.in_mininet(n.net.get("ue1").cmd, "ip addr")``.
+
+        A task that is cancelled does not wait for the end of the call: that comes when the hosts are ended.
+        """
+        return await _there(self._worker).run_abandonable(function, *args, **kwargs)
+
+    async def request(
+        self,
+        process: str,
+        op: str,
+        *,
+        limit_s: float = REPLY_LIMIT_S,
+        **arguments: Any,  # noqa: ANN401
+    ) -> dict[str, Any]:
+        """Ask the node process *process*, for instance ``ue1.forwarder``, and return its reply.
+
+        Raises: NodeGoneError, NodeRefusedError, NodeSilentError; KeyError if there is no such process.
+        """
+        return await self.processes[process].control.request(op, limit_s=limit_s, **arguments)
+
+    def host_pid(self, host: str) -> int:
+        """Return the process whose namespaces are those of *host* (``nsenter -t``). Raises: KeyError."""
+        return _there(self._hosts).pids[host]
+
+    def exits(self) -> dict[str, Exit]:
+        """Return how each process that has ended did; complete once the network is down."""
+        return dict(self._ended_processes)
+
+    async def set_carrier(self, link: str, up: bool) -> None:  # noqa: FBT001  as the link back end has it
+        """Take *link* down or up at both ends. Raises: InputError, CapabilityError if it did not take."""
+        await trio.to_thread.run_sync(_there(self._links).set_carrier, self._link(link).name, up)
+
+    async def read_carrier(self, link: str) -> tuple[bool, bool]:
+        """Return whether each end of *link* has a carrier, as its host's kernel says."""
+        found = self._link(link)
+        a, b = (
+            read_carrier(self.host_pid(node), self.addresses.end(found.name, node).intf) for node in (found.a, found.b)
+        )
+        return a, b
+
+    async def change_link(
+        self, link: str, *, direction: Direction | None = None, **properties: float | None
+    ) -> dict[Direction, Impairment]:
+        """Change properties of *link* (fields of `Impairment`); frames in flight are not disturbed.
+
+        Returns: both directions, read back. Raises: InputError.
+        """
+        change: Callable[..., dict[Direction, Impairment]] = _there(self._links).change
+        return await trio.to_thread.run_sync(partial(change, self._link(link).name, direction=direction, **properties))
+
+    async def link_counters(self) -> list[LinkCounters]:
+        """Return what each direction of each link has carried and dropped since the network is up."""
+        return await trio.to_thread.run_sync(_there(self._links).counters)
+
+    async def link_stats(self) -> EmulatorStats:
+        """Return how the link emulator itself is doing."""
+        return await trio.to_thread.run_sync(_there(self._links).stats)
+
+    async def start_capture(self, link: str, path: Path) -> None:
+        """Capture what passes end `a` of *link* into the pcapng file *path*, until `stop_capture` or the end."""
+        found = self._link(link)
+        end = self.addresses.end(found.name, found.a)
+        start = partial(
+            LinkCapture.start,
+            found.name,
+            pid=self.host_pid(found.a),
+            intf=end.intf,
+            path=path,
+            environment=run_environment(self.plan.run_id),
+        )
+        capture = self._captures[found.name] = await trio.to_thread.run_sync(start)
+        self._ownership.record({f"capture {found.name}": capture.pid})
+
+    async def stop_capture(self, link: str) -> None:
+        """End the capture of *link*. Raises: KeyError if there is none."""
+        await trio.to_thread.run_sync(self._captures.pop(self._link(link).name).stop)
+
+    def _link(self, name: str) -> Link:
+        return self.plan.topology.link(name)
+
+    # Building
+
+    @trio.lowlevel.enable_ki_protection  # an interrupt comes at an await: whatever was made is known to tear_down
+    async def build(self, background: ShieldedTasks) -> None:
+        """Make everything; what exists when this raises is for `tear_down` to remove."""
+        start_s, plan = time.monotonic(), self.plan
+        names = [node.name for node in plan.topology.nodes]
+        preflight.check_machine(hosts=len(names))
+        for directory in (plan.config_dir, plan.log_dir):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._ownership.claim()
+        self._claimed = True
+        self._worker = WorkerThread(f"mininet {plan.run_id}")
+        self._log_route = mininet_net.LogRoute(plan.log_dir / "mininet.log")
+        self._hosts = Hosts.begin(names, run_id=plan.run_id, log_path=plan.log_dir / "holders.log")
+        self._zygote = Zygote.begin(
+            run_id=plan.run_id,
+            log_path=plan.log_dir / "zygote.log",
+            on_exit=self._note_exit,
+            program=self._node_program,
+        )
+        self._ownership.record({"holders": self._hosts.helper.pid, "zygote": self._zygote.helper.pid})
+        background.start_soon(self._serve_zygote, self._zygote)
+        async with trio.open_nursery() as together:
+            together.start_soon(self._build_hosts_and_links, names, background)
+            together.start_soon(self._zygote.wait_ready)
+            configs = await self._worker.run(self._write_configs)
+        await self._start_nodes(configs, background)
+        self.timings.up_s = time.monotonic() - start_s
+
+    @trio.lowlevel.enable_ki_protection
+    async def _build_hosts_and_links(self, names: Sequence[str], background: ShieldedTasks) -> None:
+        hosts, worker, start_s = _there(self._hosts), _there(self._worker), time.monotonic()
+        await hosts.ready(names)
+        self._ownership.record({f"host {name}": pid for name, pid in hosts.pids.items()})
+        background.start_soon(self._watch, "holder program", hosts.helper.pid)
+        self.timings.hosts_s = time.monotonic() - start_s
+
+        links_start_s = time.monotonic()
+        await worker.run(self._start_links)
+        links = _there(self._links)
+        self._ownership.record({"link emulator": links.pid})
+        background.start_soon(self._watch, "link emulator", links.pid)
+        await worker.run(set_node_addresses, self.plan.topology, self.addresses, hosts.netns_fds)
+        await worker.run(self._build_mininet)
+        self.timings.links_s = time.monotonic() - links_start_s
+
+    def _start_links(self) -> None:
+        plans = build_link_plans(self.plan, self.addresses)
+        self._links = WireEmulator.start(
+            plans,
+            netns_fds=_there(self._hosts).netns_fds,
+            seed=self.plan.seed,
+            ledger_path=self.plan.raw_dir / "wire-ledger.jsonl",
+            log_path=self.plan.log_dir / "links.log",
+            environment=run_environment(self.plan.run_id),
+        )
+
+    def _build_mininet(self) -> None:
+        def intf_plan(link: Link, node: str) -> mininet_net.IntfPlan:
+            end = self.addresses.end(link.name, node)
+            return mininet_net.IntfPlan(node, end.intf, end.address, PREFIX_LENGTH, end.mac)
+
+        own, pids = node_addresses(self.plan.topology), _there(self._hosts).pids
+        self._net = mininet_net.build_mininet(
+            self.plan.run_id,
+            [mininet_net.HostPlan(name, pid, str(own[name])) for name, pid in pids.items()],
+            [(intf_plan(link, link.a), intf_plan(link, link.b)) for link in self.plan.topology.links],
+        )
+
+    def _write_configs(self) -> list[tuple[str, Path]]:
+        written = []
+        for name, config in build_node_configs(self.plan, self.addresses):
+            path = (self.plan.config_dir / f"{name}.json").absolute()
+            path.write_text(json.dumps(config), encoding="utf-8")
+            written.append((name, path))
+        return written
+
+    async def _start_nodes(self, configs: Sequence[tuple[str, Path]], background: ShieldedTasks) -> None:
+        """Start all processes at once, but a host's second one when its first is ready to be attached to."""
+        start_s = time.monotonic()
+        by_host: dict[str, list[tuple[str, Path]]] = {}
+        for name, path in configs:
+            by_host.setdefault(name.partition(".")[0], []).append((name, path))
+
+        async def start_in(host: str) -> None:
+            for name, path in by_host[host]:
+                await self._start_node(name, host, path, background)
+
+        async with trio.open_nursery() as together:
+            for host in by_host:
+                together.start_soon(start_in, host)
+        self._ownership.record({f"node {name}": process.pid for name, process in self.processes.items()})
+        self.timings.nodes_s = time.monotonic() - start_s
+
+    @trio.lowlevel.enable_ki_protection
+    async def _start_node(self, name: str, host: str, config_path: Path, background: ShieldedTasks) -> None:
+        log_path = (self.plan.log_dir / f"{name}.log").absolute()
+        limit_s = READY_LIMIT_S + READY_LIMIT_PER_NODE_S * len(self.plan.topology.nodes)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        control = ControlChannel(name, stream, partial(self._note_event, name))
+        process = self.processes[name] = NodeProcess(name, host, 0, control)
+        with theirs:
+            process.pid = await _there(self._zygote).spawn(
+                name,
+                config_path=config_path,
+                log_path=log_path,
+                netns_fd=_there(self._hosts).netns_fds[host],
+                control_fd=theirs.fileno(),
+                limit_s=limit_s,
+            )
+        background.start_soon(control.serve)
+        with trio.move_on_after(limit_s) as limit:
+            await process.ready.wait()
+        if process.exit is not None:
+            raise NodeError(f"{name} ended with status {process.exit.status} before it was ready{_tail(log_path)}")
+        if limit.cancelled_caught:
+            raise NodeError(f"{name} was not ready after {limit_s:g} s{_tail(log_path)}")
+
+    # While it runs
+
+    def _note_event(self, name: str, message: dict[str, Any]) -> None:
+        kind = str(message.get("event"))
+        if kind == "ready":
+            self.processes[name].ready.set()
+        rest = {key: value for key, value in message.items() if key not in ("event", "t_s")}
+        self._emit(NodeEvent(name, kind, float(message.get("t_s", time.monotonic())), rest))
+
+    def _note_exit(self, ended: Exit) -> None:
+        self._ended_processes[ended.process] = ended
+        process = self.processes.get(ended.process)
+        if process is not None:
+            process.exit = ended
+            process.ended.set()
+            process.ready.set()  # nobody needs to wait for it any more
+        self._emit(NodeEvent(ended.process, "exited", ended.t_s, {"status": ended.status, "asked": self._stopping}))
+
+    def _emit(self, event: NodeEvent) -> None:
+        try:
+            self._send_event.send_nowait(event)
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            self.events_dropped += 1
+
+    async def _serve_zygote(self, zygote: Zygote) -> None:
+        await zygote.serve()
+        if self.timings.up_s is not None and not self._stopping:  # before, whoever waits for it says so
+            raise HelperError("the zygote ended while the network was up, and all nodes with it; its log may say why")
+
+    async def _watch(self, what: str, pid: int) -> None:
+        """Raise HelperError when a helper ends that nobody asked to. It is not reaped here: its number stays its own."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            await trio.lowlevel.wait_readable(pidfd)
+        finally:
+            trio.lowlevel.notify_closing(pidfd)
+            os.close(pidfd)
+        if not self._stopping:
+            raise HelperError(f"the {what} ended while the network was up; its log may say why")
+
+    # Taking down
+
+    async def tear_down(self) -> None:
+        """Remove everything that `build` made. Bounded; one step's failure does not keep the others from being made.
+
+        Raises: ExceptionGroup with what went wrong, after everything has been tried.
+        """
+        start_s, self._stopping = time.monotonic(), True
+        failures: list[Exception] = []
+
+        async def step(function: Callable[[], Awaitable[None]]) -> float:
+            step_start_s = time.monotonic()
+            try:
+                await function()
+            except Exception as error:  # noqa: BLE001  collected, and raised at the end
+                failures.append(error)
+            return time.monotonic() - step_start_s
+
+        await step(self._stop_captures)
+        self.timings.stop_nodes_s = await step(self._stop_nodes)
+        self.timings.stop_links_s = await step(self._stop_links)
+        self.timings.stop_hosts_s = await step(self._stop_hosts)
+        await step(self._stop_rest)
+        self.timings.down_s = time.monotonic() - start_s
+        if failures:
+            raise ExceptionGroup("taking the network down", failures)
+
+    async def _stop_captures(self) -> None:
+        with trio.move_on_after(CAPTURE_LIMIT_S):
+            async with trio.open_nursery() as together:
+                for capture in self._captures.values():
+                    together.start_soon(partial(trio.to_thread.run_sync, capture.stop, abandon_on_cancel=True))
+
+    async def _stop_nodes(self) -> None:
+        limit_s = STOP_LIMIT_S + STOP_LIMIT_PER_NODE_S * len(self.processes)
+
+        async def ask(process: NodeProcess) -> None:
+            with contextlib.suppress(NodeError):
+                await process.control.request("stop", limit_s=limit_s)
+            await process.ended.wait()
+
+        with trio.move_on_after(limit_s):
+            async with trio.open_nursery() as together:
+                for process in self.processes.values():
+                    if process.pid and process.exit is None:
+                        together.start_soon(ask, process)
+        if self._zygote is not None:
+            await self._zygote.end()  # kills those that are left
+        for process in self.processes.values():
+            await process.control.aclose()
+
+    async def _stop_links(self) -> None:
+        links = self._links
+        if links is None:
+            return
+        with trio.move_on_after(LINKS_LIMIT_S) as limit:
+            await trio.to_thread.run_sync(links.stop, abandon_on_cancel=True)
+        if limit.cancelled_caught:
+            os.kill(links.pid, 9)  # our child, and reaped only by the call above, which still waits for it
+            raise HelperError(f"the link emulator was killed: it did not stop within {LINKS_LIMIT_S:g} s")
+
+    async def _stop_hosts(self) -> None:
+        if self._hosts is not None:
+            await self._hosts.end()  # with every shell and whatever was typed at it
+        if self._net is not None:  # nothing of it is left to end; this closes terminals
+            with trio.move_on_after(MININET_LIMIT_S):
+                await _there(self._worker).run_abandonable(self._net.stop)
+
+    async def _stop_rest(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        if self._log_route is not None:
+            self._log_route.close()
+        if self._claimed:
+            self._ownership.release()
+        self._send_event.close()
+
+
+def build_link_plans(plan: NetworkPlan, addresses: AddressPlan) -> list[LinkPlan]:
+    """Return what the link back end is to make of the topology's links."""
+
+    def end(link: Link, node: str) -> LinkEnd:
+        planned = addresses.end(link.name, node)
+        return LinkEnd(
+            host=node,
+            intf=planned.intf,
+            address=planned.cidr,
+            mac=planned.mac,
+            peer_address=planned.peer_address,
+            peer_mac=planned.peer_mac,
+        )
+
+    plans = []
+    for link in plan.topology.links:
+        asked = link.properties
+        impairment = Impairment(
+            delay_ms=asked.delay_ms,
+            jitter_ms=asked.jitter_ms,
+            loss_ratio=asked.loss_ratio,
+            rate_mbps=asked.rate_mbps,
+            queue_packets=asked.queue_packets,
+        )
+        plans.append(
+            LinkPlan(name=link.name, a=end(link, link.a), b=end(link, link.b), a_to_b=impairment, b_to_a=impairment)
+        )
+    return plans
+
+
+def _there(part: T | None) -> T:
+    """Return a part of the network. Raises: RuntimeError if it is not there: a use before it is up."""
+    if part is None:
+        raise RuntimeError("the network is not up: use it inside of `async with emulated_network(...)`")
+    return part
+
+
+def _tail(log_path: Path) -> str:
+    """Return the end of a node's log, for a message."""
+    try:
+        text = log_path.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+    except OSError:
+        return ""
+    return f"; its log ends:\n{text}" if text else f"; its log {log_path} is empty"

@@ -1,0 +1,138 @@
+"""Applies faults at their times, verifies each by reading back, and writes down what was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from testbed.faults.composition import ActiveFaults, Change, SetCarrier
+from testbed.faults.model import Fault, FaultApplied
+from topologies.errors import HconfError, InputError, pick_one_of
+from topologies.model import LinkProperties, Topology
+
+
+class BreakableLinks(Protocol):
+    """What the injector needs of a network; `EmulatedNetwork` has it."""
+
+    async def set_carrier(self, link: str, up: bool) -> None: ...  # noqa: FBT001  as the link back end has it
+    async def read_carrier(self, link: str) -> tuple[bool, bool]: ...
+    async def change_link(self, link: str, **properties: Any) -> Mapping[Any, Any]: ...  # noqa: ANN401
+
+
+class FaultInjector:
+    """All faults of one run, from the schedule and by hand. One at a time: each is applied and verified as a whole."""
+
+    def __init__(
+        self,
+        network: BreakableLinks,
+        topology: Topology,
+        rows_path: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._network, self._topology, self._rows_path, self._clock = network, topology, rows_path, clock
+        self._active = ActiveFaults({link.name: link.properties for link in topology.links})
+        self._one_at_a_time = trio.Lock()
+        self.rows: dict[str, FaultApplied] = {}  #: fault_id -> its latest row
+
+    async def run(self, faults: Iterable[Fault], *, epoch_s: float) -> None:
+        """Apply and heal *faults* at their times; returns when the last one is done, or is cancelled.
+
+        Args:
+            faults: their `at_s` counts from *epoch_s*, their `for_s` from the intended time.
+            epoch_s: CLOCK_MONOTONIC.
+
+        At equal times faults are applied before others are healed, in the order given: a link that is down until
+        12 s for one reason and from 12 s on for another stays down.
+        """
+        timeline: list[tuple[float, bool, int, Fault]] = []
+        for order, fault in enumerate(faults):
+            timeline.append((epoch_s + fault.at_s, False, order, fault))
+            if fault.for_s is not None:
+                timeline.append((epoch_s + fault.at_s + fault.for_s, True, order, fault))
+        for due_s, heals, _, fault in sorted(timeline, key=lambda entry: entry[:3]):
+            await trio.sleep(max(0.0, due_s - self._clock()))
+            if not heals:
+                await self.apply(fault, intended_s=due_s)
+            elif fault.fault_id in self._active:  # else a `link-up` or a hand was faster
+                await self.heal(fault.fault_id)
+
+    async def apply(self, fault: Fault, *, intended_s: float | None = None) -> FaultApplied:
+        """Apply *fault* now, whatever its `at_s`; healing it after `for_s` is the caller's (`run` does it).
+
+        Returns: its row, `verified` false if the network did not do it.
+        Raises: InputError for an unknown link or an ID that is taken; nothing is changed then.
+        """
+        async with self._one_at_a_time:
+            fault = dataclasses.replace(fault, target=self._topology.link(fault.target).name)
+            if fault.fault_id in self.rows:
+                raise InputError(
+                    where=f"fault {fault.fault_id}", problem="that ID is taken", remedy="give it one of its own"
+                )
+            applied_s = self._clock()
+            change = self._active.apply(fault)
+            verified = await self._carry_out(fault.target, change)
+            row = FaultApplied(
+                fault_id=fault.fault_id,
+                kind=fault.kind,
+                target=fault.target,
+                parameters={**fault.parameters, **({} if fault.for_s is None else {"for_s": fault.for_s})},
+                intended_s=applied_s if intended_s is None else intended_s,
+                applied_s=applied_s,
+                verified=verified,
+                healed_s=None,
+                source=fault.source,
+            )
+            self._write(row)
+            self._close_rows(change, applied_s, verified=verified)
+            return row
+
+    async def heal(self, fault_id: str) -> FaultApplied:
+        """End one fault now. Returns: its row. Raises: InputError if it is not active."""
+        async with self._one_at_a_time:
+            if fault_id not in self._active:
+                active = [known for known in self.rows if known in self._active]
+                raise InputError(
+                    where=f"fault {fault_id}", problem="is not active", remedy=pick_one_of(fault_id, active)
+                )
+            healed_s, target = self._clock(), self.rows[fault_id].target
+            change = self._active.heal(fault_id)
+            self._close_rows(change, healed_s, verified=await self._carry_out(target, change))
+            return self.rows[fault_id]
+
+    async def _carry_out(self, link: str, change: Change) -> bool:
+        """Make the change and return whether the link is now, as read back, what it should be."""
+        try:
+            for effect in change.effects:
+                if isinstance(effect, SetCarrier):
+                    await self._network.set_carrier(effect.link, effect.up)
+                else:
+                    wanted = dataclasses.asdict(effect.properties)
+                    read_back = await self._network.change_link(effect.link, **wanted)
+                    if not all(_has(direction, effect.properties) for direction in read_back.values()):
+                        return False
+            carrier = self._active.carrier(link)
+            return await self._network.read_carrier(link) == (carrier, carrier)
+        except (HconfError, OSError):
+            return False  # it did not take; the row says so, and the run's fidelity check fails
+
+    def _close_rows(self, change: Change, healed_s: float, *, verified: bool) -> None:
+        for fault_id in change.healed:
+            row = self.rows[fault_id]
+            self._write(msgspec.structs.replace(row, healed_s=healed_s, verified=row.verified and verified))
+
+    def _write(self, row: FaultApplied) -> None:
+        self.rows[row.fault_id] = row
+        with self._rows_path.open("ab") as rows:  # opened for each: a run that is killed loses none
+            rows.write(msgspec.json.encode(row) + b"\n")
+
+
+def _has(read_back: object, wanted: LinkProperties) -> bool:
+    """Return whether one direction's impairment, as read back, has the wanted properties."""
+    return all(getattr(read_back, name) == value for name, value in dataclasses.asdict(wanted).items())

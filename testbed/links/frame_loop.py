@@ -1,0 +1,241 @@
+"""The frame loop: reads frames from TAPs, keeps each until it is due, writes it to the other end.
+
+Only plain Python and few objects a frame here: this is the path of every packet of a run. Times are CLOCK_MONOTONIC ns.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Final
+
+from testbed.links.channel import LOST, Channel
+from testbed.links.histogram import BOUNDS_NS, new_bins
+from testbed.links.ledger import FrameDropped, Ledger
+from testbed.links.linux import Timer
+from testbed.links.model import CAUSES, Cause, Direction
+
+#: Frames read from one TAP before the others get their turn.
+READ_BATCH: Final = 64
+#: Larger than any frame: MTU 1500, Ethernet and VLAN headers.
+READ_BYTES: Final = 2_048
+#: Frames that may be in flight in all links together (below 200 MB of memory); more are dropped as `overrun`.
+MAX_IN_FLIGHT: Final = 100_000
+#: The timer is set ahead of the time a frame is due, and we poll without sleeping for what remains. How far ahead follows
+#: how late it wakes us: the two steps balance where it is late less often than once in 17 times.
+WAKE_AHEAD_MIN_NS: Final = 10_000
+WAKE_AHEAD_MAX_NS: Final = 150_000
+WAKE_AHEAD_UP_NS: Final = 4_000
+WAKE_AHEAD_DOWN_NS: Final = 250
+#: The ledger is written half a second after its oldest pending record, or up to 0.3 s later than that while frames are
+#: due all the time: a write to a busy disk may take a while.
+LEDGER_FLUSH_NS: Final = 500_000_000
+LEDGER_POSTPONE_NS: Final = 300_000_000
+LEDGER_QUIET_NS: Final = 1_000_000
+
+
+class Lane:
+    """One direction of a link while it runs: where frames come from, what happens to them, where they go."""
+
+    __slots__ = (
+        "bins",
+        "carried_bytes",
+        "channel",
+        "direction",
+        "dropped",
+        "error_max_ns",
+        "first_ns",
+        "from_fd",
+        "held_ns",
+        "last_ns",
+        "link",
+        "packets",
+        "to_fd",
+        "up",
+    )
+
+    def __init__(self, *, link: str, direction: Direction, channel: Channel, from_fd: int, to_fd: int) -> None:
+        self.link, self.direction, self.channel = link, direction, channel
+        self.from_fd, self.to_fd = from_fd, to_fd
+        self.up = True
+        self.packets = 0
+        self.carried_bytes = 0
+        self.dropped: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
+        self.bins = new_bins()
+        self.error_max_ns = 0
+        self.held_ns = 0  #: sum over the carried frames of departure - arrival
+        self.first_ns, self.last_ns = 0, 0  #: first and last departure
+
+    @property
+    def in_flight_packets(self) -> int:
+        return self.channel.frames_offered - self.packets - sum(self.dropped.values())
+
+
+#: (due, tie-breaker in order of arrival, lane, frame, arrival, frame number)
+_Flight = tuple[int, int, Lane, bytes, int, int]
+
+
+class FrameLoop:
+    """Carries frames for its lanes, and calls back when a watched descriptor is readable."""
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self.ledger = ledger
+        self.lanes: dict[int, Lane] = {}
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self.wakeups = 0
+        self.busy_bins = new_bins()
+        self.busy_max_ns = 0
+        self._heap: list[_Flight] = []
+        self._arrivals = 0
+        self._timer = Timer()
+        self._armed_ns = 0
+        self._ahead_ns = WAKE_AHEAD_MAX_NS
+        self._ledger_due_ns = 0  # next attempt to write the ledger, 0: nothing is pending
+        self._ledger_limit_ns = 0
+        self._epoll = select.epoll()
+        self._epoll.register(self._timer.fd, select.EPOLLIN | select.EPOLLET)
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Have `turn` call *callback* when *fd* is readable."""
+        self._callbacks[fd] = callback
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def add_lane(self, lane: Lane) -> None:
+        self.lanes[lane.from_fd] = lane
+        self._epoll.register(lane.from_fd, select.EPOLLIN)
+
+    def turn(self) -> None:
+        """Sleep until something is to be done, and do it. What a callback raises ends the turn."""
+        began_ns = time.monotonic_ns()
+        heap = self._heap
+        next_ns = heap[0][0] if heap else 0
+        if next_ns and next_ns - began_ns <= self._ahead_ns:
+            events = self._epoll.poll(0)
+        else:
+            self._arm(next_ns - self._ahead_ns if next_ns else 0)
+            events = self._epoll.poll()
+            self.wakeups += 1
+            began_ns = time.monotonic_ns()
+        self.send_due()
+        lanes, timer_fd = self.lanes, self._timer.fd
+        for fd, _ in events:
+            lane = lanes.get(fd)
+            if lane is not None:
+                self._read(lane)
+            elif fd == timer_fd:
+                self._learn_lateness(began_ns - self._armed_ns)
+                self._armed_ns = 0
+            else:
+                self._callbacks[fd]()
+        ended_ns = self.send_due()
+        if self._ledger_due_ns and ended_ns >= self._ledger_due_ns:
+            self._flush_ledger(ended_ns)
+        if events:
+            busy_ns = ended_ns - began_ns
+            self.busy_bins[bisect_left(BOUNDS_NS, busy_ns)] += 1
+            if busy_ns > self.busy_max_ns:
+                self.busy_max_ns = busy_ns
+
+    def _arm(self, at_ns: int) -> None:
+        if self._ledger_due_ns and (not at_ns or self._ledger_due_ns < at_ns):
+            at_ns = self._ledger_due_ns
+        if at_ns != self._armed_ns:
+            self._armed_ns = at_ns
+            self._timer.set(at_ns)
+
+    def _learn_lateness(self, late_ns: int) -> None:
+        if late_ns > self._ahead_ns:
+            self._ahead_ns = min(self._ahead_ns + WAKE_AHEAD_UP_NS, WAKE_AHEAD_MAX_NS)
+        else:
+            self._ahead_ns = max(self._ahead_ns - WAKE_AHEAD_DOWN_NS, WAKE_AHEAD_MIN_NS)
+
+    def _read(self, lane: Lane) -> None:
+        """Read a batch of frames that a host sent into *lane*, and schedule or drop each."""
+        heap, offer, fd = self._heap, lane.channel.offer, lane.from_fd
+        read, clock, push = os.read, time.monotonic_ns, heapq.heappush
+        try:
+            for _ in range(READ_BATCH):
+                now_ns = clock()
+                frame = read(fd, READ_BYTES)
+                if not lane.up:
+                    self._drop(lane, "carrier", lane.channel.refuse(), len(frame))
+                    continue
+                due_ns = offer(len(frame), now_ns=now_ns)
+                number = lane.channel.frames_offered - 1
+                if due_ns < 0:
+                    self._drop(lane, "loss" if due_ns == LOST else "queue", number, len(frame))
+                elif len(heap) >= MAX_IN_FLIGHT:
+                    self._drop(lane, "overrun", number, len(frame))
+                else:
+                    self._arrivals += 1
+                    push(heap, (due_ns, self._arrivals, lane, frame, now_ns, number))
+                if heap and heap[0][0] <= now_ns:
+                    self.send_due()
+        except BlockingIOError:
+            return  # that was all
+        except OSError:
+            # the interface is gone from under us (someone deleted it): the link is dead, the others live
+            self._epoll.unregister(fd)
+
+    def send_due(self) -> int:
+        """Hand every frame that is due to its receiver; return the time at the end."""
+        heap, clock, write, pop = self._heap, time.monotonic_ns, os.write, heapq.heappop
+        now_ns = clock()
+        while heap and heap[0][0] <= now_ns:
+            due_ns, _, lane, frame, arrival_ns, number = pop(heap)
+            try:
+                write(lane.to_fd, frame)
+            except OSError as error:
+                cause: Cause = "overrun" if isinstance(error, BlockingIOError) else "carrier"
+                self._drop(lane, cause, number, len(frame))
+            else:
+                lane.packets += 1
+                lane.carried_bytes += len(frame)
+                error_ns = now_ns - due_ns
+                lane.bins[bisect_left(BOUNDS_NS, error_ns)] += 1
+                if error_ns > lane.error_max_ns:
+                    lane.error_max_ns = error_ns
+                lane.held_ns += now_ns - arrival_ns
+                lane.last_ns = now_ns
+                if not lane.first_ns:
+                    lane.first_ns = now_ns
+            now_ns = clock()
+        return now_ns
+
+    def cut(self, lane: Lane) -> None:
+        """The lane lost its carrier: drop its frames in flight, and what comes until it is `up` again."""
+        lane.up = False
+        lane.channel.cut()
+        heap = self._heap
+        for _, _, owner, frame, _, number in heap:
+            if owner is lane:
+                self._drop(lane, "carrier", number, len(frame))
+        heap[:] = [flight for flight in heap if flight[2] is not lane]
+        heapq.heapify(heap)
+
+    def _drop(self, lane: Lane, cause: Cause, number: int, length_bytes: int) -> None:
+        lane.dropped[cause] += 1
+        if self.ledger is not None:
+            now_ns = time.monotonic_ns()
+            self.ledger.add(FrameDropped(now_ns / 1e9, lane.link, lane.direction, cause, number, length_bytes))
+            if not self._ledger_due_ns:
+                self._ledger_due_ns = now_ns + LEDGER_FLUSH_NS
+                self._ledger_limit_ns = self._ledger_due_ns + LEDGER_POSTPONE_NS
+
+    def _flush_ledger(self, now_ns: int) -> None:
+        heap = self._heap
+        if heap and heap[0][0] - now_ns < LEDGER_QUIET_NS and now_ns < self._ledger_limit_ns:
+            self._ledger_due_ns = min(now_ns + LEDGER_QUIET_NS, self._ledger_limit_ns)
+            return
+        self._ledger_due_ns = 0
+        if self.ledger is not None:
+            self.ledger.flush()
+
+    def close(self) -> None:
+        """Close what the loop opened; the TAPs are their owner's."""
+        self._epoll.close()
+        self._timer.close()

@@ -1,0 +1,173 @@
+"""TAP interfaces inside the hosts' namespaces: made, configured, and closed many at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from testbed.links.linux import enter_netns, returning_to_own_netns
+from testbed.links.model import MTU_BYTES, LinkEnd
+from testbed.links.rtnetlink import (
+    Request,
+    RouteSocket,
+    add_address,
+    add_permanent_neighbour,
+    bring_up,
+    configure_link,
+)
+from topologies.errors import CapabilityError, HconfError, InputError
+
+_TUN_DEVICE: Final = "/dev/net/tun"
+_TUNSETIFF: Final = 0x400454CA
+_IFF_TAP_NO_PI_EXCL: Final = 0x0002 | 0x1000 | 0x8000  # EXCL: never attach to an interface that someone else made
+_INTF_NAME_MAX: Final = 15
+
+#: Frames that the kernel holds for the emulator to read; more are dropped and counted as `overrun`.
+TXQUEUELEN_PACKETS: Final = 1_000
+#: Closing a TAP waits about 27 ms for an RCU grace period; threads wait side by side.
+_CLOSING_THREADS: Final = 64
+
+
+class Tap:
+    """A TAP interface that is up: the emulator's end is *fd*, the host sees interface *index*."""
+
+    __slots__ = ("end", "fd", "index", "route")
+
+    def __init__(self, end: LinkEnd, *, fd: int, index: int, route: RouteSocket) -> None:
+        self.end, self.fd, self.index, self.route = end, fd, index, route
+
+
+def make_taps(ends: Mapping[str, Sequence[LinkEnd]], *, netns_fds: Mapping[str, int]) -> dict[tuple[str, str], Tap]:
+    """Make the TAPs of every host in its namespace, up and configured; return them by (host, interface name).
+
+    The calling thread visits the namespaces and returns to its own. Raises: InputError or CapabilityError that names the
+    host and the interface; whatever was made by then is gone again.
+    """
+    taps: dict[tuple[str, str], Tap] = {}
+    open_fds: list[int] = []
+    try:
+        with returning_to_own_netns():
+            for host, host_ends in ends.items():
+                _enter(host, netns_fds[host])
+                for tap in _make_host_taps(host, host_ends, open_fds):
+                    taps[host, tap.end.intf] = tap
+    except BaseException:
+        close_fds(open_fds)
+        raise
+    return taps
+
+
+def _enter(host: str, fd: int) -> None:
+    try:
+        enter_netns(fd)
+    except PermissionError as error:
+        where, problem = f"host {host}", f"may not enter its network namespace ({error})"
+        raise CapabilityError(where=where, problem=problem, remedy="run as root") from error
+    except OSError as error:
+        raise InputError(
+            where=f"host {host}",
+            problem=f"cannot enter its network namespace ({error})",
+            remedy="pass an open file descriptor of /proc/<pid>/ns/net",
+        ) from error
+
+
+def _make_host_taps(host: str, ends: Sequence[LinkEnd], open_fds: list[int]) -> list[Tap]:
+    route, taps = RouteSocket(), []
+    requests: list[tuple[LinkEnd, str, Request]] = []
+    for end in ends:
+        fd, index = _make_tap(host, end.intf, open_fds)
+        taps.append(Tap(end, fd=fd, index=index, route=route))
+        requests += [(end, what, request) for what, request in _configuration(end, index)]
+    errors = route.carry_out([request for _, _, request in requests])
+    for (end, what, _), number in zip(requests, errors, strict=True):
+        if number:
+            raise InputError(
+                where=f"host {host}: interface {end.intf}",
+                problem=f"the kernel refused {what} ({os.strerror(number)})",
+                remedy="give every interface a MAC and an address of its own, unused in that namespace",
+            )
+    return taps
+
+
+def _make_tap(host: str, intf: str, open_fds: list[int]) -> tuple[int, int]:
+    where = f"host {host}: interface {intf}"
+    if not 1 <= len(intf.encode()) <= _INTF_NAME_MAX:
+        raise InputError(where=where, problem=f"a name has 1 to {_INTF_NAME_MAX} characters", remedy="shorten it")
+    try:
+        fd = os.open(_TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _cannot_open(error) from error
+    open_fds.append(fd)
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", intf.encode(), _IFF_TAP_NO_PI_EXCL))
+    except PermissionError as error:
+        problem = f"may not make a TAP interface ({error.strerror})"
+        raise CapabilityError(where=where, problem=problem, remedy="run as root") from error
+    except OSError as error:
+        raise InputError(
+            where=where,
+            problem=f"cannot make it ({error.strerror}); the name may be taken in that namespace",
+            remedy="use a namespace without such an interface, or another valid name",
+        ) from error
+    # before it is up, or captures fill with neighbour discovery; a kernel without IPv6 has no such file
+    with contextlib.suppress(FileNotFoundError):
+        Path(f"/proc/sys/net/ipv6/conf/{intf}/disable_ipv6").write_bytes(b"1")
+    return fd, socket.if_nametoindex(intf)
+
+
+def _cannot_open(error: OSError) -> HconfError:
+    remedy = "run as root; where the file is missing: mkdir -p /dev/net && mknod /dev/net/tun c 10 200"
+    return CapabilityError(where=_TUN_DEVICE, problem=f"cannot open it ({error.strerror})", remedy=remedy)
+
+
+def _configuration(end: LinkEnd, index: int) -> list[tuple[str, Request]]:
+    try:
+        mac, peer_mac = (bytes.fromhex(text.replace(":", "")) for text in (end.mac, end.peer_mac))
+        address, _, prefix_length = end.address.partition("/")
+        if len(mac) != 6 or len(peer_mac) != 6:
+            raise ValueError("a MAC has six bytes")
+        local = add_address(index, address=socket.inet_aton(address), prefix_length=int(prefix_length))
+        neighbour = add_permanent_neighbour(index, address=socket.inet_aton(end.peer_address), mac=peer_mac)
+    except (OSError, ValueError, struct.error) as error:
+        raise InputError(
+            where=f"host {end.host}: interface {end.intf}",
+            problem=f"{end.mac}, {end.address}, {end.peer_mac}, {end.peer_address}: {error}",
+            remedy="write a MAC as 02:00:00:00:00:01 and an IPv4 address as 10.0.0.0/31 (the peer's without /31)",
+        ) from error
+    link = configure_link(index, mac=mac, mtu_bytes=MTU_BYTES, txqueuelen_packets=TXQUEUELEN_PACKETS)
+    return [
+        (f"MAC {end.mac}", link),
+        (f"address {end.address}", local),
+        ("to bring it up", bring_up(index)),
+        (f"neighbour {end.peer_address}", neighbour),
+    ]
+
+
+def close_fds(fds: Iterable[int]) -> None:
+    """Close TAP file descriptors, which removes the interfaces, from many threads at once."""
+    waiting = list(fds)
+
+    def close_some() -> None:
+        while True:
+            try:
+                fd = waiting.pop()  # atomic
+            except IndexError:
+                return
+            os.close(fd)
+
+    _in_threads(close_some, count=min(_CLOSING_THREADS, len(waiting)))
+
+
+def _in_threads(work: Callable[[], None], *, count: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -1,0 +1,282 @@
+"""The supervisor's handle on the emulator process that carries the frames of all `wire` links.
+
+Every method blocks for a fraction of a millisecond (`start` and `stop` longer) and may be called from any thread: under
+trio, through `trio.to_thread.run_sync`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final, Self
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+import testbed
+from testbed.links.messages import (
+    COUNTERS_PER_MESSAGE,
+    MAX_FDS_PER_MESSAGE,
+    AddHosts,
+    Build,
+    Change,
+    ReadCounters,
+    ReadStats,
+    Reply,
+    Request,
+    SetCarrier,
+    Stop,
+    encoder,
+    reply_decoder,
+)
+from testbed.links.model import Direction, EmulatorStats, Impairment, LinkCounters, LinkPlan
+from topologies.errors import CapabilityError, HconfError, InputError, pick_one_of
+
+_REPLY_TIMEOUT_S: Final = 10.0
+_BUILD_TIMEOUT_S: Final = 60.0
+_STOP_TIMEOUT_S: Final = 15.0
+_RECEIVE_BYTES: Final = 1 << 18
+_LOG_TAIL_BYTES: Final = 2_000
+
+
+class EmulatorDied(Exception):
+    """The emulator process ended or fell silent, and with it every link; the message has the end of its log."""
+
+
+class WireEmulator:
+    """All links of a run, carried by one process. Make it with `start`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, log: IO[bytes]) -> None:
+        self._process, self._control, self._log = process, control, log
+        self._lock = threading.Lock()
+        self._received = bytearray()
+        self._impairments: dict[str, dict[Direction, Impairment]] = {}
+
+    @classmethod
+    def start(
+        cls,
+        plans: Sequence[LinkPlan],
+        *,
+        netns_fds: Mapping[str, int],
+        seed: int,
+        ledger_path: Path,
+        log_path: Path | None = None,
+        hold_cpus_awake: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Start the process and make all links; they are up and carry frames when this returns.
+
+        Args:
+            plans: at least the ends' hosts must be keys of *netns_fds*; names of links must be unique.
+            netns_fds: open descriptors of the hosts' network namespaces; the caller keeps and closes its own.
+            seed: of the run; with the link's name and direction it decides every random draw.
+            ledger_path: JSON lines, one for each dropped frame (`ledger.FrameDropped`); appended to.
+            log_path: what the process prints, which is nothing unless it fails; None keeps it for error messages.
+            hold_cpus_awake: forbid deep idle states while the links exist, where the kernel lets us: without it every hop
+                of a quiet network takes 0.1 to 0.3 ms longer. `stats().cpus_held_awake` says whether it worked.
+            environment: added to that of the process.
+        Raises: InputError or CapabilityError if a link cannot be made; nothing is left of the others then.
+            EmulatorDied if the process ends.
+        """
+        _check_plans(plans, netns_fds)
+        log = tempfile.TemporaryFile() if log_path is None else log_path.open("a+b")  # noqa: SIM115  closed by stop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        arguments = ("--socket-fd", str(theirs.fileno()), "--parent-pid", str(os.getpid()))
+        with theirs:
+            process = subprocess.Popen(
+                (sys.executable, "-m", "testbed.links.emulator", *arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C at the terminal is the supervisor's to handle
+                env={**os.environ, **(environment or {}), "PYTHONPATH": _import_path()},
+            )
+        emulator = cls(process, ours, log)
+        try:
+            emulator._send_hosts(plans, netns_fds)
+            build = Build(list(plans), seed, str(ledger_path.absolute()), hold_cpus_awake)
+            emulator._request(build, timeout_s=_BUILD_TIMEOUT_S)
+        except BaseException:
+            emulator.stop()
+            raise
+        emulator._impairments = {plan.name: {"a_to_b": plan.a_to_b, "b_to_a": plan.b_to_a} for plan in plans}
+        return emulator
+
+    def _send_hosts(self, plans: Sequence[LinkPlan], netns_fds: Mapping[str, int]) -> None:
+        hosts = sorted({end.host for plan in plans for end in (plan.a, plan.b)})
+        for start in range(0, len(hosts), MAX_FDS_PER_MESSAGE):
+            batch = hosts[start : start + MAX_FDS_PER_MESSAGE]
+            self._request(AddHosts(batch), fds=[netns_fds[host] for host in batch])
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit status of the process (negative: the signal that ended it), None while it runs."""
+        return self._process.poll()
+
+    def impairments(self, link: str) -> dict[Direction, Impairment]:
+        """Return what each direction of *link* does now. Raises: InputError if there is no such link."""
+        return dict(self._known(link))
+
+    def change(
+        self,
+        link: str,
+        *,
+        direction: Direction | None = None,
+        delay_ms: float | UnsetType = UNSET,
+        jitter_ms: float | UnsetType = UNSET,
+        loss_ratio: float | UnsetType = UNSET,
+        rate_mbps: float | UnsetType | None = UNSET,
+        queue_packets: int | UnsetType = UNSET,
+    ) -> dict[Direction, Impairment]:
+        """Change properties of *link* from the next frame on; frames in flight are not disturbed.
+
+        What is not given stays. *direction* None changes both; ``rate_mbps=None`` removes the limit.
+        Returns: both directions as read back from the emulator.
+        Raises: InputError for an unknown link or a value out of range (nothing is changed); EmulatorDied.
+        """
+        given = {
+            "delay_ms": delay_ms,
+            "jitter_ms": jitter_ms,
+            "loss_ratio": loss_ratio,
+            "rate_mbps": rate_mbps,
+            "queue_packets": queue_packets,
+        }
+        properties = {name: value for name, value in given.items() if value is not UNSET}
+        wanted = self.impairments(link)
+        try:
+            for changed in wanted if direction is None else (direction,):
+                # through the decoder, so that types are checked too
+                wanted[changed] = msgspec.convert(msgspec.to_builtins(wanted[changed]) | properties, Impairment)
+        except msgspec.ValidationError as error:
+            raise InputError(
+                where=f"link {link}", problem=str(error), remedy="give a value within the range"
+            ) from error
+        reply = self._request(Change(link, wanted["a_to_b"], wanted["b_to_a"]))
+        if (reply.a_to_b, reply.b_to_a) != (wanted["a_to_b"], wanted["b_to_a"]):
+            raise RuntimeError(f"link {link}: asked for {wanted}, read back {reply.a_to_b} and {reply.b_to_a}")
+        self._impairments[link] = wanted
+        return dict(wanted)
+
+    def set_carrier(self, link: str, up: bool) -> None:  # noqa: FBT001  callable from trio.to_thread.run_sync
+        """Take *link* down or up at both ends; frames in flight on a link that goes down are dropped (`carrier`).
+
+        Raises: InputError for an unknown link; CapabilityError if the carrier, read back, did not change.
+        """
+        self._known(link)
+        reply = self._request(SetCarrier(link, up))
+        if reply.carriers != [up, up]:
+            raise CapabilityError(
+                where=f"link {link}",
+                problem=f"set its carrier to {up}, read back {reply.carriers}",
+                remedy="see whether something else changes these interfaces",
+            )
+
+    def counters(self) -> list[LinkCounters]:
+        """Return the counters of every link and direction, in the order of the plans."""
+        names, counters = list(self._impairments), list[LinkCounters]()
+        for start in range(0, len(names), COUNTERS_PER_MESSAGE):
+            counters += self._request(ReadCounters(names[start : start + COUNTERS_PER_MESSAGE])).counters or []
+        return counters
+
+    def stats(self) -> EmulatorStats:
+        """Return how the emulator process is doing."""
+        stats = self._request(ReadStats()).stats
+        assert stats is not None
+        return stats
+
+    def stop(self) -> None:
+        """Remove all links and end the process; safe to call again. Returns when the interfaces are gone."""
+        with self._lock:
+            if self._control.fileno() >= 0:
+                with contextlib.suppress(OSError):
+                    self._control.sendall(encoder.encode(Stop()) + b"\n")
+                self._control.close()
+            try:
+                self._process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.send_signal(signal.SIGKILL)  # the kernel removes the interfaces, slowly
+                self._process.wait()
+            self._log.close()
+
+    def _known(self, link: str) -> dict[Direction, Impairment]:
+        try:
+            return self._impairments[link]
+        except KeyError:
+            raise InputError(
+                where=f"link {link}", problem="there is no such link", remedy=pick_one_of(link, self._impairments)
+            ) from None
+
+    def _request(self, request: Request, *, fds: Sequence[int] = (), timeout_s: float = _REPLY_TIMEOUT_S) -> Reply:
+        line = encoder.encode(request) + b"\n"
+        with self._lock:
+            try:
+                self._control.settimeout(timeout_s)
+                if fds:
+                    sent = socket.send_fds(self._control, [line], fds)
+                    line = line[sent:]
+                self._control.sendall(line)
+                reply = reply_decoder.decode(self._receive_line())
+            except OSError as error:
+                raise EmulatorDied(self._obituary(error)) from error
+        if reply.failure is not None:
+            failure = reply.failure
+            kind: type[HconfError] = CapabilityError if failure.capability else InputError
+            raise kind(where=failure.where, problem=failure.problem, remedy=failure.remedy)
+        return reply
+
+    def _receive_line(self) -> bytes:
+        while (end := self._received.find(b"\n")) < 0:
+            data = self._control.recv(_RECEIVE_BYTES)
+            if not data:
+                raise ConnectionResetError("it closed the control socket")
+            self._received += data
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
+        return line
+
+    def _obituary(self, error: OSError) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        status = self._process.poll()
+        state = "is running but silent" if status is None else f"ended with status {status}"
+        try:
+            size_bytes = self._log.seek(0, os.SEEK_END)
+            self._log.seek(max(0, size_bytes - _LOG_TAIL_BYTES))
+            tail = self._log.read().decode(errors="replace").strip()
+        except ValueError:
+            tail = "it was stopped"
+        return f"the link emulator {state} ({error}){': ' + tail if tail else ''}"
+
+
+def _check_plans(plans: Sequence[LinkPlan], netns_fds: Mapping[str, int]) -> None:
+    seen: set[str] = set()
+    for plan in plans:
+        if plan.name in seen:
+            raise InputError(where=f"link {plan.name}", problem="the name is used twice", remedy="rename one")
+        seen.add(plan.name)
+        for end in (plan.a, plan.b):
+            if end.host not in netns_fds:
+                raise InputError(
+                    where=f"link {plan.name}",
+                    problem=f"there is no namespace for host {end.host}",
+                    remedy="add it to netns_fds",
+                )
+
+
+def _import_path() -> str:
+    """Return a PYTHONPATH with which the process finds the same `testbed` package as we did."""
+    root = str(Path(testbed.__file__).parents[1])
+    inherited = os.environ.get("PYTHONPATH")
+    return root if not inherited else os.pathsep.join((root, inherited))

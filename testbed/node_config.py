@@ -1,0 +1,182 @@
+"""The configuration of every node process of a run, as the plain data that proxy/config.py describes.
+
+The testbed does not import the protocol: it writes these as JSON, and the node program validates them when it starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from testbed.addresses import AddressPlan
+from testbed.plan import NetworkPlan
+from testbed.routing import path_delays_ms, ranked_next_hops
+from topologies.model import Node, Topology
+
+#: Prefix of everything; the application of node X is under ``/hconf/X``, all service proxies are ``/hconf/32=all``.
+ROOT_PREFIX: Final = "/hconf"
+ALL_PROXIES_PREFIX: Final = "/hconf/32=all"
+
+#: The face to what runs on the node itself: client, login server, or (over a socket) service proxy.
+LOCAL_FACE: Final = 0
+
+#: A run starts each process once; one that is started again gets the next.
+FIRST_BOOT: Final = 1
+
+#: Of (node, destination) -> [(neighbour, cost in ms)], best first.
+NextHops = Mapping[str, Mapping[str, list[tuple[str, float]]]]
+
+
+def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """Return (process name, configuration) of every process, those of one node together, its forwarder first."""
+    topology = plan.topology
+    addresses = addresses or AddressPlan.of(topology)
+    next_hops = ranked_next_hops(topology)
+    login_key = public_key_hex(device_key_seed(plan.seed, topology.login_servers[0]))
+
+    configs: list[tuple[str, dict[str, Any]]] = []
+    for node in topology.nodes:
+        forwarder = _process(plan, node, "forwarder")
+        forwarder["forwarder"] = _forwarder_section(plan, node, addresses, next_hops)
+        if node.role == "ue":
+            forwarder["client"] = _client_section(plan, node)
+        if node.role == "login":
+            forwarder["login"] = _login_section(plan, node)
+        configs.append((f"{node.name}.forwarder", forwarder))
+        if node.role == "csr":
+            proxy = _process(plan, node, "proxy")
+            proxy["proxy"] = {
+                "forwarder_socket": service_socket(plan, node.name),
+                "mode": plan.mode,
+                "login_public_key_hex": login_key,
+                **plan.proxy_settings,
+            }
+            configs.append((f"{node.name}.proxy", proxy))
+    return configs
+
+
+def service_socket(plan: NetworkPlan, csr: str) -> str:
+    """Return where the service proxy of *csr* attaches to its forwarder."""
+    return str(plan.runtime_dir / f"{csr}.sock")
+
+
+def process_seed(run_seed: int, process: str) -> int:
+    """Return the seed of one process: 63 bits, from the run's seed and the process' name.
+
+    >>> process_seed(7, "csr1.proxy") == process_seed(7, "csr1.forwarder")
+    False
+    """
+    digest = hashlib.sha256(f"hconf process {run_seed} {process}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def device_key_seed(run_seed: int, device: str) -> bytes:
+    """Return the 32 bytes that the Ed25519 private key of *device* is made of (RFC 8032 section 5.1.5).
+
+    The same run has the same keys; they protect nothing outside of it.
+    """
+    return hashlib.sha256(f"hconf device key {run_seed} {device}".encode()).digest()
+
+
+def public_key_hex(key_seed: bytes) -> str:
+    """Return the Ed25519 public key that belongs to a private key seed."""
+    return Ed25519PrivateKey.from_private_bytes(key_seed).public_key().public_bytes_raw().hex()
+
+
+def ranked_proxies(topology: Topology) -> dict[str, tuple[str, ...]]:
+    """Return, for each UE, all CSRs by path delay, its own CSR first whatever the delays are."""
+    delays_ms = path_delays_ms(topology)
+    ranked: dict[str, tuple[str, ...]] = {}
+    for ue in topology.ues:
+        own, delay_ms = topology.csr_of(ue), delays_ms[ue]
+        ranked[ue] = tuple(sorted(topology.csrs, key=lambda csr: (csr != own, delay_ms[csr], csr)))
+    return ranked
+
+
+def _process(plan: NetworkPlan, node: Node, process: str) -> dict[str, Any]:
+    name = f"{node.name}.{process}"
+    return {
+        "run_id": plan.run_id,
+        "node": node.name,
+        "role": node.role,
+        "process": process,
+        "boot": FIRST_BOOT,
+        "seed": process_seed(plan.seed, name),
+        "records_path": str((plan.raw_dir / f"{name}.jsonl").absolute()),
+    }
+
+
+def _client_section(plan: NetworkPlan, node: Node) -> dict[str, Any]:
+    return {
+        "key_seed_hex": device_key_seed(plan.seed, node.name).hex(),
+        "login_server": plan.topology.login_servers[0],
+        "conference": plan.conference,
+        **plan.client_settings,
+    }
+
+
+def _login_section(plan: NetworkPlan, node: Node) -> dict[str, Any]:
+    topology = plan.topology
+    return {
+        "key_seed_hex": device_key_seed(plan.seed, node.name).hex(),
+        "devices": {ue: public_key_hex(device_key_seed(plan.seed, ue)) for ue in topology.ues},
+        "ranked_proxies": ranked_proxies(topology),
+        **plan.login_settings,
+    }
+
+
+def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, next_hops: NextHops) -> dict[str, Any]:
+    face_ids: dict[str, int] = {}
+    faces: list[dict[str, Any]] = []
+    for face_id, link in enumerate(plan.topology.links_of(node.name), start=LOCAL_FACE + 1):
+        end, peer = addresses.end(link.name, node.name), link.other_end(node.name)
+        face_ids[peer] = face_id
+        faces.append(
+            {
+                "face_id": face_id,
+                "link": link.name,
+                "intf": end.intf,
+                "local_address": end.address,
+                "remote_address": end.peer_address,
+                "peer": peer,
+            }
+        )
+    return {
+        "faces": faces,
+        "routes": _routes(plan.topology, node, face_ids, next_hops[node.name]),
+        "service_socket": service_socket(plan, node.name) if node.role == "csr" else None,
+        **plan.forwarder_settings,
+    }
+
+
+def _routes(
+    topology: Topology, node: Node, face_ids: Mapping[str, int], next_hops: Mapping[str, list[tuple[str, float]]]
+) -> list[dict[str, Any]]:
+    local = {"face_id": LOCAL_FACE, "cost_ms": 0.0}
+    own = {"prefix": f"{ROOT_PREFIX}/{node.name}", "next_hops": [local]}
+    if node.role in ("ue", "login") and len(face_ids) == 1:
+        # Everything else is behind the only link: one route, however many nodes there are.
+        link = topology.links_of(node.name)[0]
+        only = {"face_id": face_ids[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
+        return [own, {"prefix": ROOT_PREFIX, "next_hops": [only]}]
+    routes = [] if node.role == "core" else [own]
+    routes += [
+        {
+            "prefix": f"{ROOT_PREFIX}/{destination}",
+            "next_hops": [{"face_id": face_ids[neighbour], "cost_ms": cost_ms} for neighbour, cost_ms in ranked],
+        }
+        for destination, ranked in next_hops.items()
+    ]
+    if node.role in ("core", "csr"):
+        to_routers = [
+            {"face_id": face_ids[peer], "cost_ms": link.properties.delay_ms}
+            for link in topology.links_of(node.name)
+            if topology.node(peer := link.other_end(node.name)).role in ("core", "csr")
+        ]
+        routes.append(
+            {"prefix": ALL_PROXIES_PREFIX, "next_hops": [*([local] if node.role == "csr" else []), *to_routers]}
+        )
+    return routes

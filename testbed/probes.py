@@ -1,0 +1,89 @@
+"""What the kernel lets us do, found out by doing it: `doctor` runs this as a program of its own.
+
+It expects network and mount namespaces of its own (doctor.py starts it with unshare(1)), so everything that it makes
+is gone when it ends. It prints one JSON object: what was tried, and why it failed, or null where it worked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Final
+
+from testbed.links.model import LinkEnd
+from testbed.links.rtnetlink import set_carrier
+from testbed.links.tap import make_taps
+from topologies.errors import HconfError
+
+_END: Final = LinkEnd(
+    host="probe",
+    intf="probe0",
+    address="10.0.0.0/31",
+    mac="02:00:00:00:00:01",
+    peer_address="10.0.0.1",
+    peer_mac="02:00:00:00:00:02",
+)
+
+#: Each queueing discipline with the least that it must be told.
+QDISCS: Final = {
+    "netem": ("delay", "1ms"),
+    "tbf": ("rate", "1mbit", "burst", "10kb", "latency", "10ms"),
+    "htb": (),
+}
+
+TC_LIMIT_S: Final = 5.0
+
+
+def try_mount() -> str | None:
+    """Mount a /sys that shows this namespace, as every host has it."""
+    mounted = subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], capture_output=True, text=True, check=False)
+    return mounted.stderr.strip() or None if mounted.returncode else None
+
+
+def try_taps() -> dict[str, str | None]:
+    """Make a link end as a run does, then take its carrier away and read that back."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        tap = make_taps({"probe": [_END]}, netns_fds={"probe": own})["probe", "probe0"]
+    except (HconfError, OSError) as error:
+        return {"tap": str(getattr(error, "problem", error)), "carrier": "not tried: there is no TAP interface"}
+    (number,) = tap.route.carry_out([set_carrier(tap.index, up=False)])
+    if number:
+        return {"tap": None, "carrier": os.strerror(number)}
+    went_down = not tap.route.link_state(tap.index).carrier
+    return {"tap": None, "carrier": None if went_down else "the kernel accepted it, but the carrier stayed up"}
+
+
+def try_qdisc(kind: str) -> str | None:
+    """Give the loopback interface of this namespace a queueing discipline."""
+    command = ["tc", "qdisc", "replace", "dev", "lo", "root", kind, *QDISCS[kind]]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TC_LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return None
+    return done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"tc ended with {done.returncode}"
+
+
+def try_sched_fifo() -> str | None:
+    """Ask for the real-time scheduling that the link emulator wants."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def main() -> None:
+    """Try everything and print what came of it."""
+    found = {"mount": try_mount(), **try_taps()}
+    found |= {kind: try_qdisc(kind) for kind in QDISCS}
+    found["sched_fifo"] = try_sched_fifo()  # last: the programs above would inherit it
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

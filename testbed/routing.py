@@ -1,0 +1,155 @@
+"""Shortest paths and ranked next hops: what every FIB is filled with, and the floor that deliveries are measured against.
+
+Only core routers and CSRs carry other nodes' packets. Delays are added as whole nanoseconds, so that equal paths are
+equal however their sum is formed, and equal delays are told apart by the number of hops: following first next hops can
+therefore never go round, not even over links without delay.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from topologies.model import Topology
+
+#: (delay in ns, hops); compared in this order
+_Cost = tuple[int, int]
+_Neighbours = Mapping[str, Mapping[str, int]]
+
+_NS_PER_MS: Final = 1_000_000
+
+
+def path_delays_ms(topology: Topology, *, without: frozenset[str] = frozenset()) -> dict[str, dict[str, float]]:
+    """Return the delay of the shortest path between any two nodes: the physical floor of a delivery.
+
+    Args:
+        topology: the network.
+        without: names of links to leave out, as if they had failed.
+
+    Returns: node -> node -> one-way delay in ms; 0.0 to itself, `math.inf` where there is no path.
+    """
+    routers, attached = _split(topology, without)
+    between = {name: _shortest(routers, name) for name in routers}
+
+    delays_ms: dict[str, dict[str, float]] = {}
+    for source in topology.nodes:
+        to_routers = _from_node(source.name, between, attached)
+        row: dict[str, float] = {}
+        for destination in topology.nodes:
+            if destination.name == source.name:
+                row[destination.name] = 0.0
+            elif destination.name in routers:
+                row[destination.name] = _ms(to_routers.get(destination.name))
+            else:
+                last_hops = attached[destination.name].items()
+                row[destination.name] = _ms(
+                    min((_add(to_routers[r], hop) for r, hop in last_hops if r in to_routers), default=None)
+                )
+        delays_ms[source.name] = row
+    return delays_ms
+
+
+def ranked_next_hops(topology: Topology) -> dict[str, dict[str, list[tuple[str, float]]]]:
+    """Return, for every node and every CSR, UE and login server, the neighbours that lead there, the best first.
+
+    The cost of a next hop is the delay of the link to it plus that of the shortest path from it to the destination
+    which does not come back through this node; a neighbour that has no such path is left out.
+
+    Returns: node -> destination -> [(neighbour, cost in ms)], ranked by delay, then hops, then name.
+    """
+    routers, attached = _split(topology, frozenset())
+    destinations = [node for node in topology.nodes if node.role != "core"]
+    anywhere = {name: _shortest(routers, name) for name in routers}
+
+    table: dict[str, dict[str, list[tuple[str, float]]]] = {}
+    for node in topology.nodes:
+        if node.name in routers:
+            first_hops = routers[node.name]
+            beyond = {neighbour: _shortest(routers, neighbour, avoid=node.name) for neighbour in first_hops}
+        else:  # nobody's transit: the paths of others do not come back through it anyway
+            first_hops = attached[node.name]
+            beyond = {neighbour: anywhere[neighbour] for neighbour in first_hops}
+        row: dict[str, list[tuple[str, float]]] = {}
+        for destination in destinations:
+            if destination.name == node.name:
+                continue
+            ranked = _ranked(node.name, destination.name, first_hops, beyond, attached)
+            row[destination.name] = [(neighbour, _ms(cost)) for cost, neighbour in ranked]
+        table[node.name] = row
+    return table
+
+
+def _ranked(
+    node: str,
+    destination: str,
+    first_hops: Mapping[str, int],
+    beyond: Mapping[str, Mapping[str, _Cost]],
+    attached: _Neighbours,
+) -> list[tuple[_Cost, str]]:
+    """Return (cost, neighbour) of every usable next hop of *node* towards *destination*, sorted."""
+    found: list[tuple[_Cost, str]] = []
+    last_hops = attached.get(destination)  # None: the destination is a router
+    if last_hops is not None and node in last_hops:
+        found.append(((last_hops[node], 1), destination))
+    for neighbour, first_hop in first_hops.items():
+        costs = beyond[neighbour]
+        if last_hops is None:
+            onward = costs.get(destination)
+        else:
+            onward = min((_add(costs[r], hop) for r, hop in last_hops.items() if r in costs), default=None)
+        if onward is not None:
+            found.append((_add(onward, first_hop), neighbour))
+    return sorted(found)
+
+
+def _split(topology: Topology, without: frozenset[str]) -> tuple[_Neighbours, _Neighbours]:
+    """Return the links among routers, and those of every other node to routers, in ns."""
+    routers: dict[str, dict[str, int]] = {}
+    attached: dict[str, dict[str, int]] = {}
+    for node in topology.nodes:
+        (routers if node.role in ("core", "csr") else attached)[node.name] = {}
+    for link in topology.links:
+        if link.name in without:
+            continue
+        delay_ns = round(link.properties.delay_ms * _NS_PER_MS)
+        for here, there in ((link.a, link.b), (link.b, link.a)):
+            if there in routers:
+                (routers if here in routers else attached)[here][there] = delay_ns
+    return routers, attached
+
+
+def _shortest(neighbours: _Neighbours, source: str, *, avoid: str | None = None) -> dict[str, _Cost]:
+    """Return the cost of the shortest path from *source* to each node that it reaches (Dijkstra)."""
+    costs: dict[str, _Cost] = {}
+    heap: list[tuple[_Cost, str]] = [((0, 0), source)]
+    while heap:
+        cost, node = heapq.heappop(heap)
+        if node in costs:
+            continue
+        costs[node] = cost
+        for neighbour, delay_ns in neighbours[node].items():
+            if neighbour not in costs and neighbour != avoid:
+                heapq.heappush(heap, (_add(cost, delay_ns), neighbour))
+    return costs
+
+
+def _from_node(source: str, between: Mapping[str, Mapping[str, _Cost]], attached: _Neighbours) -> Mapping[str, _Cost]:
+    """Return the cost from *source* to every router that it reaches."""
+    if source in between:
+        return between[source]
+    best: dict[str, _Cost] = {}
+    for router, hop in attached[source].items():
+        for destination, cost in between[router].items():
+            through = _add(cost, hop)
+            best[destination] = min(through, best.get(destination, through))
+    return best
+
+
+def _add(cost: _Cost, delay_ns: int) -> _Cost:
+    return cost[0] + delay_ns, cost[1] + 1
+
+
+def _ms(cost: _Cost | None) -> float:
+    return math.inf if cost is None else cost[0] / _NS_PER_MS

@@ -1,0 +1,1 @@
+"""The second driver: the same cores in virtual time."""

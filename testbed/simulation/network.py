@@ -1,0 +1,228 @@
+"""The second driver: the same cores as in a real network, in one process and in virtual time.
+
+Packets cross the same channels as frames on `wire` links do (`testbed.links.channel`); processing takes no time. Same plan
+and seed, same bytes: nothing here asks a clock or the machine for chance.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from proxy.config import NodeConfig
+from proxy.core.build import NodeCore, build_core, client_of, forwarder_of
+from proxy.core.events import LOCAL_FACE, CarrierChanged, Event, Log, PacketReceived, Send, TimerExpired
+from proxy.core.service_client import ServiceClient
+from proxy.core.service_proxy import ServiceProxy
+from proxy.records import Record
+from testbed.links.channel import Channel
+from testbed.links.model import DIRECTIONS, Direction, Impairment
+from testbed.node_config import build_node_configs
+from testbed.plan import NetworkPlan
+from topologies.model import Link, LinkProperties
+
+#: Ethernet, IPv4 and UDP headers, which a packet has on a `wire` link too.
+HEADERS_BYTES = 14 + 20 + 8
+#: A virtual network starts here, so that "long ago" is a positive time too.
+START_S = 1_000.0
+
+
+@dataclass(slots=True)
+class SimulatedProcess:
+    """One node program. A stopped one takes in nothing."""
+
+    name: str
+    config: NodeConfig
+    core: NodeCore
+    running: bool = True
+    wakes_at_s: float | None = None
+
+
+@dataclass(slots=True)
+class SimulatedLink:
+    """Two channels and a carrier."""
+
+    link: Link
+    channels: dict[Direction, Channel]
+    carrier: bool = True
+    blocked: set[Direction] = field(default_factory=set)  #: silently: neither end sees it
+    epoch: int = 0  #: frames in flight when the carrier is lost do not arrive
+
+
+class SimulatedNetwork:
+    """Build it, ``run_until`` some time, look at ``records`` and at the cores."""
+
+    def __init__(self, plan: NetworkPlan) -> None:
+        self.now_s = START_S
+        self.records: list[Record] = []
+        self.delivered_packets = 0
+        self.processes: dict[str, SimulatedProcess] = {}
+        self.links: dict[str, SimulatedLink] = {}
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        #: (node, face) -> (link, direction in which it sends, node at the other end, its face)
+        self._wires: dict[tuple[str, int], tuple[SimulatedLink, Direction, str, int]] = {}
+        for link in plan.topology.links:
+            impairment = impairment_of(link.properties)
+            self.links[link.name] = SimulatedLink(
+                link,
+                {
+                    direction: Channel(impairment, seed=plan.seed, link=link.name, direction=direction)
+                    for direction in DIRECTIONS
+                },
+            )
+        for name, raw in build_node_configs(plan):
+            config = msgspec.convert(raw, NodeConfig)
+            self.processes[name] = SimulatedProcess(name, config, build_core(config))
+        self._connect()
+        for name in self.processes:
+            self._deliver(name, TimerExpired())
+        for process in self.processes.values():
+            if process.config.process == "proxy":
+                self._deliver(f"{process.config.node}.forwarder", CarrierChanged(LOCAL_FACE, up=True))
+
+    def _connect(self) -> None:
+        faces = {
+            (process.config.node, face.link): face.face_id
+            for process in self.processes.values()
+            if process.config.forwarder is not None
+            for face in process.config.forwarder.faces
+        }
+        for name, simulated in self.links.items():
+            a, b = simulated.link.a, simulated.link.b
+            self._wires[a, faces[a, name]] = (simulated, "a_to_b", b, faces[b, name])
+            self._wires[b, faces[b, name]] = (simulated, "b_to_a", a, faces[a, name])
+
+    # ------------------------------------------------------------------ time
+
+    def at(self, at_s: float, action: Callable[[], None]) -> None:
+        """Do something at a time; what is due at the same time happens in the order in which it was asked for."""
+        self._count += 1
+        heapq.heappush(self._heap, (max(at_s, self.now_s), self._count, action))
+
+    def run_until(self, until_s: float, *, stop_when: Callable[[], bool] | None = None) -> bool:
+        """Let time pass; return whether *stop_when* became true (it is asked after every event)."""
+        while self._heap and self._heap[0][0] <= until_s:
+            self.now_s, _, action = heapq.heappop(self._heap)
+            action()
+            if stop_when is not None and stop_when():
+                return True
+        self.now_s = until_s
+        return False
+
+    # ------------------------------------------------------------------ nodes
+
+    def send(self, node: str, event: Event) -> None:
+        """Hand an event to the forwarder process of a node now (a UE's client lives in it)."""
+        self._deliver(f"{node}.forwarder", event)
+
+    def client(self, node: str) -> ServiceClient:
+        """Return the client core of a UE."""
+        client = client_of(self.processes[f"{node}.forwarder"].core)
+        assert client is not None, f"{node} is no UE"
+        return client
+
+    def proxy(self, node: str) -> ServiceProxy:
+        """Return the service proxy core of a CSR."""
+        core = self.processes[f"{node}.proxy"].core
+        assert isinstance(core, ServiceProxy)
+        return core
+
+    def counters(self, process: str) -> dict[str, int]:
+        """Return the counters of a process, those of its application included."""
+        core = self.processes[process].core
+        forwarder = forwarder_of(core)
+        counters = dict(core.counters) if forwarder is None else forwarder.counters_now()
+        client = client_of(core)
+        return counters if client is None else counters | client.counters
+
+    def _deliver(self, name: str, event: Event) -> None:
+        process = self.processes[name]
+        if not process.running:
+            return
+        for effect in process.core.handle(event, now_s=self.now_s):
+            match effect:
+                case Send(face_id, packet):
+                    self._transmit(process, face_id, packet)
+                case Log(record):
+                    self.records.append(record)
+        self._wake(process)
+
+    def _wake(self, process: SimulatedProcess) -> None:
+        deadline_s = process.core.deadline_s
+        if deadline_s is None or (process.wakes_at_s is not None and process.wakes_at_s <= deadline_s):
+            return
+        at_s = max(deadline_s, self.now_s)
+        process.wakes_at_s = at_s
+
+        def wake() -> None:
+            if process.wakes_at_s == at_s:
+                process.wakes_at_s = None
+                self._deliver(process.name, TimerExpired())
+
+        self.at(at_s, wake)
+
+    def _transmit(self, process: SimulatedProcess, face_id: int, packet: bytes) -> None:
+        node = process.config.node
+        if face_id == LOCAL_FACE:  # between the two processes of a CSR
+            other = f"{node}.{'forwarder' if process.config.process == 'proxy' else 'proxy'}"
+            self.at(self.now_s, lambda: self._deliver(other, PacketReceived(LOCAL_FACE, packet)))
+            return
+        simulated, direction, peer, peer_face = self._wires[node, face_id]
+        channel = simulated.channels[direction]
+        if not simulated.carrier:
+            channel.refuse()
+            return
+        due_ns = channel.offer(len(packet) + HEADERS_BYTES, now_ns=round(self.now_s * 1e9))
+        if due_ns < 0 or direction in simulated.blocked:
+            return
+        epoch = simulated.epoch
+
+        def arrive() -> None:
+            if simulated.epoch == epoch:
+                self.delivered_packets += 1
+                self._deliver(f"{peer}.forwarder", PacketReceived(peer_face, packet))
+
+        self.at(due_ns / 1e9, arrive)
+
+    # ------------------------------------------------------------------ faults
+
+    def set_carrier(self, link: str, *, up: bool) -> None:
+        """Take a link down or up; both ends see it."""
+        simulated = self.links[link]
+        if simulated.carrier is up:
+            return
+        simulated.carrier = up
+        simulated.epoch += 1
+        for channel in simulated.channels.values():
+            channel.cut()
+        for (node, face_id), (wire, *_) in self._wires.items():
+            if wire is simulated:
+                self._deliver(f"{node}.forwarder", CarrierChanged(face_id, up))
+
+    def block(self, link: str, *directions: Direction) -> None:
+        """Make a black hole of a link, in the directions named (default both); no directions left: ``unblock``."""
+        self.links[link].blocked |= set(directions or DIRECTIONS)
+
+    def unblock(self, link: str) -> None:
+        """Let everything through again."""
+        self.links[link].blocked.clear()
+
+    def impair(self, link: str, impairment: Impairment) -> None:
+        """Change what both directions of a link do, from the next packet on."""
+        for channel in self.links[link].channels.values():
+            channel.change(impairment)
+
+
+def impairment_of(properties: LinkProperties) -> Impairment:
+    """Return what a link of a topology does to frames."""
+    return Impairment(
+        delay_ms=properties.delay_ms,
+        jitter_ms=properties.jitter_ms,
+        loss_ratio=properties.loss_ratio,
+        rate_mbps=properties.rate_mbps,
+        queue_packets=properties.queue_packets,
+    )

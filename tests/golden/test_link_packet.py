@@ -1,0 +1,101 @@
+"""NDNLPv2 link packets by hand: Nack, IDLE, header fields known, unknown and ignorable."""
+
+import pytest
+
+from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_idle, encode_nack
+from proxy.wire.name import from_uri
+from proxy.wire.packet import encode_data, encode_interest
+from proxy.wire.tlv import MalformedError
+
+INTEREST = bytes.fromhex("050b 0703080161 0a0401020304")
+
+
+def link_packet(*elements: str) -> bytes:
+    value = bytes.fromhex("".join(elements))
+    return b"\x64" + bytes((len(value),)) + value
+
+
+@pytest.mark.parametrize(
+    ("reason", "octet"),
+    # "Network Nack": NackReason values.
+    [(NackReason.CONGESTION, "32"), (NackReason.DUPLICATE, "64"), (NackReason.NO_ROUTE, "96"), (NackReason.NONE, "00")],
+)
+def test_nack(reason: NackReason, octet: str) -> None:
+    wire = encode_nack(INTEREST, reason)
+    # LpPacket { Nack { NackReason }, Fragment { Interest } }
+    assert wire == bytes.fromhex("6418 fd032005 fd032101" + octet + "500d") + INTEREST
+    assert decode_link_packet(wire) == LinkPacket(INTEREST, int(reason))
+
+
+def test_nack_without_a_reason() -> None:
+    assert decode_link_packet(link_packet("fd032000", "500d" + INTEREST.hex())).nack_reason == NackReason.NONE
+
+
+def test_nack_with_a_reason_that_we_do_not_know() -> None:
+    assert decode_link_packet(link_packet("fd032005fd032101c8", "500d" + INTEREST.hex())).nack_reason == 200
+
+
+@pytest.mark.parametrize("state", range(4))
+def test_idle_packet_tells_the_session_state(state: int) -> None:
+    """Type 952 lies in [800:959] and ends in two zero bits: who does not know it must ignore it."""
+    wire = encode_idle(state)
+    assert wire.hex() == f"6405fd03b8010{state}"
+    assert decode_link_packet(wire) == LinkPacket(b"", None, state)
+
+
+def test_foreign_idle_packet_has_no_state() -> None:
+    assert decode_link_packet(bytes.fromhex("6400")) == LinkPacket(b"")
+
+
+@pytest.mark.parametrize(
+    "bare", [INTEREST, encode_interest(from_uri("/a/b"), nonce=7)[1], encode_data(from_uri("/a"), b"hi")]
+)
+def test_bare_packet_is_its_own_fragment(bare: bytes) -> None:
+    assert decode_link_packet(bare) == LinkPacket(bare)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        pytest.param("5108" + "0000000000000001", id="Sequence"),
+        pytest.param("520100", id="FragIndex"),
+        pytest.param("530101", id="FragCount 1"),
+        pytest.param("fd032c0101", id="IncomingFaceId"),
+        pytest.param("fd03340101", id="CachePolicy"),
+        pytest.param("fd03400101", id="CongestionMark"),
+        pytest.param("fd034408" + "0000000000000001", id="Ack"),
+        pytest.param("fd034808" + "0000000000000001", id="TxSequence"),
+        pytest.param("fd034c00", id="NonDiscovery"),
+        pytest.param("fd03bc00", id="the last ignorable type, 956"),
+    ],
+)
+def test_header_fields_that_may_be_ignored(field: str) -> None:
+    assert decode_link_packet(link_packet(field, "500d" + INTEREST.hex())).fragment == INTEREST
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\x64", id="type alone"),
+        pytest.param(b"\x64\x01", id="length without value"),
+        pytest.param(link_packet() + b"\x00", id="something behind it"),
+        pytest.param(b"\x07\x03\x08\x01\x61", id="a name"),
+        pytest.param(b"hello, world", id="text"),
+        pytest.param(b"\xff" * 12, id="0xff"),
+        pytest.param(link_packet("530102"), id="a fragment of two"),
+        pytest.param(link_packet("5300"), id="FragCount of no octet"),
+        pytest.param(link_packet("fd03210196"), id="NackReason outside a Nack"),
+        pytest.param(link_packet("fd032003fd0321"), id="Nack cut short"),
+        pytest.param(link_packet("fd032004fd032100"), id="NackReason of no octet"),
+        pytest.param(link_packet("fd03b80104"), id="session state 4"),
+        pytest.param(link_packet("fd03b803000001"), id="session state of 3 octets"),
+        pytest.param(link_packet("6200"), id="field below the ignorable range"),
+        pytest.param(link_packet("fd032600"), id="in the ignorable range, last two bits not zero"),
+        pytest.param(link_packet("fd03c000"), id="behind the ignorable range"),
+        pytest.param(link_packet("5005"), id="fragment cut short"),
+    ],
+)
+def test_malformed_link_packet(datagram: bytes) -> None:
+    with pytest.raises(MalformedError):
+        decode_link_packet(datagram)

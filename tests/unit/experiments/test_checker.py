@@ -1,0 +1,275 @@
+"""Each invariant against one good history, and against bad ones made by hand: the checker has to catch every one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from experiments.checker import (
+    check_agreement,
+    check_bounded,
+    check_in_order,
+    check_invariants,
+    check_nothing_lost,
+    check_nothing_twice,
+)
+from experiments.history import History
+from proxy.records import (
+    Acked,
+    Applied,
+    CountersReported,
+    Published,
+    SessionChanged,
+    SnapshotApplied,
+    StateReported,
+)
+
+DEVICES = ("ue1", "ue2", "ue3")
+QUIESCED_S = 20.0
+
+
+def joined(device: str, t_s: float = 1.0) -> SessionChanged:
+    return SessionChanged(t_s, "main", device, "csr1", "joined")
+
+
+def published(publisher: str, seq: int, t_s: float) -> Published:
+    return Published(t_s, "main", publisher, 1, seq, "message", 100, "", f"{publisher}{seq}")
+
+
+def acked(update: Published, level: Any = "accepted") -> Acked:
+    return Acked(update.t_s + 0.01, "main", update.publisher, update.boot, update.seq, level, "csr1")
+
+
+def applied(update: Published, receiver: str, delay_s: float = 0.02) -> Applied:
+    return Applied(
+        update.t_s + delay_s, "main", receiver, update.publisher, update.boot, update.seq, "armed", update.sha256
+    )
+
+
+def state(node: str, digest: str = "d1", component: Any = "client", t_s: float = QUIESCED_S + 0.1) -> StateReported:
+    return StateReported(t_s, "main", node, component, digest, [], [("ue1", 1, 2), ("ue2", 1, 1)], list(DEVICES))
+
+
+def counters(**values: int) -> CountersReported:
+    bounds = {"pit_entries": 100, "cs_entries": 50}
+    used = {"pit_entries": 10, "cs_entries": 50} | values
+    return CountersReported(20.0, "csr1", "forwarder", 1.0, 1000, 0.1, 0.2, [], used, bounds)
+
+
+UPDATES = (published("ue1", 1, 10.0), published("ue2", 1, 10.5), published("ue1", 2, 11.0))
+
+GOOD = History(
+    published=UPDATES,
+    acked=[acked(update) for update in UPDATES],
+    applied=[applied(update, device) for update in UPDATES for device in DEVICES if device != update.publisher],
+    sessions=[joined(device) for device in DEVICES],
+    states=[*map(state, DEVICES), state("csr1", "p", "proxy"), state("csr2", "p", "proxy")],
+    counters=[counters()],
+    quiesced_s=QUIESCED_S,
+)
+
+
+def but(**changes: Any) -> History:
+    return dataclasses.replace(GOOD, **changes)
+
+
+def test_a_good_history_passes_every_invariant() -> None:
+    assert [(check.name, check.verdict) for check in check_invariants(GOOD)] == [
+        ("invariant.nothing-lost", "pass"),
+        ("invariant.nothing-twice", "pass"),
+        ("invariant.in-order", "pass"),
+        ("invariant.agreement", "pass"),
+        ("invariant.bounded", "pass"),
+    ]
+
+
+# 1. Nothing lost
+
+
+@pytest.mark.parametrize(
+    ("history", "named"),
+    [
+        (but(applied=GOOD.applied[:-1]), "main/ue1/1/2 never reached ue3"),
+        (but(applied=[one for one in GOOD.applied if one.receiver != "ue2"]), "main/ue1/1/1 never reached ue2"),
+        # A client that logged in again and never came back still had a right to it.
+        (
+            but(
+                applied=GOOD.applied[:-1],
+                sessions=[*GOOD.sessions, SessionChanged(10.9, "main", "ue3", "", "suspect")],
+            ),
+            "main/ue1/1/2 never reached ue3",
+        ),
+        # A snapshot brings only what its heads say.
+        (
+            but(applied=GOOD.applied[:-1], snapshots=[SnapshotApplied(12.0, "main", "ue3", [("ue1", 1, 1)])]),
+            "main/ue1/1/2 never reached ue3",
+        ),
+        # A durable ack holds even where the proxy that gave it crashed.
+        (
+            but(
+                acked=[acked(update, "durable") for update in UPDATES],
+                applied=GOOD.applied[:-1],
+                crashed=frozenset({"csr1"}),
+            ),
+            "main/ue1/1/2 never reached ue3",
+        ),
+    ],
+)
+def test_a_lost_update_is_found(history: History, named: str) -> None:
+    check = check_nothing_lost(history)
+    assert check.verdict == "fail"
+    assert named in check.detail
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        # Not acked: nobody promised anything.
+        but(acked=GOOD.acked[:-1], applied=GOOD.applied[:-2]),
+        # Left before the end.
+        but(applied=GOOD.applied[:-1], sessions=[*GOOD.sessions, SessionChanged(12, "main", "ue3", "csr1", "closed")]),
+        # A snapshot brought it.
+        but(applied=GOOD.applied[:-1], snapshots=[SnapshotApplied(12.0, "main", "ue3", [("ue1", 1, 2)])]),
+        # Accepted in the memory of a proxy that crashed.
+        but(applied=GOOD.applied[:-1], crashed=frozenset({"csr1"})),
+        # Cut off by a fault that was still in force at the end.
+        but(applied=GOOD.applied[:-1], cut_off=frozenset({"ue3"})),
+        but(published=[], acked=[], applied=[]),
+    ],
+)
+def test_what_nobody_promised_is_not_lost(history: History) -> None:
+    assert check_nothing_lost(history).verdict == "pass"
+
+
+def test_a_run_cut_short_does_not_decide_about_losses() -> None:
+    assert check_nothing_lost(but(applied=GOOD.applied[:-1], quiesced_s=None)).verdict == "inconclusive"
+    assert check_nothing_lost(but(acked=[])).verdict == "inconclusive"
+
+
+# 2. Nothing twice, nothing invented, nothing altered
+
+
+def with_last(change: Callable[[Applied], Applied]) -> History:
+    return but(applied=[*GOOD.applied[:-1], change(GOOD.applied[-1])])
+
+
+@pytest.mark.parametrize(
+    ("history", "named"),
+    [
+        (but(applied=[*GOOD.applied, GOOD.applied[-1]]), "ue3 applied main/ue1/1/2 twice"),
+        (
+            but(snapshots=[SnapshotApplied(11.01, "main", "ue3", [("ue1", 1, 2)])]),
+            "ue3 applied main/ue1/1/2 twice",
+        ),
+        (with_last(lambda one: msgspec.structs.replace(one, seq=9)), "main/ue1/1/9, which nobody published"),
+        (with_last(lambda one: msgspec.structs.replace(one, conference="other")), "other/ue1/1/2, which nobody"),
+        (with_last(lambda one: msgspec.structs.replace(one, sha256="x")), "altered: x instead of ue12"),
+        (with_last(lambda one: msgspec.structs.replace(one, t_s=10.9)), "0.100000 s before it was published"),
+        (with_last(lambda one: msgspec.structs.replace(one, receiver="ue1")), "its own update, from the network"),
+        (but(snapshots=[SnapshotApplied(12.0, "main", "ue3", [("ue1", 1, 7)])]), "main/ue1/1/7, which nobody"),
+        (
+            but(published=[*UPDATES, msgspec.structs.replace(UPDATES[-1], sha256="other")]),
+            "was published with other bytes",
+        ),
+    ],
+)
+def test_twice_invented_or_altered_is_found(history: History, named: str) -> None:
+    check = check_nothing_twice(history)
+    assert check.verdict == "fail"
+    assert named in check.detail
+
+
+def test_an_update_of_a_crashed_publisher_may_be_missing_from_its_records() -> None:
+    history = but(published=UPDATES[:-1], crashed=frozenset({"ue1"}))
+    assert check_nothing_twice(history).verdict == "inconclusive"
+
+
+# 3. In order
+
+
+@pytest.mark.parametrize(
+    "applications",
+    [
+        [applied(UPDATES[2], "ue2"), applied(UPDATES[0], "ue2", 5.0)],  # a lower number after a higher
+        [  # a higher number of an earlier boot after the first of the next
+            applied(msgspec.structs.replace(UPDATES[0], boot=2), "ue2"),
+            applied(msgspec.structs.replace(UPDATES[2], boot=1), "ue2"),
+        ],
+    ],
+)
+def test_wrong_order_is_found(applications: list[Applied]) -> None:
+    check = check_in_order(but(applied=applications))
+    assert check.verdict == "fail"
+    assert "ue2 applied main/ue1/1/" in check.detail
+
+
+def test_order_is_per_publisher_and_receiver() -> None:
+    applications = [applied(UPDATES[2], "ue2"), applied(UPDATES[0], "ue3", 5.0), applied(UPDATES[1], "ue3", 5.0)]
+    assert check_in_order(but(applied=applications)).verdict == "pass"
+
+
+# 4. Agreement
+
+
+@pytest.mark.parametrize(
+    ("states", "named"),
+    [
+        ([*GOOD.states[:3], state("csr1", "p", "proxy"), state("csr2", "q", "proxy")], "digest"),
+        ([state("ue1"), state("ue2"), state("ue3", "d2"), *GOOD.states[3:]], "client ue3 in main reports digest d2"),
+        (
+            [state("ue1"), state("ue2"), msgspec.structs.replace(state("ue3"), heads=[]), *GOOD.states[3:]],
+            "client ue3",
+        ),
+        (
+            [state("ue1"), state("ue2"), msgspec.structs.replace(state("ue3"), roster=["ue1"]), *GOOD.states[3:]],
+            "client ue3",
+        ),
+    ],
+)
+def test_disagreement_is_found(states: list[StateReported], named: str) -> None:
+    check = check_agreement(but(states=states))
+    assert check.verdict == "fail"
+    assert named in check.detail
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        but(states=[one for one in GOOD.states if one.node != "ue2"]),
+        but(states=[one for one in GOOD.states if one.node != "csr1"]),
+        but(states=[state(one.node, one.state_digest, one.component, QUIESCED_S - 5) for one in GOOD.states]),
+        but(states=[]),
+    ],
+)
+def test_a_missing_final_state_does_not_decide(history: History) -> None:
+    assert check_agreement(history).verdict == "inconclusive"
+
+
+def test_only_the_final_state_counts() -> None:
+    early = [state("ue1", "older", t_s=QUIESCED_S + 0.05), state("csr1", "older", "proxy", QUIESCED_S - 1)]
+    assert check_agreement(but(states=[*early, *GOOD.states])).verdict == "pass"
+
+
+# 6. Bounded
+
+
+@pytest.mark.parametrize(
+    ("reports", "named"),
+    [
+        ([counters(pit_entries=101)], "csr1.forwarder: pit_entries = 101 exceeds 100"),
+        ([counters(cs_entries=51), counters()], "csr1.forwarder: cs_entries = 51 exceeds 50"),  # once is enough
+    ],
+)
+def test_an_exceeded_bound_is_found(reports: list[CountersReported], named: str) -> None:
+    check = check_bounded(but(counters=reports))
+    assert check.verdict == "fail"
+    assert named in check.detail
+
+
+def test_a_bound_that_nobody_measured_does_not_decide() -> None:
+    assert check_bounded(but(counters=[msgspec.structs.replace(counters(), counters={})])).verdict == "inconclusive"
+    assert check_bounded(but(counters=[])).verdict == "inconclusive"

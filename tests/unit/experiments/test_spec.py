@@ -1,0 +1,491 @@
+"""Every mistake in an experiment file ends with one message that says where, what, and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from experiments import spec
+from experiments.spec import ConferenceSection, Experiment, Impair, LinkDown, LinkUp, PoissonWorkload, load_experiment
+from proxy import config
+from proxy.wire.messages import BODY_MAX_BYTES
+from topologies.errors import InputError
+from topologies.model import LinkProperties
+
+QUICKSTART = Path(spec.__file__).with_name("quickstart.toml")
+
+GOOD = """\
+[experiment]
+name = "good"
+duration_s = 20
+
+[topology]
+name = "topozoo/Abilene"
+csr_nodes = ["NewYork", "Chicago"]
+
+[links.access]
+delay_ms = 4
+
+[conference]
+mode = "hybrid"
+
+[[workload]]
+kind = "poisson"
+rate_per_s = 1.0
+
+[[fault]]
+kind = "link-down"
+target = "NewYork-Chicago"
+at_s = 8.0
+for_s = 4.0
+
+[[expect]]
+metric = "deliveries.ratio.p50"
+at_most = 1.15
+
+[capture]
+links = ["NewYork-Chicago"]
+"""
+
+Refusal = Callable[..., InputError]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Experiment]:
+    def load_text(text: str = GOOD, *overrides: str) -> Experiment:
+        path = tmp_path / "a.toml"
+        path.write_text(text)
+        return load_experiment(path, overrides)
+
+    return load_text
+
+
+@pytest.fixture
+def refusal(load: Callable[..., Experiment]) -> Refusal:
+    """Return what the file is refused with after *old* in it became *new*."""
+
+    def refuse(old: str = "", new: str = "", *overrides: str, text: str = GOOD) -> InputError:
+        assert old in text
+        with pytest.raises(InputError) as caught:
+            load(text.replace(old, new, 1) if old else text + new, *overrides)
+        assert "\n" not in str(caught.value)
+        return caught.value
+
+    return refuse
+
+
+def line_of(text: str, start: str) -> int:
+    return next(number for number, line in enumerate(text.splitlines(), 1) if line.startswith(start))
+
+
+# --- a good file
+
+
+def test_a_good_file_is_resolved(load: Callable[..., Experiment]) -> None:
+    experiment = load()
+    assert experiment.settings.name == "good"
+    assert experiment.topology.csrs == ("NewYork", "Chicago")
+    assert experiment.topology.link("Chicago-ue4").properties == LinkProperties(delay_ms=4.0)
+    assert experiment.topology.link("Chicago-NewYork").properties.delay_ms == 5.7308  # from the length of its fibre
+    assert experiment.workloads == (
+        PoissonWorkload(rate_per_s=1.0, publishers=("ue1", "ue2", "ue3", "ue4", "ue5", "ue6"), stop_s=20.0),
+    )
+    assert experiment.faults == (LinkDown(at_s=8.0, target="Chicago-NewYork", for_s=4.0),)
+    assert experiment.captures == ("Chicago-NewYork",)
+
+
+def test_the_resolved_form_has_defaults_and_is_json(load: Callable[..., Experiment]) -> None:
+    resolved = msgspec.json.decode(msgspec.json.encode(load().resolved))
+    assert resolved["topology"] == {
+        "name": "topozoo/Abilene",
+        "csr_nodes": ["NewYork", "Chicago"],
+        "ues_per_csr": 3,
+    }
+    assert resolved["fault"][0]["kind"] == "link-down"
+    assert resolved["experiment"]["settle_s"] == 10.0
+
+
+def test_the_quickstart_breaks_a_link_that_the_conference_uses() -> None:
+    experiment = load_experiment(QUICKSTART)
+    assert len(experiment.topology.csrs) == 4
+    assert len(experiment.topology.ues) == 12
+    (fault,) = experiment.faults
+    link = experiment.topology.link(fault.target)
+    assert {link.a, link.b} <= set(experiment.topology.csrs)
+
+
+def test_the_smallest_file_will_do(load: Callable[..., Experiment]) -> None:
+    experiment = load('[experiment]\nname = "x"\nduration_s = 1\n[topology]\nname = "tiers"\n')
+    assert experiment.topology.name == "tiers"
+    assert experiment.conference == ConferenceSection()
+    assert (experiment.workloads, experiment.faults, experiment.captures) == ((), (), ())
+
+
+def test_a_links_own_table_beats_that_of_its_tier(load: Callable[..., Experiment]) -> None:
+    tables = '[links."ue1-NewYork"]\nloss_ratio = 0.1\ndelay_ms = 9\n[links.core]\njitter_ms = 0.5\n'
+    topology = load(GOOD + tables).topology
+    assert topology.link("NewYork-ue1").properties == LinkProperties(delay_ms=9.0, loss_ratio=0.1)
+    assert topology.link("NewYork-ue2").properties == LinkProperties(delay_ms=4.0)
+    assert topology.link("Chicago-NewYork").properties == LinkProperties(delay_ms=5.7308, jitter_ms=0.5)
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "bom.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert load_experiment(path).settings.name == "good"
+
+
+def test_settings_of_the_conference_fit_the_node_configuration() -> None:
+    sections = ConferenceSection().node_sections()
+    proxy = msgspec.convert(sections["proxy"] | {"forwarder_socket": "s"}, config.ProxyConfig)
+    assert proxy == config.ProxyConfig("s")
+    forwarder = msgspec.convert(sections["forwarder"] | {"faces": (), "routes": ()}, config.ForwarderConfig)
+    assert forwarder == config.ForwarderConfig((), ())
+    client = msgspec.convert(sections["client"] | {"key_seed_hex": ""}, config.ClientConfig)
+    assert client == config.ClientConfig("")
+    login = msgspec.convert(
+        sections["login"] | {"key_seed_hex": "", "devices": {}, "ranked_proxies": {}}, config.LoginConfig
+    )
+    assert login == config.LoginConfig("", {}, {})
+
+
+def test_the_largest_body_is_that_of_the_wire_format(load: Callable[..., Experiment]) -> None:
+    assert load(GOOD, f"workload.1.size_bytes={BODY_MAX_BYTES}").workloads[0].size_bytes == BODY_MAX_BYTES
+    with pytest.raises(InputError, match=f"above {BODY_MAX_BYTES}"):
+        load(GOOD, f"workload.1.size_bytes={BODY_MAX_BYTES + 1}")
+
+
+# --- form: keys, types, ranges, units, words
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "problem", "remedy"),
+    [
+        # unknown keys and tables
+        ("duration_s = 20", "duration = 20", "[experiment]: duration", "unknown key `duration`", "`duration_s`"),
+        ("delay_ms = 4", "delay = 4", "[links.access]: delay", "unknown key `delay`", "did you mean `delay_ms`"),
+        ("delay_ms = 4", "delay_s = 4", "[links.access]: delay_s", "unknown key", "`delay_ms` in milliseconds"),
+        ("delay_ms = 4", "loss_percent = 4", "[links.access]: loss_percent", "unknown key", "`loss_ratio`, a fraction"),
+        ("delay_ms = 4", "bw = 4", "[links.access]: bw", "unknown key", "`rate_mbps` in Mbit/s"),
+        ('mode = "hybrid"', "foo = 1", "[conference]: foo", "unknown key `foo`", "the keys here are name, mode"),
+        ("at_s = 8.0", "at = 8.0", "[[fault]] 1: at", "unknown key `at`", "did you mean `at_s` in seconds"),
+        ("target =", "link =", "[[fault]] 1: link", "unknown key `link`", "did you mean `target`"),
+        ("csr_nodes", "csr_node", "[topology]: csr_node", "unknown key", "did you mean `csr_nodes`"),
+        ("[links.access]", "[link.access]", "[link]", "no table `link`", "did you mean [links]"),
+        ("[[fault]]", "[[faults]]", "[faults]", "no table `faults`", "did you mean [[fault]]"),
+        ("[capture]", "[xyz]", "[xyz]", "no table `xyz`", "the tables are [experiment], [topology]"),
+        ("for_s = 4.0", "for_s = 4.0\nloss_ratio = 1", "[[fault]] 1: loss_ratio", "does not belong to", "use impair"),
+        # missing ones
+        ("duration_s = 20", "", "[experiment]", "`duration_s` is missing", "add `duration_s = …`, a number above 0"),
+        ('kind = "poisson"', "", "[[workload]] 1", "`kind` is missing", "`poisson`"),
+        ('kind = "poisson"', 'type = "poisson"', "[[workload]] 1", "`kind` is missing", "rename `type` to `kind`"),
+        ('name = "topozoo/Abilene"', "", "[topology]", "`name` is missing", 'name = "tiers"'),
+        ("[experiment]", "[conference]", "a.toml", "not valid TOML", "each table stands once"),
+        ("[topology]", "[experiment.topology]", "[experiment]: topology", "unknown key `topology`", "name, duration_s"),
+        # types
+        ("duration_s = 20", "duration_s = true", "duration_s", "is true or false, not a number", "a number above 0"),
+        ("duration_s = 20", "duration_s = [20]", "duration_s", "is a list, not a number", "a number above 0"),
+        ("duration_s = 20", "duration_s = 2024-01-01", "duration_s", "is a date or time", "a number above 0"),
+        ("duration_s = 20", "duration_s = 20\nseed = 1.5", "seed", "is not a whole number", "without a decimal point"),
+        ('name = "good"', "name = 5", "name", "is a number, not text", 'name = "…"'),
+        ('links = ["NewYork-Chicago"]', 'links = "x"', "[capture]: links", "`links` is text, not a list", '["…"]'),
+        ('links = ["NewYork-Chicago"]', "links = [1]", "links, item 1", "is a number, not text", "double quotes"),
+        ("[[fault]]", "[fault]", "[fault]", "is a table, not a list", "write [[fault]], in double brackets"),
+        ("[experiment]", "[[experiment]]", "[experiment]", "is a list", "write [experiment], in single brackets"),
+        ("[links.access]", "[links]", "[links.delay_ms]", "is a number, not a table", "below [links.access]"),
+        # units
+        ("duration_s = 20", 'duration_s = "20 s"', "duration_s", "is text, not a number", "(seconds): duration_s = 20"),
+        ("delay_ms = 4", 'delay_ms = "4ms"', "delay_ms", "is text, not a number", "(milliseconds): delay_ms = 4"),
+        ("delay_ms = 4", "loss_ratio = 5", "loss_ratio", "is above 1", "it is a fraction; for 5 % write 0.05"),
+        ("duration_s = 20", "duration_s = 9000000", "duration_s", "is above 86400", "9000000 ms, that is 9000"),
+        # ranges
+        ("duration_s = 20", "duration_s = 0", "duration_s", "is not above 0", "above 0 up to 86400 (seconds)"),
+        ("duration_s = 20", "duration_s = nan", "duration_s", "is not finite", "a number above 0"),
+        ("delay_ms = 4", "delay_ms = -1", "delay_ms", "is below 0", "a number from 0 to 60000"),
+        ("delay_ms = 4", "queue_packets = 0", "queue_packets", "is below 1", "a whole number from 1 to 100000"),
+        ("delay_ms = 4", f"queue_packets = {10**40}", "queue_packets", "is above 100000", "a whole number"),
+        ("at_most = 1.15", "at_most = inf", "[[expect]] 1: at_most", "is not finite", "a number"),
+        ("at_most = 1.15", f"at_most = {10**400}", "[[expect]] 1: at_most", "is above", "a number"),
+        ("rate_per_s = 1.0", "rate_per_s = 1e6", "rate_per_s", "is above 10000", "(per second)"),
+        # words
+        ('mode = "hybrid"', 'mode = "hybird"', "[conference]: mode", 'mode = "hybird"', "did you mean `hybrid`?"),
+        ('mode = "hybrid"', "mode = 1", "[conference]: mode", "mode = 1 is unknown", "`hybrid`, `pull`, `push`"),
+        ('kind = "poisson"', 'kind = "posson"', "[[workload]] 1: kind", "unknown", "did you mean `poisson`?"),
+        ('kind = "link-down"', 'kind = "link_down"', "[[fault]] 1: kind", "unknown", "did you mean `link-down`?"),
+        ('kind = "link-down"', "kind = 3", "[[fault]] 1: kind", "kind = 3 is unknown", "`link-down`"),
+        ('name = "good"', 'name = "a/b"', "name", "does not have the right form", "letters, digits"),
+        ('metric = "deliveries.ratio.p50"', 'metric = "a b"', "metric", "right form", "such as `deliveries.ratio.p50`"),
+        ('target = "NewYork-Chicago"', 'target = ""', "target", "is empty", 'target = "…"'),
+        ('target = "NewYork-Chicago"', f'target = "{"x" * 300}"', "target", "300 characters", "an existing one"),
+    ],
+)
+def test_a_wrong_form_is_refused(refusal: Refusal, old: str, new: str, place: str, problem: str, remedy: str) -> None:
+    error = refusal(old, new)
+    assert place in error.where
+    assert problem in error.problem
+    assert remedy in error.remedy
+
+
+def test_the_line_is_that_of_the_key(refusal: Refusal) -> None:
+    error = refusal("for_s = 4.0", "for_s = -4.0")
+    assert error.where.endswith(f"a.toml:{line_of(GOOD, 'for_s')}: [[fault]] 1: for_s")
+    assert refusal("duration_s = 20", "").where.endswith("a.toml:1: [experiment]")
+
+
+def test_a_second_entry_is_told_from_the_first(refusal: Refusal) -> None:
+    text = GOOD + '[[fault]]\nkind = "link-up"\ntarget = "NewYork-Chicago"\n'
+    error = refusal(text=text)
+    assert error.where.endswith(f"a.toml:{len(GOOD.splitlines()) + 1}: [[fault]] 2")
+    assert error.problem == "`at_s` is missing"
+
+
+# --- meaning: names, targets, times, bounds
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "problem", "remedy"),
+    [
+        ("topozoo/Abilene", "topozoo/Abilen", "[topology]: name", "not a known topology", "`topozoo/Abilene`"),
+        ("topozoo/Abilene", "tiers", "[topology]: csr_nodes", "unknown key", "did you mean `csrs`"),
+        ('"NewYork", "Chicago"', '"New York"', "[topology]: csr_nodes", "no node `New York`", "`NewYork`"),
+        ('"NewYork", "Chicago"', "", "[topology]: csr_nodes", "is empty", "name at least one"),
+        ('csr_nodes = ["NewYork", "Chicago"]', "csrs = 12", "[topology]: csrs", "do not fit", "use at most 11"),
+        (
+            'csr_nodes = ["NewYork", "Chicago"]',
+            "csrs = 11\nues_per_csr = 1000000",
+            "[topology]: ues_per_csr",
+            "too many for the address plan",
+            "lower ues_per_csr",
+        ),
+        ("[links.access]", "[links.acess]", "[links.acess]", "no link `acess`", "did you mean `access`?"),
+        ("[links.access]", "[links.uplink]", "[links.uplink]", "no links of the tier uplink", "core, access, login"),
+        ("[links.access]", '[links."ue1-ue2"]', '[links."ue1-ue2"]', "no link `ue1-ue2`", ""),
+        (
+            "[conference]",
+            '[links."Chicago-NewYork"]\n[links."NewYork-Chicago"]\n[conference]',
+            '[links."NewYork-Chicago"]',
+            "has two tables",
+            "merge",
+        ),
+        ('target = "NewYork-Chicago"', 'target = "Chicago-NewYrk"', "target", "no link", "`Chicago-NewYork`?"),
+        ('target = "NewYork-Chicago"', 'target = "Chicago"', "target", "no link", "`Chicago` is a node; its links are"),
+        ('target = "NewYork-Chicago"', 'target = "NewYork-Seattle"', "target", "no link `NewYork-Seattle`", ""),
+        ('links = ["NewYork-Chicago"]', 'links = ["a-b"]', "[capture]: links, item 1", "no link `a-b`", "use one of"),
+        ('kind = "poisson"', 'kind = "poisson"\npublishers = []', "publishers", "is empty", "leave `publishers` out"),
+        ('kind = "poisson"', 'kind = "poisson"\npublishers = ["ue7"]', "item 1", "no UE `ue7`", "ue1 to ue6"),
+        ('kind = "poisson"', 'kind = "poisson"\npublishers = ["Denver"]', "item 1", "no UE", "`Denver` is a core"),
+        ('kind = "poisson"', 'kind = "poisson"\npublishers = ["ue1", "ue1"]', "item 2", "named twice", "once"),
+        (
+            'kind = "poisson"',
+            'kind = "poisson"\nstop_s = 21',
+            "stop_s",
+            "after the end of the run (20 s)",
+            "at most 20",
+        ),
+        ('kind = "poisson"', 'kind = "poisson"\nstart_s = 20', "start_s", "not before its stop", "less than 20"),
+        ("at_s = 8.0", "at_s = 20", "[[fault]] 1: at_s", "not before the end of the run", "use less than 20"),
+        ("for_s = 4.0", "for_s = 14", "[[fault]] 1: for_s", "would end at 22 s", "use at most 12"),
+        ('kind = "link-down"', 'kind = "impair"', "[[fault]] 1", "changes nothing", "give delay_ms"),
+        ("at_most = 1.15", "", "[[expect]] 1", "has no bound", "add at_most, at_least or equals"),
+        ("at_most = 1.15", "at_most = 1\nat_least = 2", "at_least", "at_least = 2 is above at_most = 1", "exchange"),
+        ("at_most = 1.15", "at_most = 1\nequals = 1", "equals", "no meaning", "leave them out"),
+        ('links = ["NewYork-Chicago"]', 'links = ["NewYork-Chicago", "Chicago-NewYork"]', "item 2", "twice", "once"),
+    ],
+)
+def test_a_wrong_meaning_is_refused(
+    refusal: Refusal, old: str, new: str, place: str, problem: str, remedy: str
+) -> None:
+    error = refusal(old, new)
+    assert place in error.where
+    assert problem in error.problem
+    assert remedy in error.remedy
+
+
+def test_a_disconnected_topology_is_refused(refusal: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = {"nodes": [{"id": 0, "name": "Here"}, {"id": 1, "name": "There"}], "edges": []}
+    monkeypatch.setattr("topologies.topohub_source.json.loads", lambda _: cut)
+    error = refusal('csr_nodes = ["NewYork", "Chicago"]', "csrs = 1")
+    assert error.where.endswith("[topology]: name")
+    assert "disconnected: no path through routers joins Here to There" in error.problem
+
+
+def test_the_metrics_of_a_fault_are_known_where_there_is_the_fault(
+    refusal: Refusal, load: Callable[..., Experiment]
+) -> None:
+    assert load(GOOD, "expect.1.metric=recovery.f1.outage_ms.max").expectations[0].metric.startswith("recovery.f1")
+    assert "no metric" in refusal("", "", "expect.1.metric=recovery.f2.outage_ms.max").problem
+
+
+def test_an_unknown_metric_is_refused(refusal: Refusal) -> None:
+    error = refusal("ratio.p50", "ratio.p55")
+    assert error.where.endswith("[[expect]] 1: metric")
+    assert error.remedy.startswith("did you mean deliveries.ratio.p50")
+
+
+# --- faults that contradict each other
+
+
+def second(kind: str, at_s: float, more: str = "") -> str:
+    return f'[[fault]]\nkind = "{kind}"\ntarget = "Chicago-NewYork"\nat_s = {at_s}\n{more}\n'
+
+
+@pytest.mark.parametrize(
+    ("added", "problem"),
+    [
+        (second("link-down", 9), "already down at 9 s, since [[fault]] 1 (link-down from 8 s to 12 s)"),
+        (second("link-down", 8), "already down at 8 s"),
+        (second("link-down", 3), "already down at 8 s, since [[fault]] 2 (link-down from 3 s on)"),
+        (second("link-down", 3, "for_s = 6"), "already down at 8 s"),
+        (second("link-up", 10), "[[fault]] 1 already brings Chicago-NewYork up, at 12 s"),
+        (second("link-up", 13), "Chicago-NewYork is not down at 13 s"),
+        (second("link-up", 2), "Chicago-NewYork is not down at 2 s"),
+        (
+            second("impair", 1, "delay_ms = 9\nfor_s = 3") + second("impair", 2, "delay_ms = 7"),
+            "[[fault]] 2 also sets delay_ms of Chicago-NewYork then (impair from 1 s to 4 s)",
+        ),
+        (second("impair", 1, "loss_ratio = 1") + second("impair", 5, "loss_ratio = 0"), "also sets loss_ratio"),
+    ],
+)
+def test_contradictory_faults_are_refused(refusal: Refusal, added: str, problem: str) -> None:
+    error = refusal(text=GOOD + added)
+    assert problem in error.problem
+
+
+def test_faults_that_follow_each_other_are_accepted(load: Callable[..., Experiment]) -> None:
+    added = (
+        second("link-down", 1)
+        + second("link-up", 2)
+        + second("link-down", 12)  # the first ends just then
+        + second("link-up", 13.5)
+        + second("impair", 9, "delay_ms = 9\nfor_s = 3")
+        + second("impair", 10, "loss_ratio = 0.5")
+        + second("impair", 12, "delay_ms = 7")
+    )
+    experiment = load(GOOD + added)
+    assert [type(fault) for fault in experiment.faults].count(LinkUp) == 2
+    assert [fault.changes() for fault in experiment.faults if isinstance(fault, Impair)] == [
+        {"delay_ms": 9.0},
+        {"loss_ratio": 0.5},
+        {"delay_ms": 7.0},
+    ]
+
+
+def test_decimal_fractions_do_not_make_an_overlap(load: Callable[..., Experiment]) -> None:
+    first = GOOD.replace("at_s = 8.0", "at_s = 1.1").replace("for_s = 4.0", "for_s = 2.2")
+    assert len(load(first + second("link-down", 3.3, "for_s = 1")).faults) == 2  # 1.1 + 2.2 > 3.3 in binary
+
+
+# --- the file itself
+
+
+def test_a_missing_file_gets_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "quickstart.toml").write_text(GOOD)
+    with pytest.raises(InputError, match=r"no such file.*did you mean .*quickstart\.toml"):
+        load_experiment(tmp_path / "quikstart.toml")
+    with pytest.raises(InputError, match=r"no such file.*check the name"):
+        load_experiment(tmp_path / "nowhere" / "x.toml")
+
+
+def test_a_directory_is_refused_with_the_files_in_it(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text(GOOD)
+    with pytest.raises(InputError, match=r"it is a directory.*such as .*one\.toml"):
+        load_experiment(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "it is empty"),
+        (b" \n\n", "it is empty"),
+        (b"\x7fELF\x02\x01\x01\xff", "it is not UTF-8 text (byte 0xff at offset 7)"),
+        (b"a = 1\x00", "it is a binary file"),
+        ("[experiment]".encode("utf-16"), "it is not UTF-8 text"),
+        (b"#" * (4 * 1024 * 1024 + 1), "it is larger than"),
+        (b"# nothing\n", "the table `[experiment]` is missing"),
+        (b"a = " + b"[" * 50_000, "nested too deeply"),
+        (b"a = " + b"9" * 5_000, "an impossible number"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        load_experiment(path)
+    assert problem in caught.value.problem
+    assert caught.value.where.startswith(str(path))
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'a\\x00b': it cannot be read"):
+        load_experiment(Path("a\0b"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "remedy"),
+    [
+        ('name = "good"', "name = good", 2, "put text in double quotes"),
+        ("duration_s = 20", "duration_s = 20 s", 3, "write the number alone"),
+        ("[topology]", "[topology", 5, "a table is [name]"),
+        ("duration_s = 20", "duration_s = 20\nduration_s = 21", 4, "each key stands once"),
+    ],
+)
+def test_a_syntax_error_shows_the_line(refusal: Refusal, old: str, new: str, line: int, remedy: str) -> None:
+    error = refusal(old, new)
+    assert error.where.endswith(f"a.toml:{line}")
+    assert "not valid TOML" in error.problem
+    assert remedy in error.remedy
+
+
+def test_a_file_that_ends_too_early_is_refused(refusal: Refusal) -> None:
+    assert refusal("", 'x = """').remedy == "close what the last line opens"
+
+
+# --- overrides
+
+
+def test_overrides_change_the_file(load: Callable[..., Experiment]) -> None:
+    experiment = load(
+        GOOD,
+        "experiment.seed=42",
+        "conference.mode=push",
+        "fault.1.at_s = 2.5",
+        'links."Chicago-NewYork".delay_ms=11',
+        "topology.ues_per_csr=1",
+        'workload.1.publishers=["ue2"]',
+    )
+    assert experiment.settings.seed == 42
+    assert experiment.conference.mode == "push"
+    assert experiment.faults[0].at_s == 2.5
+    assert experiment.topology.link("NewYork-Chicago").properties.delay_ms == 11.0
+    assert experiment.topology.ues == ("ue1", "ue2")
+    assert experiment.workloads[0].publishers == ("ue2",)
+
+
+@pytest.mark.parametrize(
+    ("override", "problem", "remedy"),
+    [
+        ("experiment.seed", "not of the form table.key=value", "experiment.seed=3"),
+        ("=3", "not of the form table.key=value", "experiment.seed=3"),
+        ("experiment..seed=3", "not of the form table.key=value", "experiment.seed=3"),
+        ("seed=3", "`seed` names no key of a table", "write the table first"),
+        ("experiment.sede=3", "unknown key `sede`", "did you mean `seed`?"),
+        ("conferense.mode=push", "no table `conferense`", "did you mean [conference]?"),
+        ("experiment.seed=many", 'seed = "many" is text, not a number', "a whole number from 0"),
+        ("experiment.seed=", 'seed = "" is text, not a number', "a whole number from 0"),
+        ("experiment.duration_s.x=3", "[experiment]: duration_s is a value, so it has no `x`", "leave `.x` out"),
+        ("links.access.loss_ratio=5", "is above 1", "for 5 % write 0.05"),
+        ("fault.2.at_s=3", "`2` is not an entry of [fault], which has 1", "from 1 to 1"),
+        ("fault.first.at_s=3", "`first` is not an entry of [fault]", "from 1 to 1"),
+        ("fault.1.target=Denver-Miami", "no link `Denver-Miami`", ""),
+        ("topology.name=abilene", "not a known topology", "`topozoo/Abilene`"),
+        ("conference=push", "names no key of a table", "write the table first"),
+    ],
+)
+def test_a_bad_override_is_refused_like_the_file(refusal: Refusal, override: str, problem: str, remedy: str) -> None:
+    error = refusal("", "", override)
+    assert error.where.startswith(f"--set {override}")
+    assert problem in error.problem
+    assert remedy in error.remedy

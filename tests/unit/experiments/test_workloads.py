@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.spec_schema import ConstantWorkload, PoissonWorkload
+from experiments.workloads import UPDATES_MAX, ScheduledUpdate, check_size, schedules
+from topologies.errors import InputError
+
+POISSON = PoissonWorkload(rate_per_s=5.0)
+CONSTANT = ConstantWorkload(rate_per_s=2.0, event="stroke", size_bytes=7, start_s=1.0, stop_s=4.0)
+
+
+def test_the_same_seed_gives_the_same_schedule_and_another_another() -> None:
+    once = schedules([POISSON], devices=["ue1", "ue2"], duration_s=10, seed=7)
+    assert once == schedules([POISSON], devices=["ue1", "ue2"], duration_s=10, seed=7)
+    assert once != schedules([POISSON], devices=["ue1", "ue2"], duration_s=10, seed=8)
+    assert once["ue1"] != once["ue2"]
+
+
+def test_a_device_or_a_workload_more_moves_nobody_elses_updates() -> None:
+    few = schedules([POISSON], devices=["ue1"], duration_s=10, seed=7)
+    more = schedules([POISSON, CONSTANT], devices=["ue0", "ue1"], duration_s=10, seed=7)
+    assert [update for update in more["ue1"] if update.event == "message"] == list(few["ue1"])
+
+
+def test_a_longer_run_begins_as_the_shorter_one() -> None:
+    short = schedules([POISSON], devices=["ue1"], duration_s=10, seed=7)["ue1"]
+    assert schedules([POISSON], devices=["ue1"], duration_s=20, seed=7)["ue1"][: len(short)] == short
+
+
+def test_constant_has_equal_gaps_and_keeps_to_its_time() -> None:
+    updates = schedules([CONSTANT], devices=["ue1"], duration_s=10, seed=7)["ue1"]
+    assert len(updates) == 6
+    assert all(1.0 <= update.at_s < 4.0 for update in updates)
+    assert all(after.at_s - before.at_s == pytest.approx(0.5) for before, after in pairwise(updates))
+    assert {(update.event, update.size_bytes) for update in updates} == {("stroke", 7)}
+
+
+def test_poisson_has_its_rate_and_exponential_gaps() -> None:
+    updates = schedules([POISSON], devices=["ue1"], duration_s=2_000, seed=7)["ue1"]
+    gaps_s = [after.at_s - before.at_s for before, after in pairwise(updates)]
+    mean_s = sum(gaps_s) / len(gaps_s)
+    # 10,000 gaps: the mean is within 4 standard errors, the part of gaps above the mean within 4 of exp(-1).
+    assert mean_s == pytest.approx(0.2, abs=4 * 0.2 / 100)
+    assert sum(gap_s > mean_s for gap_s in gaps_s) / len(gaps_s) == pytest.approx(math.exp(-1), abs=4 * 0.5 / 100)
+
+
+def test_only_the_publishers_publish() -> None:
+    workload = PoissonWorkload(rate_per_s=5.0, publishers=("ue2",))
+    wanted = schedules([workload], devices=["ue1", "ue2"], duration_s=10, seed=7)
+    assert wanted["ue1"] == ()
+    assert wanted["ue2"]
+
+
+@given(
+    rate_per_s=st.floats(0.01, 50.0),
+    start_s=st.floats(0.0, 20.0),
+    duration_s=st.floats(0.1, 20.0),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_every_schedule_is_sorted_and_inside_the_run(
+    rate_per_s: float, start_s: float, duration_s: float, seed: int
+) -> None:
+    workloads = [kind(rate_per_s=rate_per_s, start_s=start_s) for kind in (PoissonWorkload, ConstantWorkload)]
+    updates = schedules(workloads, devices=["ue1"], duration_s=duration_s, seed=seed)["ue1"]
+    assert list(updates) == sorted(updates)
+    assert all(start_s <= update.at_s < duration_s for update in updates)
+    assert all(isinstance(update, ScheduledUpdate) for update in updates)
+
+
+def test_more_updates_than_can_be_held_are_refused() -> None:
+    with pytest.raises(InputError, match=r"x\.toml: \[\[workload\]\]: about 2e\+07 updates .*fix: lower rate_per_s"):
+        check_size(
+            [PoissonWorkload(rate_per_s=2.0)], devices=["u"] * 1000, duration_s=UPDATES_MAX / 1000, where="x.toml"
+        )
+    check_size([PoissonWorkload(rate_per_s=0.5)], devices=["u"] * 1000, duration_s=UPDATES_MAX / 1000, where="x.toml")

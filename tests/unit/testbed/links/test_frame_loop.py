@@ -1,0 +1,184 @@
+"""The frame loop over socket pairs, which keep frames apart as TAPs do; no root needed."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from testbed.links import frame_loop
+from testbed.links.channel import Channel
+from testbed.links.frame_loop import FrameLoop, Lane
+from testbed.links.histogram import bin_of
+from testbed.links.ledger import FrameDropped, Ledger
+from testbed.links.model import Direction, Impairment
+
+
+class LoopedHosts:
+    """Hosts a and b, their ends of a link, and the loop between."""
+
+    def __init__(self, impairment: Impairment, ledger_path: Path) -> None:
+        self.a, self._tap_a = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.b, self._tap_b = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for each in (self.a, self._tap_a, self.b, self._tap_b):
+            each.setblocking(False)
+        self.ledger_path = ledger_path
+        self.loop = FrameLoop(Ledger(ledger_path))
+        self.a_to_b = self._lane("a_to_b", impairment, self._tap_a, self._tap_b)
+        self.b_to_a = self._lane("b_to_a", impairment, self._tap_b, self._tap_a)
+
+    def _lane(self, direction: Direction, impairment: Impairment, source: socket.socket, sink: socket.socket) -> Lane:
+        channel = Channel(impairment, seed=7, link="a-b", direction=direction)
+        lane = Lane(link="a-b", direction=direction, channel=channel, from_fd=source.fileno(), to_fd=sink.fileno())
+        self.loop.add_lane(lane)
+        return lane
+
+    def turn_until(self, reached: Callable[[], bool]) -> None:
+        while not reached():
+            self.loop.turn()
+
+    def ledger(self) -> list[FrameDropped]:
+        assert self.loop.ledger is not None
+        self.loop.ledger.flush()
+        return [msgspec.json.decode(line, type=FrameDropped) for line in self.ledger_path.read_bytes().splitlines()]
+
+    def close(self) -> None:
+        self.loop.close()
+        assert self.loop.ledger is not None
+        self.loop.ledger.close()
+        for each in (self.a, self._tap_a, self.b, self._tap_b):
+            each.close()
+
+
+MakeHosts = Callable[[Impairment], LoopedHosts]
+
+
+@pytest.fixture
+def make_hosts(tmp_path: Path) -> Iterator[MakeHosts]:
+    made: list[LoopedHosts] = []
+
+    def make(impairment: Impairment) -> LoopedHosts:
+        made.append(LoopedHosts(impairment, tmp_path / "ledger.jsonl"))
+        return made[-1]
+
+    yield make
+    for hosts in made:
+        hosts.close()
+
+
+@pytest.mark.parametrize("delay_ms", [0.0, 3.0])
+def test_frames_cross_unaltered_in_order_and_are_counted(make_hosts: MakeHosts, delay_ms: float) -> None:
+    hosts = make_hosts(Impairment(delay_ms=delay_ms))
+    sent = [bytes([number]) * (60 + number) for number in range(100)]
+    for frame in sent:
+        hosts.a.send(frame)
+    hosts.b.send(b"the other way")
+    hosts.turn_until(lambda: hosts.a_to_b.packets == 100 and hosts.b_to_a.packets == 1)
+    assert [hosts.b.recv(2_000) for _ in sent] == sent
+    assert hosts.a.recv(2_000) == b"the other way"
+    lane = hosts.a_to_b
+    assert lane.carried_bytes == sum(map(len, sent))
+    assert sum(lane.bins) == 100
+    assert lane.held_ns >= 100 * delay_ms * 1e6
+    assert (lane.in_flight_packets, sum(lane.dropped.values())) == (0, 0)
+    assert hosts.ledger() == []
+
+
+def test_lost_frames_are_in_the_ledger_with_their_numbers(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(loss_ratio=0.5))
+    for number in range(100):
+        hosts.a.send(number.to_bytes(2, "big"))
+    hosts.turn_until(lambda: hosts.a_to_b.packets + hosts.a_to_b.dropped["loss"] == 100)
+    arrived = [int.from_bytes(hosts.b.recv(10), "big") for _ in range(hosts.a_to_b.packets)]
+    lost = hosts.ledger()
+    assert sorted(arrived + [record.frame_number for record in lost]) == list(range(100))
+    assert {(record.cause, record.link, record.direction, record.length_bytes) for record in lost} == {
+        ("loss", "a-b", "a_to_b", 2)
+    }
+
+
+def test_the_queue_in_front_of_the_rate_drops_its_tail(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(rate_mbps=0.008, queue_packets=3))  # 1 ms a byte
+    for _ in range(5):
+        hosts.a.send(b"x" * 100)
+    hosts.turn_until(lambda: hosts.a_to_b.dropped["queue"] == 2)
+    assert [record.frame_number for record in hosts.ledger()] == [3, 4]
+    assert hosts.a_to_b.in_flight_packets == 3
+
+
+def test_a_cut_drops_what_is_in_flight_in_that_lane_only(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(delay_ms=50.0))
+    hosts.a.send(b"gone")
+    hosts.b.send(b"stays")
+    hosts.turn_until(lambda: hosts.a_to_b.in_flight_packets == 1 and hosts.b_to_a.in_flight_packets == 1)
+    hosts.loop.cut(hosts.a_to_b)
+    assert hosts.a_to_b.dropped["carrier"] == 1
+    hosts.a.send(b"refused")
+    hosts.turn_until(lambda: hosts.b_to_a.packets == 1 and hosts.a_to_b.dropped["carrier"] == 2)
+    assert [(record.cause, record.frame_number) for record in hosts.ledger()] == [("carrier", 0), ("carrier", 1)]
+    hosts.a_to_b.up = True
+    hosts.a.send(b"goes on")
+    hosts.turn_until(lambda: hosts.a_to_b.packets == 1)
+    assert hosts.b.recv(100) == b"goes on"
+
+
+def test_frames_in_flight_are_bounded(make_hosts: MakeHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_loop, "MAX_IN_FLIGHT", 3)
+    hosts = make_hosts(Impairment(delay_ms=20.0))
+    for _ in range(5):
+        hosts.a.send(b"frame")
+    hosts.turn_until(lambda: hosts.a_to_b.packets == 3)
+    assert hosts.a_to_b.dropped["overrun"] == 2
+    assert [(record.cause, record.frame_number) for record in hosts.ledger()] == [("overrun", 3), ("overrun", 4)]
+
+
+def test_a_receiver_that_takes_no_more_is_an_overrun_and_one_that_is_gone_is_down(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment())
+    while not hosts.a_to_b.dropped["overrun"]:
+        hosts.a.send(b"x" * 1_500)
+        hosts.loop.turn()
+    hosts.b.close()
+    hosts.a.send(b"frame")
+    hosts.turn_until(lambda: hosts.a_to_b.dropped["carrier"] == 1)
+
+
+def test_other_descriptors_get_their_callback(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment())
+    ours, theirs = socket.socketpair()
+    heard: list[bytes] = []
+    with ours, theirs:
+        hosts.loop.watch(ours.fileno(), lambda: heard.append(ours.recv(10)))
+        theirs.send(b"hello")
+        hosts.turn_until(lambda: bool(heard))
+    assert heard == [b"hello"]
+
+
+def test_the_ledger_is_written_without_being_asked(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(loss_ratio=1.0))
+    hosts.a.send(b"frame")
+    hosts.turn_until(lambda: hosts.ledger_path.stat().st_size > 0)  # the loop's own timer wakes it
+
+
+def test_frames_that_are_due_at_the_same_time_leave_in_the_order_they_came(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(delay_ms=20.0))
+    hosts.a.send(b"z")
+    hosts.turn_until(lambda: hosts.a_to_b.in_flight_packets == 1)
+    hosts.a_to_b.channel.change(Impairment())
+    for frame in (b"y", b"x"):
+        hosts.a.send(frame)
+    hosts.turn_until(lambda: hosts.a_to_b.packets == 3)
+    assert [hosts.b.recv(10) for _ in range(3)] == [b"z", b"y", b"x"]
+
+
+def test_a_frame_that_leaves_late_is_counted_with_its_error(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(delay_ms=1.0))
+    hosts.a.send(b"frame")
+    hosts.turn_until(lambda: hosts.a_to_b.in_flight_packets == 1)
+    late_ns = time.monotonic_ns() + 6_000_000
+    while time.monotonic_ns() < late_ns:
+        pass  # something else keeps the processor
+    hosts.turn_until(lambda: hosts.a_to_b.packets == 1)
+    assert hosts.a_to_b.error_max_ns >= 5_000_000
+    assert sum(hosts.a_to_b.bins[bin_of(5_000_000) :]) == 1

@@ -1,0 +1,167 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from proxy.config import NodeConfig
+from proxy.driver.config_file import load_config
+from testbed.addresses import AddressPlan
+from testbed.node_config import build_node_configs, device_key_seed, ranked_proxies
+from testbed.plan import NetworkPlan
+from testbed.routing import path_delays_ms
+from topologies.catalogue import build
+from topologies.model import Link, LinkProperties, Node, Topology
+
+
+def plan_of(topology: Topology, **settings: Any) -> NetworkPlan:
+    return NetworkPlan("run-1", topology, 7, Path("runs/x"), **settings)
+
+
+@pytest.fixture(scope="module")
+def abilene() -> Topology:
+    return build("topozoo/Abilene", {"csrs": 4, "ues_per_csr": 3})
+
+
+def validated(plan: NetworkPlan, tmp_path: Path) -> dict[str, NodeConfig]:
+    configs = {}
+    for name, config in build_node_configs(plan):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(config))
+        configs[name] = load_config(path)
+    return configs
+
+
+def test_the_node_program_accepts_every_configuration(abilene: Topology, tmp_path: Path) -> None:
+    configs = validated(plan_of(abilene), tmp_path)
+    assert len(configs) == len(abilene.nodes) + len(abilene.csrs)
+    assert {f"{csr}.proxy" for csr in abilene.csrs} == {name for name in configs if name.endswith(".proxy")}
+    for name, config in configs.items():
+        assert name == f"{config.node}.{config.process}"
+        assert Path(config.records_path) == Path("runs/x/raw").absolute() / f"{name}.jsonl"
+    assert len({config.seed for config in configs.values()}) == len(configs)
+
+
+def test_faces_are_the_two_ends_of_each_link(abilene: Topology, tmp_path: Path) -> None:
+    configs, addresses = validated(plan_of(abilene), tmp_path), AddressPlan.of(abilene)
+    for link in abilene.links:
+        ends = []
+        for node in (link.a, link.b):
+            forwarder = configs[f"{node}.forwarder"].forwarder
+            assert forwarder is not None
+            (face,) = [face for face in forwarder.faces if face.link == link.name]
+            assert face.intf == addresses.end(link.name, node).intf
+            assert face.peer == link.other_end(node)
+            ends.append(face)
+        assert (ends[0].local_address, ends[0].remote_address) == (ends[1].remote_address, ends[1].local_address)
+
+
+def test_every_router_has_ranked_ways_to_every_application(abilene: Topology, tmp_path: Path) -> None:
+    configs = validated(plan_of(abilene), tmp_path)
+    applications = {*abilene.csrs, *abilene.ues, *abilene.login_servers}
+    delays_ms = path_delays_ms(abilene)
+    for router in (*abilene.cores, *abilene.csrs):
+        forwarder = configs[f"{router}.forwarder"].forwarder
+        assert forwarder is not None
+        routes = {route.prefix: route.next_hops for route in forwarder.routes}
+        assert set(routes) == {f"/hconf/{name}" for name in applications} | {"/hconf/32=all"}
+        for name in applications - {router}:
+            costs_ms = [hop.cost_ms for hop in routes[f"/hconf/{name}"]]
+            assert costs_ms == sorted(costs_ms)
+            assert costs_ms[0] == pytest.approx(delays_ms[router][name])
+        if router in abilene.csrs:
+            assert [hop.face_id for hop in routes[f"/hconf/{router}"]] == [0]
+
+
+def test_the_multicast_prefix_reaches_neighbouring_routers_and_the_own_proxy(abilene: Topology, tmp_path: Path) -> None:
+    configs = validated(plan_of(abilene), tmp_path)
+    routers = {*abilene.cores, *abilene.csrs}
+    for router in routers:
+        forwarder = configs[f"{router}.forwarder"].forwarder
+        assert forwarder is not None
+        (route,) = [route for route in forwarder.routes if route.prefix == "/hconf/32=all"]
+        expected = {face.face_id for face in forwarder.faces if face.peer in routers}
+        assert {hop.face_id for hop in route.next_hops} == expected | ({0} if router in abilene.csrs else set())
+
+
+def test_what_has_one_link_has_one_way_out(abilene: Topology, tmp_path: Path) -> None:
+    configs = validated(plan_of(abilene), tmp_path)
+    for node in (*abilene.ues, *abilene.login_servers):
+        forwarder = configs[f"{node}.forwarder"].forwarder
+        assert forwarder is not None
+        assert {route.prefix: [hop.face_id for hop in route.next_hops] for route in forwarder.routes} == {
+            f"/hconf/{node}": [0],
+            "/hconf": [1],
+        }
+
+
+def test_the_parts_of_a_csr_meet_at_one_socket(abilene: Topology, tmp_path: Path) -> None:
+    configs = validated(plan_of(abilene), tmp_path)
+    sockets = set()
+    for csr in abilene.csrs:
+        forwarder, proxy = configs[f"{csr}.forwarder"].forwarder, configs[f"{csr}.proxy"].proxy
+        assert forwarder is not None
+        assert proxy is not None
+        assert forwarder.service_socket == proxy.forwarder_socket
+        sockets.add(proxy.forwarder_socket)
+    assert len(sockets) == len(abilene.csrs)
+
+
+def test_the_login_server_knows_every_device_by_its_key(abilene: Topology, tmp_path: Path) -> None:
+    configs = validated(plan_of(abilene), tmp_path)
+    (login_name,) = abilene.login_servers
+    login = configs[f"{login_name}.forwarder"].login
+    assert login is not None
+
+    def public_hex(seed_hex: str) -> str:
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed_hex)).public_key().public_bytes_raw().hex()
+
+    assert set(login.devices) == set(abilene.ues) == set(login.ranked_proxies)
+    for ue in abilene.ues:
+        client = configs[f"{ue}.forwarder"].client
+        assert client is not None
+        assert public_hex(client.key_seed_hex) == login.devices[ue]
+        assert client.login_server == login_name
+    for csr in abilene.csrs:
+        proxy = configs[f"{csr}.proxy"].proxy
+        assert proxy is not None
+        assert proxy.login_public_key_hex == public_hex(login.key_seed_hex)
+
+
+def test_a_ues_own_csr_comes_first_though_another_is_as_near() -> None:
+    properties = LinkProperties(delay_ms=0.0)
+    links = [Link.between("csrB", "csrA", "core", properties), Link.between("ue1", "csrB", "access", properties)]
+    nodes = (Node("csrA", "csr"), Node("csrB", "csr"), Node("ue1", "ue"))
+    assert ranked_proxies(Topology("two csrs", nodes, tuple(links))) == {"ue1": ("csrB", "csrA")}
+
+
+def test_keys_and_seeds_follow_the_runs_seed(abilene: Topology) -> None:
+    assert build_node_configs(plan_of(abilene)) == build_node_configs(plan_of(abilene))
+    assert device_key_seed(7, "ue1") != device_key_seed(8, "ue1")
+    assert device_key_seed(7, "ue1") != device_key_seed(7, "ue2")
+
+
+def test_settings_override_single_fields(abilene: Topology, tmp_path: Path) -> None:
+    liveness = {"desired_min_tx_s": 0.05, "detect_mult": 4}
+    plan = plan_of(
+        abilene,
+        mode="pull",
+        conference="standup",
+        forwarder_settings={"liveness": liveness},
+        proxy_settings={"armed_max": 3},
+        client_settings={"window_max": 9},
+        login_settings={"token_lifetime_s": 60.0},
+    )
+    configs = validated(plan, tmp_path)
+    csr, ue, login = abilene.csrs[0], abilene.ues[0], abilene.login_servers[0]
+    forwarder, proxy = configs[f"{csr}.forwarder"].forwarder, configs[f"{csr}.proxy"].proxy
+    client, login_section = configs[f"{ue}.forwarder"].client, configs[f"{login}.forwarder"].login
+    assert forwarder is not None
+    assert proxy is not None
+    assert client is not None
+    assert login_section is not None
+    assert forwarder.liveness.detect_mult == 4
+    assert (proxy.mode, proxy.armed_max) == ("pull", 3)
+    assert (client.conference, client.window_max) == ("standup", 9)
+    assert login_section.token_lifetime_s == 60.0

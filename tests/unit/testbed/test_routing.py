@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from testbed.routing import path_delays_ms, ranked_next_hops
+from topologies.catalogue import build
+from topologies.model import Link, LinkProperties, Node, Topology
+
+ABILENE = build("topozoo/Abilene", {"csr_nodes": ["NewYork", "Chicago"], "ues_per_csr": 1})
+DIRECT_MS = 5.7308
+ROUND_ABOUT_MS = 1.6429 + 4.36085 + 3.439 + 1.317  # Washington, Atlanta, Indianapolis
+
+
+def test_path_delay_is_the_sum_along_the_shortest_path() -> None:
+    delays_ms = path_delays_ms(ABILENE)
+    assert delays_ms["NewYork"]["Chicago"] == pytest.approx(DIRECT_MS)
+    assert delays_ms["ue1"]["ue2"] == pytest.approx(2.0 + DIRECT_MS + 2.0)
+    assert delays_ms["ue1"]["ue1"] == 0.0
+    assert delays_ms["ue2"]["login"] == delays_ms["login"]["ue2"]
+
+
+def test_path_delay_without_a_link_is_that_of_the_way_round() -> None:
+    delays_ms = path_delays_ms(ABILENE, without=frozenset({"Chicago-NewYork"}))
+    assert delays_ms["NewYork"]["Chicago"] == pytest.approx(ROUND_ABOUT_MS)
+    assert delays_ms["Denver"]["Seattle"] == path_delays_ms(ABILENE)["Denver"]["Seattle"]
+
+
+def test_what_is_cut_off_is_infinitely_far() -> None:
+    delays_ms = path_delays_ms(ABILENE, without=frozenset({"NewYork-ue1"}))
+    assert delays_ms["ue1"]["ue2"] == delays_ms["ue2"]["ue1"] == math.inf
+    assert delays_ms["ue1"]["ue1"] == 0.0
+
+
+def test_next_hops_are_ranked_by_the_way_that_does_not_come_back() -> None:
+    row = ranked_next_hops(ABILENE)["NewYork"]
+    assert [hop for hop, _ in row["Chicago"]] == ["Chicago", "WashingtonDC"]
+    assert [cost_ms for _, cost_ms in row["Chicago"]] == pytest.approx([DIRECT_MS, ROUND_ABOUT_MS])
+    assert row["ue1"] == [("ue1", 2.0)]
+    assert [hop for hop, _ in row["ue2"]] == ["Chicago", "WashingtonDC"]
+    assert "NewYork" not in row
+    assert "Denver" not in row  # a core router is nobody's destination
+
+
+def test_a_ue_has_one_way_out() -> None:
+    table = ranked_next_hops(ABILENE)
+    assert {tuple(hop for hop, _ in hops) for hops in table["ue1"].values()} == {("NewYork",)}
+
+
+def test_a_ue_with_two_links_never_carries_what_is_not_its_own() -> None:
+    nodes = (Node("a", "csr"), Node("b", "csr"), Node("ue1", "ue"), Node("ue2", "ue"))
+    fast, slow = LinkProperties(delay_ms=1.0), LinkProperties(delay_ms=50.0)
+    links = (
+        Link.between("a", "b", "core", slow),
+        Link.between("a", "ue1", "access", fast),
+        Link.between("b", "ue1", "access", fast),
+        Link.between("b", "ue2", "access", fast),
+    )
+    topology = Topology("two-homed", nodes, links)
+    assert path_delays_ms(topology)["a"]["b"] == 50.0
+    table = ranked_next_hops(topology)
+    assert table["a"]["b"] == [("b", 50.0)]
+    assert table["a"]["ue1"] == [("ue1", 1.0), ("b", 51.0)]
+    assert table["ue1"]["ue2"] == [("b", 2.0), ("a", 52.0)]

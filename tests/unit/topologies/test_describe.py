@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from topologies.catalogue import build
+from topologies.describe import LINK_HEADER, link_rows, node_rows, render_text
+
+TOPOLOGY = build("tiers", {"csrs": 2, "ues_per_csr": 30})
+
+
+def test_nodes_are_grouped_by_role_and_long_lists_cut() -> None:
+    rows = {role: (count, names) for role, count, names in node_rows(TOPOLOGY)}
+    assert rows["csr"] == ("2", "csr1 csr2")
+    assert rows["ue"][0] == "60"
+    assert rows["ue"][1].startswith("ue1 ue2 ")
+    assert " … " in rows["ue"][1]
+    assert rows["ue"][1].endswith(" ue60")
+
+
+def test_alike_access_links_share_a_row() -> None:
+    rows = link_rows(TOPOLOGY)
+    assert all(len(row) == len(LINK_HEADER) for row in rows)
+    assert [row[0] for row in rows if row[1] == "access"] == ["csr1-ue1 … ue30", "csr2-ue31 … ue60"]
+    assert next(row[2] for row in rows if row[0] == "core1-core2") == "10.000"
+
+
+def test_the_text_has_everything() -> None:
+    text = render_text(TOPOLOGY)
+    assert text.startswith("tiers: 67 nodes, 69 links\n")
+    assert "core1-login" in text
+    assert not any(line.endswith(" ") for line in text.splitlines())
