@@ -33,6 +33,8 @@ from proxy.driver.status import reported_state, status_of
 from proxy.records import CountersReported, FaceChanged, MessageCount, SessionChanged
 
 COUNTERS_INTERVAL_S: Final = 1.0
+#: Cores make hardly any reference cycles; a full collection would hold up packets for milliseconds.
+GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
 class NodeProgram:
@@ -65,6 +67,7 @@ class NodeProgram:
                     nursery.start_soon(self._control.serve)
                     gc.collect()
                     gc.freeze()  # what lives now lives to the end: keep the collector from looking at it again
+                    gc.set_threshold(*GC_THRESHOLDS)
                     self._control.say({"event": "ready", "t_s": trio.current_time()})
                     await self._stopping.wait()
                     nursery.cancel_scope.cancel()

@@ -30,25 +30,30 @@ class RecordWriter:
         """Take in one record."""
         self._encoder.encode_into(record, self._buffer, -1)
         self._buffer += b"\n"
-        if len(self._buffer) > BUFFER_MAX_BYTES:
+        if len(self._buffer) > BUFFER_MAX_BYTES:  # out of turn: lines of one file may then not be in order of time
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the kernel."""
-        while self._buffer:
+        """Hand everything to the kernel; blocks as long as the disk does."""
+        buffer, self._buffer = self._buffer, bytearray()
+        self._write(buffer)
+
+    def _write(self, buffer: bytearray) -> None:
+        while buffer:
             try:
-                written = os.write(self._file, self._buffer)
+                written = os.write(self._file, buffer)
             except OSError:  # no space left, or quota: the conference goes on
-                self.bytes_lost += len(self._buffer)
-                self._buffer.clear()
+                self.bytes_lost += len(buffer)
                 return
-            del self._buffer[:written]
+            del buffer[:written]
 
     async def flush_regularly(self) -> None:
-        """Flush until cancelled."""
+        """Flush until cancelled, in another thread: a busy disk would hold up packets for milliseconds."""
         while True:
             await trio.sleep(FLUSH_INTERVAL_S)
-            self.flush()
+            buffer, self._buffer = self._buffer, bytearray()
+            if buffer:
+                await trio.to_thread.run_sync(self._write, buffer)
 
     def __enter__(self) -> Self:
         return self
