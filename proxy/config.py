@@ -60,6 +60,8 @@ class ForwarderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     #: Where the service proxy of a CSR attaches; None where the application lives in this process.
     service_socket: str | None = None
     liveness: LivenessConfig = LivenessConfig()
+    #: NDNLPv2 acks and repetitions on each link: always, never, or (auto) where the other end reports losses
+    link_reliability: Literal["auto", "on", "off"] = "auto"
     pit_max_entries: Count = 16_384
     cs_max_entries: Annotated[int, Meta(ge=0)] = 4_096
     cs_max_bytes: Annotated[int, Meta(ge=0)] = 16 * 1024 * 1024

@@ -24,7 +24,8 @@ def build_core(config: NodeConfig) -> NodeCore:
     if config.forwarder is None:
         raise ValueError(f"{config.node}: no `forwarder` section")
     shared = config.forwarder.service_socket is None
-    forwarder = Forwarder(config.forwarder, node=config.node, seed=config.seed, local_attached=shared)
+    seed = config.seed + (config.boot << 64)  # link sequences of two boots must not look alike
+    forwarder = Forwarder(config.forwarder, node=config.node, seed=seed % 0xFFFF_FFFF_FFFF_FFC5, local_attached=shared)
     application: ServiceClient | LoginServer
     if config.client is not None:
         application = ServiceClient(config.client, device=config.node, boot=config.boot, seed=config.seed + 1)

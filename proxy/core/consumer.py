@@ -25,9 +25,9 @@ K = TypeVar("K", bound=Hashable)
 class RoundTripEstimator:
     """Retransmission timeout of one peer. Source: RFC 6298 section 2, with a lower minimum (we are not on the Internet)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rto_min_s: float = RTO_MIN_S) -> None:
         self.srtt_s: float | None = None
-        self._rttvar_s = 0.0
+        self._rttvar_s, self._rto_min_s = 0.0, rto_min_s
 
     def sample(self, rtt_s: float) -> None:
         """Take in a measured round trip."""
@@ -42,7 +42,7 @@ class RoundTripEstimator:
         """How long to wait for an answer, in seconds."""
         if self.srtt_s is None:
             return RTO_INITIAL_S
-        return min(RTO_MAX_S, max(self.srtt_s + 4 * self._rttvar_s, self.srtt_s + RTO_MIN_S))
+        return min(RTO_MAX_S, max(self.srtt_s + 4 * self._rttvar_s, self.srtt_s + self._rto_min_s))
 
 
 @dataclass(slots=True)

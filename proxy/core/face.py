@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import Session, State
-from proxy.wire.lp import encode_idle
 
 #: RFC 5880 section 6.8.7: an interval is shortened by 0 to 25 % at random, so that nodes do not beat in step.
 JITTER_RATIO = 0.25
@@ -12,8 +12,18 @@ JITTER_RATIO = 0.25
 class Face:
     """A UDP face (``face_id`` >= 1) with liveness, or the local face (0), which is up while its application is attached."""
 
-    def __init__(self, face_id: int, *, link: str, peer: str, desired_min_tx_s: float, detect_mult: int) -> None:
+    def __init__(
+        self,
+        face_id: int,
+        reliability: LinkReliability,
+        *,
+        link: str,
+        peer: str,
+        desired_min_tx_s: float,
+        detect_mult: int,
+    ) -> None:
         self.face_id, self.link, self.peer = face_id, link, peer
+        self.reliability = reliability
         self.session = Session(desired_min_tx_s=desired_min_tx_s, detect_mult=detect_mult)
         self.carrier = True
         self.sent: dict[str, list[int]] = {}  #: message type -> [packets, bytes]
@@ -37,9 +47,9 @@ class Face:
         tally[0] += 1
         tally[1] += size_bytes
 
-    def heartbeat(self, *, now_s: float) -> bytes:
-        """Return a heartbeat that tells the peer our state."""
-        packet = encode_idle(self.session.state)
+    def heartbeat(self, *, now_s: float, is_poll: bool = False) -> bytes:
+        """Return a heartbeat that tells the peer our state; *is_poll* asks for one in return, at once."""
+        packet = self.reliability.idle(self.session.state, is_poll=is_poll)
         self.count_sent("face-heartbeat", len(packet), now_s=now_s)
         return packet
 

@@ -12,7 +12,8 @@ from collections import Counter
 from proxy.config import ForwarderConfig
 from proxy.core.events import LOCAL_FACE, CarrierChanged, Effect, Event, Log, PacketReceived, Send, TimerExpired
 from proxy.core.face import JITTER_RATIO, Face
-from proxy.core.liveness import State
+from proxy.core.link_reliability import LinkReliability
+from proxy.core.liveness import POLL_INTERVAL_S, State
 from proxy.core.seeded import SplitMix64
 from proxy.core.table.cs import ContentStore
 from proxy.core.table.dead_nonce_list import DeadNonceList
@@ -20,7 +21,7 @@ from proxy.core.table.fib import Fib, NextHop
 from proxy.core.table.pit import InRecord, OutRecord, Pit, PitEntry
 from proxy.core.timers import Timers
 from proxy.records import FaceChanged
-from proxy.wire.lp import NackReason, decode_link_packet, encode_detour, encode_nack
+from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_nack
 from proxy.wire.messages import message_type
 from proxy.wire.name import from_uri
 from proxy.wire.packet import INTEREST, Interest, decode_data, peek_interest
@@ -47,6 +48,7 @@ class Forwarder:
         self.faces = {
             face.face_id: Face(
                 face.face_id,
+                LinkReliability(config.link_reliability, self._chance),
                 link=face.link,
                 peer=face.peer,
                 desired_min_tx_s=liveness.desired_min_tx_s,
@@ -54,7 +56,9 @@ class Forwarder:
             )
             for face in config.faces
         }
-        local = Face(LOCAL_FACE, link="", peer="", desired_min_tx_s=1.0, detect_mult=1)
+        local = Face(
+            LOCAL_FACE, LinkReliability("off", self._chance), link="", peer="", desired_min_tx_s=1.0, detect_mult=1
+        )
         local.carrier = local_attached
         self.faces[LOCAL_FACE] = local
         self.fib = Fib()
@@ -67,6 +71,7 @@ class Forwarder:
         self.dead_nonces = DeadNonceList()
         self.counters: dict[str, int] = Counter()
         self._detection: Timers[int] = Timers()  #: per face: detection time
+        self._acknowledging: Timers[int] = Timers()  #: per face: acks to send, packets to repeat
         #: next look at who needs a heartbeat; one for all faces, since every wake-up costs more than the look
         self._beat_s = 0.0
         self._beat_interval_s = liveness.desired_min_tx_s
@@ -78,7 +83,7 @@ class Forwarder:
     def deadline_s(self) -> float:
         """The earliest of heartbeats, detection times and PIT expiries."""
         deadline_s = self._beat_s
-        for other_s in (self._detection.next_s, self.pit.timers.next_s):
+        for other_s in (self._detection.next_s, self._acknowledging.next_s, self.pit.timers.next_s):
             if other_s is not None and other_s < deadline_s:
                 deadline_s = other_s
         return deadline_s
@@ -111,6 +116,8 @@ class Forwarder:
             "cs_misses": self.cs.misses,
             "cs_evictions": self.cs.evictions,
             "dead_nonces": len(self.dead_nonces),
+            "link_repetitions": sum(face.reliability.repeated for face in self.faces.values()),
+            "link_doubles": sum(face.reliability.doubles for face in self.faces.values()),
         }
 
     # ------------------------------------------------------------------ faces
@@ -119,6 +126,10 @@ class Forwarder:
         link_packet = decode_link_packet(datagram)
         if not face.is_local:
             self._heard(face, link_packet.session_state, now_s)
+            if link_packet.is_poll:
+                self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
+            if not self._on_link_header(face, link_packet, now_s):
+                return  # has been here before
         fragment = link_packet.fragment
         if not fragment:
             return
@@ -129,13 +140,54 @@ class Forwarder:
         else:
             self._on_incoming_data(face, fragment, now_s)
 
+    def _on_link_header(self, face: Face, link_packet: LinkPacket, now_s: float) -> bool:
+        """Let link reliability look at a packet; return whether its fragment is new."""
+        is_new, repeat, lost = face.reliability.received(link_packet, now_s=now_s)
+        self._after_reliability(face, repeat, lost, now_s)
+        return is_new
+
+    def _after_reliability(self, face: Face, repeat: list[bytes], lost: list[LinkPacket], now_s: float) -> None:
+        for datagram in repeat:
+            face.count_sent("link-repetition", len(datagram), now_s=now_s)
+            self._effects.append(Send(face.face_id, datagram))
+        for packet in lost:
+            self.counters["link_losses"] += 1
+            if packet.fragment[0] == INTEREST and packet.nack_reason is None:
+                self._on_link_loss(face, peek_interest(packet.fragment), now_s)
+        self._watch_reliability(face)
+
+    def _watch_reliability(self, face: Face) -> None:
+        deadline_s = face.reliability.deadline_s
+        if deadline_s is None:
+            self._acknowledging.cancel(face.face_id)
+        else:
+            self._acknowledging.set(face.face_id, deadline_s)
+
+    def _on_link_loss(self, face: Face, interest: Interest, now_s: float) -> None:
+        """The link did not get an Interest across, however often it tried: that is as good as a Nack."""
+        entry = self.pit.find(interest)
+        out = None if entry is None else entry.out_records.get(face.face_id)
+        if entry is None or out is None or out.nonce != interest.nonce or entry.strategy == "multicast":
+            return
+        out.nacked = NackReason.CONGESTION
+        if all(record.nacked is not None for record in entry.out_records.values()):
+            self._try_next_hop(entry, NackReason.CONGESTION, now_s)
+
+    def _transmit(self, face: Face, message: str, packet: LinkPacket, now_s: float) -> None:
+        """Send a packet over a link, under its reliability."""
+        datagram = face.reliability.wrap(packet, now_s=now_s)
+        face.count_sent(message, len(datagram), now_s=now_s)
+        self._effects.append(Send(face.face_id, datagram))
+        if packet.fragment and face.reliability.deadline_s is not None:
+            self._watch_reliability(face)
+
     def _heard(self, face: Face, their_state: int | None, now_s: float) -> None:
         theirs = None if their_state is None else State(their_state)
         was_up = face.is_up
         changed = face.session.heard(theirs, now_s=now_s)
-        deadline_s = face.session.deadline_s
-        if deadline_s is not None and face.face_id not in self._detection:
-            self._detection.set(face.face_id, deadline_s)  # moved lazily, when it comes due
+        suspicion_s = face.session.suspicion_s
+        if suspicion_s is not None and face.face_id not in self._detection:
+            self._detection.set(face.face_id, suspicion_s)  # moved lazily, when it comes due
         if changed or (theirs is State.INIT and face.session.state is State.UP):
             self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))  # the peer waits for our answer
         self._note_face(face, "heard" if face.is_up else "peer-down", now_s, was_up=was_up)
@@ -157,6 +209,8 @@ class Forwarder:
             Log(FaceChanged(now_s, self.node, face.link, face.peer, "up" if face.is_up else "down", reason))
         )
         if was_up:
+            face.reliability.forget()
+            self._watch_reliability(face)
             self._fail_over(face, now_s)
 
     def _fail_over(self, dead: Face, now_s: float) -> None:
@@ -177,14 +231,31 @@ class Forwarder:
                     self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
             self._beat_s = now_s + self._beat_interval_s * (1.0 - JITTER_RATIO * self._chance.uniform())
         for face_id in self._detection.pop_due(now_s):
+            self._on_silence(self.faces[face_id], now_s)
+        for face_id in self._acknowledging.pop_due(now_s):
             face = self.faces[face_id]
-            was_up = face.is_up
-            if not face.session.expire(now_s=now_s) and face.session.deadline_s is not None:
-                self._detection.set(face_id, face.session.deadline_s)
-            self._note_face(face, "detection-time", now_s, was_up=was_up)
+            repeat, lost = face.reliability.on_timer(face.session.state, now_s=now_s)
+            self._after_reliability(face, repeat, lost, now_s)
         for entry in self.pit.pop_expired(now_s):  # Interest finalize
             self.counters["unsatisfied"] += 1
             self._remember_nonces(entry, now_s)
+
+    def _on_silence(self, face: Face, now_s: float) -> None:
+        """Look at a face that may have been silent: suspect it, ask it, give it up."""
+        suspicion_s, deadline_s = face.session.suspicion_s, face.session.deadline_s
+        if suspicion_s is None or deadline_s is None:
+            return
+        was_up = face.is_up
+        if now_s < suspicion_s:
+            self._detection.set(face.face_id, suspicion_s)
+        elif now_s < deadline_s:
+            if face.carrier:
+                self.counters["polls"] += 1
+                self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s, is_poll=True)))
+            self._detection.set(face.face_id, min(now_s + POLL_INTERVAL_S, deadline_s))
+        else:
+            face.session.expire(now_s=now_s)
+            self._note_face(face, "detection-time", now_s, was_up=was_up)
 
     # ------------------------------------------------------------------ Interest pipelines
 
@@ -345,10 +416,11 @@ class Forwarder:
         self, entry: PitEntry, face: Face, record: InRecord, now_s: float, *, is_detour: bool = False
     ) -> None:
         entry.out_records[face.face_id] = OutRecord(record.nonce, now_s, now_s + record.lifetime_s)
-        packet = encode_detour(record.wire) if is_detour and not face.is_local else record.wire
-        if not face.is_local:
-            face.count_sent(message_type(entry.key[0], data=False), len(packet), now_s=now_s)
-        self._effects.append(Send(face.face_id, packet))
+        if face.is_local:
+            self._effects.append(Send(LOCAL_FACE, record.wire))
+        else:
+            packet = LinkPacket(record.wire, is_detour=is_detour)
+            self._transmit(face, message_type(entry.key[0], data=False), packet, now_s)
 
     # ------------------------------------------------------------------ Data and Nack pipelines
 
@@ -370,12 +442,12 @@ class Forwarder:
             self._send_data(self.faces[face_id], wire, data.name, now_s)
 
     def _send_data(self, face: Face, wire: bytes, name: bytes, now_s: float) -> None:
-        if not face.is_local:
-            if not face.is_up:
-                self.counters["data_to_dead_face"] += 1
-                return
-            face.count_sent(message_type(name, data=True), len(wire), now_s=now_s)
-        self._effects.append(Send(face.face_id, wire))
+        if face.is_local:
+            self._effects.append(Send(LOCAL_FACE, wire))
+        elif face.is_up:
+            self._transmit(face, message_type(name, data=True), LinkPacket(wire), now_s)
+        else:
+            self.counters["data_to_dead_face"] += 1
 
     def _on_incoming_nack(self, face: Face, interest: Interest, reason: int, now_s: float) -> None:
         entry = self.pit.find(interest)
@@ -392,12 +464,10 @@ class Forwarder:
 
     def _send_nack(self, face: Face, interest_wire: bytes, reason: NackReason, now_s: float) -> None:
         self.counters["nacks_sent"] += 1
-        packet = encode_nack(interest_wire, reason)
-        if not face.is_local:
-            if not face.is_up:
-                return
-            face.count_sent("nack", len(packet), now_s=now_s)
-        self._effects.append(Send(face.face_id, packet))
+        if face.is_local:
+            self._effects.append(Send(LOCAL_FACE, encode_nack(interest_wire, reason)))
+        elif face.is_up:
+            self._transmit(face, "nack", LinkPacket(interest_wire, nack_reason=reason), now_s)
 
     def _remember_nonces(self, entry: PitEntry, now_s: float) -> None:
         name = entry.key[0]

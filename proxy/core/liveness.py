@@ -1,7 +1,9 @@
 """Is the other end of a face there? Sessions of RFC 5880 (BFD), asynchronous mode, on link packets.
 
 Differences from RFC 5880, all because a face carries other packets too: every packet that arrives counts as a control
-packet without state, and a heartbeat is sent only where nothing else was sent in the interval.
+packet without state, and a heartbeat is sent only where nothing else was sent in the interval. And since a link may lose
+packets, a peer that has become silent is first suspected, then asked several times, and only then given up; all of it
+within the detection time.
 """
 
 from __future__ import annotations
@@ -31,6 +33,12 @@ NEXT: Final[dict[tuple[State, State], State]] = {
 }
 
 
+#: Part of the detection time after which a silent peer is asked for a heartbeat.
+SUSPICION_RATIO: Final = 0.6
+#: Time between two such questions: five of them fit, and one answered is enough.
+POLL_INTERVAL_S: Final = 0.02
+
+
 def detection_time_s(*, desired_min_tx_s: float, detect_mult: int) -> float:
     """Return how long the peer may stay silent. Both ends of our faces use the same interval and multiplier.
 
@@ -58,6 +66,11 @@ class Session:
         before = self.state
         self.state = NEXT.get((before, theirs), before)
         return self.state is not before
+
+    @property
+    def suspicion_s(self) -> float | None:
+        """From when on the peer is suspected, unless it is heard."""
+        return None if self.deadline_s is None else self.deadline_s - (1 - SUSPICION_RATIO) * self.detection_time_s
 
     def expire(self, *, now_s: float) -> bool:
         """Go Down where the detection time has passed; tell whether the state changed."""

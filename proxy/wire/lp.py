@@ -11,15 +11,24 @@ from typing import Final
 from msgspec import Struct
 
 from proxy.wire.packet import DATA, INTEREST
-from proxy.wire.tlv import MalformedError, read_element, read_non_negative_integer, tlv
+from proxy.wire.tlv import MalformedError, non_negative_integer, read_element, read_non_negative_integer, tlv
 
 LP_PACKET: Final = 0x64
-_FRAGMENT, _NACK, _NACK_REASON = 0x50, 0x0320, 0x0321
+#: Acks in one packet.
+ACKS_MAX: Final = 16
+_FRAGMENT, _SEQUENCE, _NACK, _NACK_REASON = 0x50, 0x51, 0x0320, 0x0321
 _FRAG_INDEX, _FRAG_COUNT = 0x52, 0x53
-#: Our own header field, in the range that a receiver which does not know it must ignore ([800:959], two low bits zero):
-#: the sender's face session state, RFC 5880 section 4.1 "Sta".
+_ACK, _TX_SEQUENCE = 0x0344, 0x0348
+# Our own header fields, in the range that a receiver which does not know them must ignore ([800:959], two low bits zero).
+#: The sender has not heard us for a while and wants a heartbeat now (RFC 5880's Poll).
+_POLL: Final = 940
+#: How many packets the sender has sent so far, in an IDLE packet: shows the loss of the last ones.
+_SENT_COUNT: Final = 944
+#: How many gaps the sender has seen in what it received.
+_GAPS_SEEN: Final = 948
+#: The sender's face session state, RFC 5880 section 4.1 "Sta".
 _SESSION_STATE: Final = 952
-#: Ours, ignorable like it: this Interest is off its best way because of a failure (see ``Forwarder``).
+#: This Interest is off its best way because of a failure (see ``Forwarder``).
 _DETOUR: Final = 956
 
 
@@ -33,32 +42,54 @@ class NackReason(IntEnum):
 
 
 class LinkPacket(Struct, frozen=True):
-    """One received datagram."""
+    """One datagram between the ends of a link."""
 
-    fragment: bytes  #: the network-layer packet; empty in an IDLE packet, which only says that the sender is there
+    fragment: bytes  #: the network-layer packet; empty in an IDLE packet, which carries header fields only
     nack_reason: int | None = None
     session_state: int | None = None
     is_detour: bool = False  #: an Interest off its best way: not to be aggregated without a look for loops
+    sequence: int | None = None  #: of the packet; a repetition has the same
+    tx_sequence: int | None = None  #: of this transmission; asks for an ack
+    acks: tuple[int, ...] = ()  #: TxSequences received
+    gaps_seen: int | None = None
+    sent_count: int | None = None
+    is_poll: bool = False
 
 
-_IDLE_STATES = tuple(tlv(LP_PACKET, tlv(_SESSION_STATE, bytes((state,)))) for state in range(4))
+_POLL_FIELD = tlv(_POLL, b"")
 _DETOUR_FIELD = tlv(_DETOUR, b"")
 _NACKS = {reason: tlv(_NACK, tlv(_NACK_REASON, bytes((reason,)))) for reason in NackReason}
 
 
-def encode_idle(session_state: int) -> bytes:
-    """Return a face heartbeat."""
-    return _IDLE_STATES[session_state]
-
-
-def encode_detour(interest_wire: bytes) -> bytes:
-    """Return an Interest marked as being off its best way."""
-    return tlv(LP_PACKET, _DETOUR_FIELD + tlv(_FRAGMENT, interest_wire))
+def encode_link_packet(packet: LinkPacket) -> bytes:
+    """Return the datagram; header fields in ascending order of type, the fragment last."""
+    fields = b""
+    if packet.sequence is not None:
+        fields = b"\x51\x08" + packet.sequence.to_bytes(8, "big")
+    if packet.nack_reason is not None:
+        fields += _NACKS[NackReason(packet.nack_reason)]
+    for ack in packet.acks:
+        fields += b"\xfd\x03\x44\x08" + ack.to_bytes(8, "big")
+    if packet.tx_sequence is not None:
+        fields += b"\xfd\x03\x48\x08" + packet.tx_sequence.to_bytes(8, "big")
+    if packet.is_poll:
+        fields += _POLL_FIELD
+    if packet.sent_count is not None:
+        fields += tlv(_SENT_COUNT, non_negative_integer(packet.sent_count))
+    if packet.gaps_seen is not None:
+        fields += tlv(_GAPS_SEEN, non_negative_integer(packet.gaps_seen))
+    if packet.session_state is not None:
+        fields += tlv(_SESSION_STATE, bytes((packet.session_state,)))
+    if packet.is_detour:
+        fields += _DETOUR_FIELD
+    if packet.fragment:
+        fields += tlv(_FRAGMENT, packet.fragment)
+    return tlv(LP_PACKET, fields)
 
 
 def encode_nack(interest_wire: bytes, reason: NackReason) -> bytes:
     """Return the Nack of an Interest."""
-    return tlv(LP_PACKET, _NACKS[reason] + tlv(_FRAGMENT, interest_wire))
+    return encode_link_packet(LinkPacket(interest_wire, nack_reason=reason))
 
 
 def decode_link_packet(datagram: bytes) -> LinkPacket:
@@ -73,13 +104,30 @@ def decode_link_packet(datagram: bytes) -> LinkPacket:
     kind, at, end = read_element(datagram, 0, len(datagram))
     if kind != LP_PACKET or end != len(datagram):
         raise MalformedError(f"neither Interest, Data nor link packet: type {kind}")
-    fragment, nack_reason, session_state, is_detour = b"", None, None, False
+    fragment, nack_reason, session_state = b"", None, None
+    is_detour = is_poll = False
+    sequence, tx_sequence, gaps_seen, sent_count = None, None, None, None
+    acks: tuple[int, ...] = ()
     while at < end:
         kind, start, at = read_element(datagram, at, end)
         if kind == _FRAGMENT:
             fragment = datagram[start:at]
+        elif kind == _SEQUENCE:
+            sequence = _fixed_number(datagram, start, at)
         elif kind == _NACK:
             nack_reason = _nack_reason(datagram, start, at)
+        elif kind == _ACK:
+            acks += (_fixed_number(datagram, start, at),)
+            if len(acks) > ACKS_MAX:
+                raise MalformedError(f"more than {ACKS_MAX} acks")
+        elif kind == _TX_SEQUENCE:
+            tx_sequence = _fixed_number(datagram, start, at)
+        elif kind == _POLL:
+            is_poll = True
+        elif kind == _SENT_COUNT:
+            sent_count = read_non_negative_integer(datagram, start, at)
+        elif kind == _GAPS_SEEN:
+            gaps_seen = read_non_negative_integer(datagram, start, at)
         elif kind == _SESSION_STATE:
             session_state = read_non_negative_integer(datagram, start, at)
             if session_state > 3:
@@ -90,7 +138,15 @@ def decode_link_packet(datagram: bytes) -> LinkPacket:
             raise MalformedError("fragmented packet: not supported")
         elif not _may_be_ignored(kind):
             raise MalformedError(f"unknown link header field {kind}")
-    return LinkPacket(fragment, nack_reason, session_state, is_detour)
+    return LinkPacket(
+        fragment, nack_reason, session_state, is_detour, sequence, tx_sequence, acks, gaps_seen, sent_count, is_poll
+    )
+
+
+def _fixed_number(datagram: bytes, start: int, end: int) -> int:
+    if end - start != 8:
+        raise MalformedError(f"sequence number of {end - start} octets")
+    return int.from_bytes(datagram[start:end], "big")
 
 
 def _nack_reason(datagram: bytes, at: int, end: int) -> int:
@@ -102,5 +158,5 @@ def _nack_reason(datagram: bytes, at: int, end: int) -> int:
 
 
 def _may_be_ignored(kind: int) -> bool:
-    """Fields we know and do not use yet (sequence numbers, fragment index), and the ignorable range."""
-    return kind in (0x51, _FRAG_INDEX, _FRAG_COUNT) or (800 <= kind <= 959 and kind % 4 == 0) or kind in (836, 840)
+    """Tell whether a header field that we do not use may be skipped: fragment index and count, the ignorable range."""
+    return kind in (_FRAG_INDEX, _FRAG_COUNT) or (800 <= kind <= 959 and kind % 4 == 0)

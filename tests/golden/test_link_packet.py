@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_idle, encode_nack
+from proxy.wire.lp import ACKS_MAX, LinkPacket, NackReason, decode_link_packet, encode_link_packet, encode_nack
 from proxy.wire.name import from_uri
 from proxy.wire.packet import encode_data, encode_interest
 from proxy.wire.tlv import MalformedError
@@ -38,9 +38,45 @@ def test_nack_with_a_reason_that_we_do_not_know() -> None:
 @pytest.mark.parametrize("state", range(4))
 def test_idle_packet_tells_the_session_state(state: int) -> None:
     """Type 952 lies in [800:959] and ends in two zero bits: who does not know it must ignore it."""
-    wire = encode_idle(state)
+    wire = encode_link_packet(LinkPacket(b"", session_state=state))
     assert wire.hex() == f"6405fd03b8010{state}"
     assert decode_link_packet(wire) == LinkPacket(b"", None, state)
+
+
+def test_reliable_packet_by_hand() -> None:
+    """NDNLPv2 "Reliability": Sequence, Ack and TxSequence are 8 octets each; fields ascend, the fragment comes last."""
+    wire = bytes.fromhex(
+        "643d5108 0000000000000007fd034408 0000000000000001 fd034408 0000000000000002fd034808 0000000000000009500d"
+    )
+    wire += INTEREST
+    wire = wire[:1] + bytes((len(wire) - 2,)) + wire[2:]
+    packet = LinkPacket(INTEREST, sequence=7, tx_sequence=9, acks=(1, 2))
+    assert encode_link_packet(packet) == wire
+    assert decode_link_packet(wire) == packet
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        LinkPacket(INTEREST, is_detour=True),
+        LinkPacket(b"", session_state=3, sent_count=70_000, gaps_seen=3, is_poll=True),
+        LinkPacket(INTEREST, nack_reason=150, sequence=2**63, tx_sequence=0, acks=tuple(range(ACKS_MAX))),
+    ],
+)
+def test_every_field_comes_back(packet: LinkPacket) -> None:
+    assert decode_link_packet(encode_link_packet(packet)) == packet
+
+
+def test_too_many_acks_are_malformed() -> None:
+    wire = encode_link_packet(LinkPacket(INTEREST, acks=tuple(range(ACKS_MAX + 1))))
+    with pytest.raises(MalformedError, match="acks"):
+        decode_link_packet(wire)
+
+
+@pytest.mark.parametrize("field", ["510101", "fd03440101", "fd034804 00000001"])
+def test_sequence_numbers_are_8_octets(field: str) -> None:
+    with pytest.raises(MalformedError, match="sequence number"):
+        decode_link_packet(link_packet(field, "500d" + INTEREST.hex()))
 
 
 def test_foreign_idle_packet_has_no_state() -> None:

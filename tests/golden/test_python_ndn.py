@@ -18,7 +18,7 @@ from ndn.encoding import (
 )
 from ndn.security import DigestSha256Signer
 
-from proxy.wire.lp import NackReason, decode_link_packet, encode_idle, encode_nack
+from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet, encode_nack
 from proxy.wire.name import from_uri, split
 from proxy.wire.packet import decode_data, decode_interest, encode_data, encode_interest
 from proxy.wire.tlv import tlv
@@ -117,4 +117,4 @@ def test_nacks_go_both_ways(reason: NackReason) -> None:
 
 @pytest.mark.parametrize("state", range(4))
 def test_they_ignore_our_session_state(state: int) -> None:
-    assert parse_lp_packet_v2(encode_idle(state)).fragment is None
+    assert parse_lp_packet_v2(encode_link_packet(LinkPacket(b"", session_state=state))).fragment is None

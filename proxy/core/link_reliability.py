@@ -1,0 +1,212 @@
+"""Link reliability: one end of a link repeats what the other end did not acknowledge (NDNLPv2, "Reliability").
+
+Sequence numbers are on every packet; acknowledgements cost packets, so they are asked for only where there is loss. A
+receiver that sees a gap in the sequence says so in a header field of ours, which a peer that does not know it ignores;
+from then on, and until CALM_S without another gap, the sender puts a TxSequence on what it sends, and whoever receives a TxSequence acknowledges it: on the next packet that goes back, or alone after ACK_DELAY_S.
+
+Differences from NFD's implementation: the sequence number also weeds out what arrives twice (a repetition has the same
+Sequence and a new TxSequence), and reliability switches itself on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from msgspec.structs import replace
+
+from proxy.core.consumer import RoundTripEstimator
+from proxy.core.seeded import SplitMix64
+from proxy.wire.lp import ACKS_MAX, LinkPacket, encode_link_packet
+
+#: How long an ack waits for a packet to ride on.
+ACK_DELAY_S: Final = 0.003
+#: A packet is lost when so many sent after it have been acknowledged (NFD's seqNumLossThreshold).
+OVERTAKEN_BY: Final = 3
+#: Repetitions of one packet; then whoever sent it is told that the link lost it.
+REPETITIONS_MAX: Final = 4
+#: Without a gap for so long, acknowledgements are switched off again.
+CALM_S: Final = 60.0
+#: Packets that wait for their ack; beyond that the oldest is taken for lost.
+UNACKED_MAX: Final = 1_024
+#: Received sequence numbers remembered, to tell what arrives twice.
+SEEN_MAX: Final = 1_024
+#: A jump in the sequence beyond this is a peer that has started again, not a loss.
+GAP_MAX: Final = 10_000
+#: Least margin over the round-trip estimate, beside ACK_DELAY_S: both ends need time to work.
+RTO_MIN_S: Final = 0.002
+
+Mode = Literal["auto", "on", "off"]
+
+
+@dataclass(slots=True)
+class Unacked:
+    """A packet whose ack has not come."""
+
+    packet: LinkPacket  #: with its sequence
+    sent_s: float
+    due_s: float
+    repetitions: int = 0
+    overtaken: int = 0
+
+
+class LinkReliability:
+    """Of one face. Packets out: ``wrap``. Link packets in: ``received``. Time: ``deadline_s`` and ``on_timer``."""
+
+    def __init__(self, mode: Mode, chance: SplitMix64) -> None:
+        self._mode = mode
+        # At random, so that a peer that has started again is not taken for its past.
+        self._sequence = self._tx_sequence = chance.next_u64() >> 2
+        self._unacked: OrderedDict[int, Unacked] = OrderedDict()  #: by TxSequence, ascending
+        self._estimator = RoundTripEstimator(rto_min_s=RTO_MIN_S)
+        self._asking_until_s = float("inf") if mode == "on" else float("-inf")
+        self._seen: OrderedDict[int, None] = OrderedDict()
+        self._highest_seen: int | None = None
+        self._gaps_seen = 0  #: in what the peer sent
+        self._peer_gaps = 0  #: in what we sent, as the peer last told
+        self._acks: deque[int] = deque()
+        self._ack_due_s: float | None = None
+        self.repeated = self.lost = self.doubles = 0
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When ``on_timer`` wants to be called: an ack has waited long enough, or one is overdue."""
+        due_s = self._ack_due_s
+        for (
+            unacked
+        ) in self._unacked.values():  # the timeouts of packets in flight differ little: the first is near enough
+            return unacked.due_s if due_s is None else min(due_s, unacked.due_s)
+        return due_s
+
+    def wrap(self, packet: LinkPacket, *, now_s: float) -> bytes:
+        """Return the datagram for a packet that has a fragment, with what acks there are."""
+        if self._mode == "off":
+            return encode_link_packet(packet)
+        packet = replace(packet, sequence=self._sequence)
+        self._sequence += 1
+        tx_sequence = None
+        if now_s < self._asking_until_s:
+            tx_sequence = self._track(Unacked(packet, now_s, now_s + self._rto_s))
+        return self._encode(packet, tx_sequence)
+
+    def idle(self, session_state: int, *, is_poll: bool = False) -> bytes:
+        """Return a face heartbeat; it carries acks, and how much was sent, so that a lost tail shows."""
+        sent_count = None if self._mode == "off" else self._sequence
+        return self._encode(LinkPacket(b"", session_state=session_state, sent_count=sent_count, is_poll=is_poll), None)
+
+    def received(self, packet: LinkPacket, *, now_s: float) -> tuple[bool, list[bytes], list[LinkPacket]]:
+        """Take in the header of a link packet.
+
+        Returns: whether its fragment is new, datagrams to send now, and packets given up as lost.
+        """
+        repeat, lost = self._on_acks(packet.acks, now_s) if packet.acks else ([], [])
+        if packet.gaps_seen is not None and packet.gaps_seen != self._peer_gaps:
+            self._peer_gaps = packet.gaps_seen
+            if self._mode == "auto":
+                self._asking_until_s = now_s + CALM_S
+        if packet.sent_count is not None:
+            self._note_sent(packet.sent_count)
+        if packet.tx_sequence is not None:
+            self._acks.append(packet.tx_sequence)
+            if self._ack_due_s is None:
+                self._ack_due_s = now_s + ACK_DELAY_S
+        return packet.sequence is None or self._is_new(packet.sequence), repeat, lost
+
+    def on_timer(self, session_state: int, *, now_s: float) -> tuple[list[bytes], list[LinkPacket]]:
+        """Return datagrams to send now, and packets given up as lost."""
+        repeat: list[bytes] = []
+        lost: list[LinkPacket] = []
+        for tx_sequence in [tx for tx, unacked in self._unacked.items() if unacked.due_s <= now_s]:
+            self._repeat(tx_sequence, now_s, repeat, lost)
+        if self._ack_due_s is not None and self._ack_due_s <= now_s:
+            if self._acks:
+                repeat.append(self.idle(session_state))
+            else:
+                self._ack_due_s = None
+        return repeat, lost
+
+    def forget(self) -> None:
+        """The session is down: whatever is unacked is somebody else's business now."""
+        self._unacked.clear()
+        self._acks.clear()
+        self._seen.clear()
+        self._ack_due_s = self._highest_seen = None
+
+    # ------------------------------------------------------------------ sending
+
+    @property
+    def _rto_s(self) -> float:
+        return self._estimator.rto_s + ACK_DELAY_S
+
+    def _track(self, unacked: Unacked) -> int:
+        tx_sequence, self._tx_sequence = self._tx_sequence, self._tx_sequence + 1
+        self._unacked[tx_sequence] = unacked
+        if len(self._unacked) > UNACKED_MAX:
+            self._unacked.popitem(last=False)
+            self.lost += 1
+        return tx_sequence
+
+    def _encode(self, packet: LinkPacket, tx_sequence: int | None) -> bytes:
+        if tx_sequence is not None or self._acks or self._gaps_seen:
+            packet = replace(packet, tx_sequence=tx_sequence, acks=self._take_acks(), gaps_seen=self._gaps_seen or None)
+        return encode_link_packet(packet)
+
+    def _take_acks(self) -> tuple[int, ...]:
+        acks = tuple(self._acks.popleft() for _ in range(min(len(self._acks), ACKS_MAX)))
+        if not self._acks:
+            self._ack_due_s = None
+        return acks
+
+    def _on_acks(self, acks: tuple[int, ...], now_s: float) -> tuple[list[bytes], list[LinkPacket]]:
+        repeat: list[bytes] = []
+        lost: list[LinkPacket] = []
+        for tx_sequence in acks:
+            acked = self._unacked.pop(tx_sequence, None)
+            if acked is None:
+                continue
+            if not acked.repetitions:
+                self._estimator.sample(now_s - acked.sent_s)
+            overtaken = []
+            for earlier, unacked in self._unacked.items():
+                if earlier > tx_sequence:
+                    break
+                unacked.overtaken += 1
+                if unacked.overtaken >= OVERTAKEN_BY:
+                    overtaken.append(earlier)
+            for earlier in overtaken:
+                self._repeat(earlier, now_s, repeat, lost)
+        return repeat, lost
+
+    def _repeat(self, tx_sequence: int, now_s: float, repeat: list[bytes], lost: list[LinkPacket]) -> None:
+        unacked = self._unacked.pop(tx_sequence)
+        if unacked.repetitions >= REPETITIONS_MAX:
+            self.lost += 1
+            lost.append(unacked.packet)
+            return
+        self.repeated += 1
+        unacked.repetitions += 1
+        unacked.overtaken = 0
+        unacked.due_s = now_s + self._rto_s * 2 ** (unacked.repetitions - 1)
+        repeat.append(self._encode(unacked.packet, self._track(unacked)))
+
+    # ------------------------------------------------------------------ receiving
+
+    def _note_sent(self, sent_count: int) -> None:
+        """Everything below *sent_count* was sent; if some of it was not seen, the link loses packets."""
+        highest = self._highest_seen
+        if highest is not None and highest + 1 < sent_count <= highest + GAP_MAX:
+            self._gaps_seen += 1
+        self._highest_seen = sent_count - 1
+
+    def _is_new(self, sequence: int) -> bool:
+        if sequence in self._seen:
+            self.doubles += 1
+            return False
+        self._seen[sequence] = None
+        if len(self._seen) > SEEN_MAX:
+            self._seen.popitem(last=False)
+        if self._highest_seen is None or not self._highest_seen - GAP_MAX < sequence <= self._highest_seen:
+            self._note_sent(sequence)
+            self._highest_seen = sequence
+        return True

@@ -1,0 +1,197 @@
+"""Both ends of a link in virtual time, over a channel that loses what it is told to lose."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.core.link_reliability import ACK_DELAY_S, CALM_S, REPETITIONS_MAX, UNACKED_MAX, LinkReliability, Mode
+from proxy.core.seeded import SplitMix64
+from proxy.wire.lp import ACKS_MAX, LinkPacket, decode_link_packet
+
+DELAY_S = 0.010
+
+
+class Pair:
+    """End 0 sends to end 1; both are driven by their deadlines. ``loses(sender, n)``: the n-th datagram of an end."""
+
+    def __init__(self, mode: Mode, loses: Callable[[int, int], bool] = lambda _sender, _n: False) -> None:
+        self.ends = [LinkReliability(mode, SplitMix64(seed)) for seed in (1, 2)]
+        self.loses = loses
+        self.now_s = 0.0
+        self.sent = [0, 0]
+        self.arrived: list[tuple[float, bytes]] = []
+        self.lost: list[bytes] = []
+        self._heap: list[tuple[float, int, int, bytes]] = []
+        self._count = 0
+
+    def send(self, payload: bytes, *, end: int = 0) -> None:
+        self._put(end, [self.ends[end].wrap(LinkPacket(payload), now_s=self.now_s)])
+
+    def idle(self, end: int) -> None:
+        self._put(end, [self.ends[end].idle(3)])
+
+    def _put(self, sender: int, datagrams: Iterable[bytes]) -> None:
+        for datagram in datagrams:
+            n, self.sent[sender] = self.sent[sender], self.sent[sender] + 1
+            if not self.loses(sender, n):
+                self._count += 1
+                heapq.heappush(self._heap, (self.now_s + DELAY_S, self._count, 1 - sender, datagram))
+
+    def run(self, until_s: float) -> None:
+        while True:
+            times = [end.deadline_s for end in self.ends if end.deadline_s is not None]
+            times += [self._heap[0][0]] if self._heap else []
+            if not times or min(times) > until_s:
+                break
+            self.now_s = max(self.now_s, min(times))
+            while self._heap and self._heap[0][0] <= self.now_s:
+                _, _, receiver, datagram = heapq.heappop(self._heap)
+                packet = decode_link_packet(datagram)
+                is_new, repeat, lost = self.ends[receiver].received(packet, now_s=self.now_s)
+                if packet.fragment and is_new and receiver == 1:
+                    self.arrived.append((self.now_s, packet.fragment))
+                self._put(receiver, repeat)
+                self.lost += [item.fragment for item in lost]
+            for index, end in enumerate(self.ends):
+                if end.deadline_s is not None and end.deadline_s <= self.now_s:
+                    repeat, lost = end.on_timer(3, now_s=self.now_s)
+                    self._put(index, repeat)
+                    self.lost += [item.fragment for item in lost]
+        self.now_s = until_s
+
+
+def test_without_loss_auto_sends_nothing_but_the_packets() -> None:
+    pair = Pair("auto")
+    for number in range(50):
+        pair.send(b"%d" % number)
+        pair.run(pair.now_s + 0.001)
+    pair.run(1.0)
+    assert [payload for _, payload in pair.arrived] == [b"%d" % number for number in range(50)]
+    assert pair.sent == [50, 0]
+
+
+def test_off_adds_no_header_field() -> None:
+    assert decode_link_packet(LinkReliability("off", SplitMix64(1)).wrap(LinkPacket(b"x"), now_s=0.0)) == LinkPacket(
+        b"x"
+    )
+
+
+def test_a_gap_switches_acks_on_for_a_while() -> None:
+    pair = Pair("auto", loses=lambda sender, n: sender == 0 and n == 1)
+    for number in range(3):
+        pair.send(b"%d" % number)
+    pair.run(0.1)
+    assert [payload for _, payload in pair.arrived] == [b"0", b"2"]  # the first loss is only noticed
+    pair.send(b"back", end=1)  # tells of the gap
+    pair.run(0.2)
+    pair.send(b"3")
+    sent_before = pair.sent[1]
+    pair.run(0.3)
+    assert pair.sent[1] == sent_before + 1  # an ack of its own, since nothing else went back
+    pair.run(0.3 + CALM_S)
+    pair.send(b"4")
+    pair.run(1.0 + CALM_S)
+    assert pair.sent[1] == sent_before + 1  # calm for long enough: no acks any more
+
+
+def test_lost_tail_shows_in_the_next_heartbeat() -> None:
+    pair = Pair("auto", loses=lambda sender, n: sender == 0 and n == 1)
+    pair.send(b"0")
+    pair.send(b"1")
+    pair.run(0.1)
+    pair.idle(0)
+    pair.run(0.2)
+    pair.idle(1)
+    pair.run(0.3)
+    pair.send(b"2")
+    pair.run(0.5)
+    assert pair.sent[1] == 2  # its heartbeat, and the ack that "2" asked for
+
+
+def test_lost_packet_is_repeated_after_about_a_round_trip() -> None:
+    pair = Pair("on", loses=lambda sender, n: sender == 0 and n == 40)
+    for number in range(42):  # by the 40th, the estimate of the round trip has settled
+        pair.send(b"%d" % number)
+        pair.run(pair.now_s + 0.1)
+    delays_s = {payload: at_s - int(payload) * 0.1 for at_s, payload in pair.arrived}
+    assert delays_s[b"39"] == pytest.approx(DELAY_S)
+    assert DELAY_S * 3 < delays_s[b"40"] < DELAY_S * 3 + 4 * ACK_DELAY_S
+    assert pair.ends[0].repeated == 1
+
+
+def test_three_later_acks_prove_a_loss_before_the_timeout() -> None:
+    pair = Pair("on", loses=lambda sender, n: sender == 0 and n == 0)
+    for number in range(4):  # no round trip is known yet: the timeout is a quarter of a second
+        pair.send(b"%d" % number)
+    pair.run(0.2)
+    assert [payload for _, payload in pair.arrived] == [b"1", b"2", b"3", b"0"]
+
+
+def test_lost_ack_costs_a_repetition_that_the_receiver_drops() -> None:
+    pair = Pair("on", loses=lambda sender, n: sender == 1 and n == 0)
+    pair.send(b"0")
+    pair.run(2.0)
+    assert [payload for _, payload in pair.arrived] == [b"0"]
+    assert pair.ends[1].doubles == 1
+
+
+def test_dead_link_gives_every_packet_back_once() -> None:
+    pair = Pair("on", loses=lambda sender, _n: sender == 0)
+    for number in range(3):
+        pair.send(b"%d" % number)
+    pair.run(60.0)
+    assert sorted(pair.lost) == [b"0", b"1", b"2"]
+    assert pair.sent[0] == 3 * (1 + REPETITIONS_MAX)
+    assert pair.ends[0].deadline_s is None
+
+
+def test_unacked_is_bounded() -> None:
+    end = LinkReliability("on", SplitMix64(1))
+    for number in range(2 * UNACKED_MAX):
+        end.wrap(LinkPacket(b"%d" % number), now_s=0.0)
+    repeat, _ = end.on_timer(3, now_s=1.0)
+    assert len(repeat) == UNACKED_MAX
+
+
+def test_acks_of_a_burst_come_in_packets_of_bounded_size() -> None:
+    pair = Pair("on")
+    for number in range(3 * ACKS_MAX):
+        pair.send(b"%d" % number)
+    pair.run(1.0)
+    assert pair.sent == [3 * ACKS_MAX, 3]
+
+
+def test_forget_stops_repeating() -> None:
+    pair = Pair("on", loses=lambda sender, _n: sender == 0)
+    pair.send(b"0")
+    pair.ends[0].forget()
+    pair.run(5.0)
+    assert pair.sent == [1, 0]
+    assert pair.lost == []
+
+
+def test_restarted_peer_is_not_taken_for_its_past() -> None:
+    old, new = LinkReliability("on", SplitMix64(1)), LinkReliability("on", SplitMix64(3))
+    receiver = LinkReliability("on", SplitMix64(2))
+    for end in (old, new):
+        for _ in range(3):
+            is_new, _, _ = receiver.received(decode_link_packet(end.wrap(LinkPacket(b"x"), now_s=0.0)), now_s=0.0)
+            assert is_new
+
+
+@settings(max_examples=300, deadline=None)
+@given(lost=st.sets(st.tuples(st.integers(0, 1), st.integers(0, 60)), max_size=40), packets=st.integers(1, 30))
+def test_whatever_is_lost_each_packet_arrives_once_or_is_given_back(lost: set[tuple[int, int]], packets: int) -> None:
+    pair = Pair("on", loses=lambda sender, n: (sender, n) in lost)
+    for number in range(packets):
+        pair.send(b"%d" % number)
+        pair.run(pair.now_s + 0.004)
+    pair.run(pair.now_s + 60.0)
+    arrived = [payload for _, payload in pair.arrived]
+    assert len(arrived) == len(set(arrived))
+    assert set(arrived) | set(pair.lost) == {b"%d" % number for number in range(packets)}
