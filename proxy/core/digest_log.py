@@ -97,8 +97,7 @@ class DigestLog:
         sync_update = decode(entry.content, SyncUpdate)
         if entry.seq == stream.seq + 1:
             self._extend(stream, entry, sync_update)
-            while (early := stream.early.pop(stream.seq + 1, None)) is not None:
-                self._extend(stream, early, decode(early.content, SyncUpdate))
+            self._extend_over_early(stream)
         elif len(stream.early) < AHEAD_MAX:
             stream.early[entry.seq] = entry
         else:
@@ -111,6 +110,14 @@ class DigestLog:
             raise MalformedError(f"entry {entry.seq} of {entry.proxy} does not fit its chain")
         stream.seq, stream.chain_digest = entry.seq, sync_update.chain_digest
         self._remember(entry)
+
+    def _extend_over_early(self, stream: Stream) -> None:
+        """Append what came early and is next. What does not fit the chain was none of this stream's: it is asked for anew."""
+        while (early := stream.early.pop(stream.seq + 1, None)) is not None:
+            try:
+                self._extend(stream, early, decode(early.content, SyncUpdate))
+            except MalformedError:
+                return
 
     def _remember(self, entry: StreamEntry) -> None:
         self._history[(entry.proxy, entry.boot), entry.seq] = entry
@@ -148,6 +155,7 @@ class DigestLog:
                 for _, stream in sorted(self.streams.items())
                 if stream.seq
             ),
+            self.view.held(),
         )
 
     def install(self, snapshot: Snapshot) -> list[AppliedUpdate]:
@@ -160,8 +168,9 @@ class DigestLog:
             stream.seq, stream.chain_digest = head.seq, head.chain_digest
             stream.announced_seq = max(stream.announced_seq, head.seq)
             stream.early = {seq: entry for seq, entry in stream.early.items() if seq > head.seq}
-            while (early := stream.early.pop(stream.seq + 1, None)) is not None:
-                self._extend(stream, early, decode(early.content, SyncUpdate))
+            self._extend_over_early(stream)
+        for signed in snapshot.held:
+            released += self.view.offer(signed, "snapshot")
         return released
 
     def vector(self) -> tuple[Position, ...]:

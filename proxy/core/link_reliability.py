@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from proxy.core.consumer import RoundTripEstimator
 from proxy.core.seeded import SplitMix64
-from proxy.wire.lp import ACKS_MAX, LinkPacket, encode_link_packet
+from proxy.wire.lp import ACKS_MAX, LinkPacket, encode_link_packet, encode_sequenced
 
 #: How long an ack waits for a packet to ride on.
 ACK_DELAY_S: Final = 0.003
@@ -83,11 +83,12 @@ class LinkReliability:
         """Return the datagram for a packet that has a fragment, with what acks there are."""
         if self._mode == "off":
             return encode_link_packet(packet)
-        packet = replace(packet, sequence=self._sequence)
-        self._sequence += 1
-        tx_sequence = None
-        if now_s < self._asking_until_s:
-            tx_sequence = self._track(Unacked(packet, now_s, now_s + self._rto_s))
+        sequence, self._sequence = self._sequence, self._sequence + 1
+        is_asking = now_s < self._asking_until_s
+        if not (is_asking or self._acks or self._gaps_seen or packet.is_detour or packet.nack_reason is not None):
+            return encode_sequenced(sequence, packet.fragment)
+        packet = replace(packet, sequence=sequence)
+        tx_sequence = self._track(Unacked(packet, now_s, now_s + self._rto_s)) if is_asking else None
         return self._encode(packet, tx_sequence)
 
     def idle(self, session_state: int, *, is_poll: bool = False) -> bytes:

@@ -493,6 +493,8 @@ class ServiceClient:
         if heads:
             self._effects.append(Log(SnapshotApplied(self._now_s, self.conference, self.device, heads)))
         self._log_applied(released)
+        for signed in snapshot.held:
+            self._log_applied(self.view.offer(signed, "snapshot"))
 
     def _recover_if_behind(self, current: tuple[tuple[str, int, int], ...]) -> None:
         if not self.positions.is_behind(current) or ("recover", 0) in self._consumer:

@@ -104,6 +104,14 @@ class View:
             if publisher.seq
         )
 
+    def held(self) -> tuple[SignedUpdate, ...]:
+        """Return the updates that cannot be applied yet because an earlier one is missing, sorted."""
+        return tuple(
+            publisher.held[seq].signed
+            for _, publisher in sorted(self._publishers.items())
+            for seq in sorted(publisher.held)
+        )
+
     def roster(self) -> list[str]:
         """Return the devices that are joined, sorted; the latest boot of a device decides."""
         latest = {head.device: head.joined for head in self.heads()}  # sorted by boot, so the last one wins

@@ -87,6 +87,15 @@ def encode_link_packet(packet: LinkPacket) -> bytes:
     return tlv(LP_PACKET, fields)
 
 
+def encode_sequenced(sequence: int, fragment: bytes) -> bytes:
+    """Return what ``encode_link_packet`` does for a packet with nothing but a sequence: nearly all of them, so fast.
+
+    >>> encode_sequenced(7, b"x") == encode_link_packet(LinkPacket(b"x", sequence=7))
+    True
+    """
+    return tlv(LP_PACKET, b"\x51\x08" + sequence.to_bytes(8, "big") + tlv(_FRAGMENT, fragment))
+
+
 def encode_nack(interest_wire: bytes, reason: NackReason) -> bytes:
     """Return the Nack of an Interest."""
     return encode_link_packet(LinkPacket(interest_wire, nack_reason=reason))

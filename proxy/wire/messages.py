@@ -117,6 +117,8 @@ class Snapshot(Struct, frozen=True, array_like=True):
 
     heads: tuple[Head, ...]
     streams: tuple[StreamHead, ...]
+    #: of entries that the streams count: updates that wait for an earlier one of their publisher
+    held: tuple[SignedUpdate, ...] = ()
 
 
 class Token(Struct, frozen=True, array_like=True):
