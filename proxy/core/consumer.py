@@ -60,6 +60,7 @@ class Pending(Generic[K]):
     sent_s: float = 0.0
     attempts: int = 0
     nacks: int = 0
+    was_armed: bool = False  #: sent before there was an answer, too
     expiring: bool = False
 
 
@@ -149,6 +150,7 @@ class Consumer(Generic[K]):
         if pending is None or not pending.armed:
             return []
         pending.armed = pending.expiring = False
+        pending.was_armed = True
         pending.attempts, pending.attempts_max = 0, attempts_max
         return self._send(pending, now_s)
 
@@ -159,7 +161,8 @@ class Consumer(Generic[K]):
             return None
         pending = self._by_key[key]
         self.cancel(key)
-        if pending.attempts == 1 and not pending.armed:  # Karn: a repeated one tells nothing about the round trip
+        # Karn: what was sent more than once tells nothing about the round trip.
+        if pending.attempts == 1 and not pending.armed and not pending.was_armed:
             self.estimator(pending.peer).sample(now_s - pending.sent_s)
         return pending
 

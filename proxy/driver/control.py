@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import trio
@@ -21,6 +22,12 @@ LINE_MAX_BYTES: Final = 16 * 1024 * 1024
 WAITING_MAX: Final = 10_000
 
 
+#: Beyond what can be published, so that whoever asks for too much hears the reason; and within all memory.
+SizeBytes = Annotated[int, msgspec.Meta(ge=0, le=1024 * 1024)]
+#: How long the last messages may take to send when the node ends.
+LAST_WORDS_S: Final = 0.2
+
+
 class Request(msgspec.Struct):
     """One request; each op uses the fields it needs."""
 
@@ -28,9 +35,9 @@ class Request(msgspec.Struct):
     op: str
     event: str = "message"
     body: str | None = None
-    size_bytes: int = 0
+    size_bytes: SizeBytes = 0
     object_name: str = ""
-    updates: list[tuple[float, str, int]] = msgspec.field(default_factory=list)
+    updates: list[tuple[float, str, SizeBytes]] = msgspec.field(default_factory=list)
 
 
 class RequestError(Exception):
@@ -71,26 +78,39 @@ class ControlServer:
     async def _send_all(self, stream: trio.SocketStream) -> None:
         try:
             async for line in self._queue:
-                await stream.send_all(line)
+                await stream.send_all(line + self._take_waiting())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._program.stop()
+        finally:  # the reply to `stop`, say; but a supervisor that does not read must not hold up the end
+            with trio.move_on_after(LAST_WORDS_S, shield=True), contextlib.suppress(trio.BrokenResourceError):
+                await stream.send_all(self._take_waiting())
+
+    def _take_waiting(self) -> bytes:
+        """Take all that waits: a turn of the packet loop for every single line would cost more than the lines."""
+        lines = b""
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
+                lines += self._queue.receive_nowait()
+        return lines
 
     async def _receive_all(self, stream: trio.SocketStream) -> None:
-        pending = b""
+        pending = bytearray()
         try:
             async for chunk in stream:
-                *lines, pending = (pending + chunk).split(b"\n")
-                for line in lines:
-                    self._answer(line)
+                pending += chunk
+                if b"\n" in chunk:
+                    *lines, pending = pending.split(b"\n")
+                    for line in lines:
+                        self._answer(line)
                 if len(pending) > LINE_MAX_BYTES:
                     return
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the supervisor is gone; so are we
 
-    def _answer(self, line: bytes) -> None:
+    def _answer(self, line: bytes | bytearray) -> None:
         try:
             request = msgspec.json.decode(line, type=Request)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.say({"id": None, "ok": False, "error": f"not a request: {error}"})
             return
         try:

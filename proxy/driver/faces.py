@@ -66,6 +66,10 @@ class LocalFace:
     async def accept_forever(self, listener: socket.socket) -> None:
         """Serve one service proxy after the other; a new one replaces the old (its process has been restarted)."""
         self._loop.watch(listener.fileno())
+        with listener:
+            await self._accept_forever(listener)
+
+    async def _accept_forever(self, listener: socket.socket) -> None:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.lowlevel.wait_readable(listener)

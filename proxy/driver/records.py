@@ -53,7 +53,8 @@ class RecordWriter:
             await trio.sleep(FLUSH_INTERVAL_S)
             buffer, self._buffer = self._buffer, bytearray()
             if buffer:
-                await trio.to_thread.run_sync(self._write, buffer)
+                with trio.CancelScope(shield=True):  # what was taken is written, also when the node is stopped just now
+                    await trio.to_thread.run_sync(self._write, buffer)
 
     def __enter__(self) -> Self:
         return self

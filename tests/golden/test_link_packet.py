@@ -83,6 +83,44 @@ def test_foreign_idle_packet_has_no_state() -> None:
     assert decode_link_packet(bytes.fromhex("6400")) == LinkPacket(b"")
 
 
+def test_every_header_field_of_ours() -> None:
+    packet = LinkPacket(
+        INTEREST,
+        session_state=3,
+        is_detour=True,
+        sequence=258,
+        tx_sequence=2,
+        acks=(7, 8),
+        gaps_seen=5,
+        sent_count=300,
+        is_poll=True,
+    )
+    fields = (
+        "5108 0000000000000102"  # Sequence
+        "fd034408 0000000000000007 fd034408 0000000000000008"  # Ack, Ack
+        "fd034808 0000000000000002"  # TxSequence
+        "fd03ac00"  # poll
+        "fd03b002 012c"  # sent count
+        "fd03b401 05"  # gaps seen
+        "fd03b801 03"  # session state
+        "fd03bc00"  # detour
+        "500d"  # Fragment
+    )
+    value = bytes.fromhex(fields) + INTEREST
+    assert encode_link_packet(packet) == b"\x64" + bytes((len(value),)) + value
+    assert decode_link_packet(encode_link_packet(packet)) == packet
+
+
+@pytest.mark.parametrize("count", [ACKS_MAX, ACKS_MAX + 1])
+def test_acks_in_one_packet_are_bounded(count: int) -> None:
+    wire = encode_link_packet(LinkPacket(INTEREST, acks=tuple(range(count))))
+    if count <= ACKS_MAX:
+        assert decode_link_packet(wire).acks == tuple(range(count))
+    else:
+        with pytest.raises(MalformedError):
+            decode_link_packet(wire)
+
+
 @pytest.mark.parametrize(
     "bare", [INTEREST, encode_interest(from_uri("/a/b"), nonce=7)[1], encode_data(from_uri("/a"), b"hi")]
 )
@@ -102,7 +140,7 @@ def test_bare_packet_is_its_own_fragment(bare: bytes) -> None:
         pytest.param("fd034408" + "0000000000000001", id="Ack"),
         pytest.param("fd034808" + "0000000000000001", id="TxSequence"),
         pytest.param("fd034c00", id="NonDiscovery"),
-        pytest.param("fd03bc00", id="the last ignorable type, 956"),
+        pytest.param("fd03a800", id="another type in the ignorable range"),
     ],
 )
 def test_header_fields_that_may_be_ignored(field: str) -> None:
@@ -126,6 +164,11 @@ def test_header_fields_that_may_be_ignored(field: str) -> None:
         pytest.param(link_packet("fd032004fd032100"), id="NackReason of no octet"),
         pytest.param(link_packet("fd03b80104"), id="session state 4"),
         pytest.param(link_packet("fd03b803000001"), id="session state of 3 octets"),
+        pytest.param(link_packet("510101"), id="sequence of 1 octet"),
+        pytest.param(link_packet("fd03440101"), id="ack of 1 octet"),
+        pytest.param(link_packet("fd03480101"), id="TxSequence of 1 octet"),
+        pytest.param(link_packet("fd03b003000001"), id="sent count of 3 octets"),
+        pytest.param(link_packet("fd03b400"), id="gaps seen of no octet"),
         pytest.param(link_packet("6200"), id="field below the ignorable range"),
         pytest.param(link_packet("fd032600"), id="in the ignorable range, last two bits not zero"),
         pytest.param(link_packet("fd03c000"), id="behind the ignorable range"),

@@ -115,6 +115,14 @@ def test_nacks_go_both_ways(reason: NackReason) -> None:
     assert (bytes(parsed.fragment), parsed.nack.nack_reason) == (interest, reason)
 
 
-@pytest.mark.parametrize("state", range(4))
-def test_they_ignore_our_session_state(state: int) -> None:
-    assert parse_lp_packet_v2(encode_link_packet(LinkPacket(b"", session_state=state))).fragment is None
+def test_they_ignore_our_own_header_fields() -> None:
+    _, interest = encode_interest(from_uri("/a/b"), nonce=5)
+    ours = LinkPacket(interest, session_state=3, is_detour=True, gaps_seen=7, sent_count=2**40, is_poll=True)
+    assert bytes(parse_lp_packet_v2(encode_link_packet(ours)).fragment) == interest
+    assert parse_lp_packet_v2(encode_link_packet(LinkPacket(b"", session_state=1, is_poll=True))).fragment is None
+
+
+def test_link_reliability_fields_do_not_hide_the_fragment() -> None:
+    _, interest = encode_interest(from_uri("/a/b"), nonce=5)
+    packet = LinkPacket(interest, sequence=258, tx_sequence=2**63, acks=(1, 2))
+    assert bytes(parse_lp_packet_v2(encode_link_packet(packet)).fragment) == interest

@@ -12,7 +12,7 @@ import msgspec
 
 from experiments.checker import check_invariants
 from experiments.history import History
-from proxy.core.events import CloseRequested, JoinRequested, PublishRequested
+from proxy.core.events import LOCAL_FACE, CarrierChanged, CloseRequested, JoinRequested, PublishRequested
 from proxy.driver.status import reported_state
 from proxy.records import (
     Acked,
@@ -111,6 +111,19 @@ class Conference:
         self.members.discard(ue)
         self.network.send(ue, CloseRequested())
 
+    def cut(self, side: Iterable[str], *, up: bool = False) -> None:
+        """Take all links between *side* and the rest down, or up again."""
+        inside = set(side)
+        for link in self.topology.links:
+            if len({link.a, link.b} & inside) == 1:
+                self.network.set_carrier(link.name, up=up)
+
+    def stop_proxy(self, csr: str) -> None:
+        """End the service proxy's process; its forwarder lives on."""
+        self.network.processes[f"{csr}.proxy"].running = False
+        self.network.send(csr, CarrierChanged(LOCAL_FACE, up=False))
+        self.csrs = tuple(each for each in self.csrs if each != csr)
+
     # ------------------------------------------------------------------ how it stands
 
     def disagreement(self) -> str:
@@ -126,7 +139,7 @@ class Conference:
             digests[client.view.digest(), tuple(client.view.roster())].append(ue)
         if len(digests) > 1:
             return f"clients differ: {sorted(digests.values(), key=len)}"
-        for (_, roster), _ in digests.items():
+        for _, roster in digests:
             if set(roster) != self.members:
                 return f"roster is {roster}"
         logs = {
@@ -151,8 +164,10 @@ class Conference:
         """Return everything that happened, final states and counters included, as an emulated run would record it."""
         network = self.network
         by_type: dict[type, list[Any]] = defaultdict(list)
-        for record in network.records:
-            by_type[type(record)].append(record)
+        last_s, count = 0.0, 0
+        for record in network.records:  # in virtual time many things happen at one instant: keep them in their order
+            last_s, count = record.t_s, (count + 1 if record.t_s == last_s else 0)
+            by_type[type(record)].append(msgspec.structs.replace(record, t_s=record.t_s + count * 1e-9))
         states = [
             state
             for process in network.processes.values()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.events import LOCAL_FACE, CarrierChanged
 from proxy.records import FaceChanged
 from testbed.routing import path_delays_ms
 from tests.simulated.conference import ABILENE, TIERS, Conference, Mode, impair_everywhere
@@ -119,26 +118,19 @@ def test_black_hole_is_detected_and_routed_round(directions: tuple[str, ...]) ->
     assert max(late_s, default=0.0) <= DETECTION_S + 0.7
 
 
-def cut(conference: Conference, side: set[str], *, up: bool) -> None:
-    """Take all links between *side* and the rest down, or up."""
-    for link in conference.topology.links:
-        if len({link.a, link.b} & side) == 1:
-            conference.network.set_carrier(link.name, up=up)
-
-
 @modes
 @pytest.mark.parametrize("updates", [1, 5, 60], ids=["one", "few", "more than are asked for one by one"])
 def test_partition_and_heal(mode: Mode, updates: int) -> None:
     conference = Conference(TIERS, mode=mode)
     conference.join()
     side = {"core1", "csr1", "ue1", "ue2", "login"}
-    cut(conference, side, up=False)
+    conference.cut(side)
     conference.run_for(0.5)
     for ue in ("ue1", "ue5", "ue8"):
         conference.publish(ue, count=updates)
     conference.run_for(3.0)
     assert conference.disagreement()
-    cut(conference, side, up=True)
+    conference.cut(side, up=True)
     conference.assert_invariants()
 
 
@@ -146,13 +138,13 @@ def test_partition_longer_than_the_history() -> None:
     conference = Conference(TIERS, proxy_settings={"history_max_entries": 10})
     conference.join()
     side = {"csr1", "ue1", "ue2"}
-    cut(conference, side, up=False)
+    conference.cut(side)
     conference.run_for(1.0)
     for _ in range(6):
         for ue in ("ue1", "ue3", "ue8"):
             conference.publish(ue, count=8)
         conference.run_for(0.5)
-    cut(conference, side, up=True)
+    conference.cut(side, up=True)
     conference.assert_invariants()
 
 
@@ -160,13 +152,13 @@ def test_one_proxy_cut_off_catches_up_from_whoever_has_it_when_the_origin_is_gon
     """csr1's updates are known to csr2 and csr3, not to csr4; then csr1 is lost. csr4 gets them from the others."""
     conference = Conference(TIERS)
     conference.join()
-    cut(conference, {"csr4", "ue7", "ue8"}, up=False)
+    conference.cut({"csr4", "ue7", "ue8"})
     conference.run_for(1.0)
     conference.publish("ue1", count=30)
     conference.run_for(1.0)
-    cut(conference, {"csr1", "ue1", "ue2"}, up=False)
+    conference.cut({"csr1", "ue1", "ue2"})
     conference.run_for(1.0)
-    cut(conference, {"csr4", "ue7", "ue8"}, up=True)
+    conference.cut({"csr4", "ue7", "ue8"}, up=True)
     conference.members -= {"ue1", "ue2"}
     conference.run_for(10.0)
     heads = {ue: {head.device: head.seq for head in conference.network.client(ue).view.heads()} for ue in ("ue3", "ue7")}
@@ -187,6 +179,28 @@ def test_access_link_down_and_up(outage_s: float) -> None:
     conference.assert_invariants()
 
 
+def test_joining_at_a_proxy_that_holds_updates_back() -> None:
+    """ue1 publishes at csr1, then at another proxy, which csr4 hears of while csr1's stream has not reached it.
+
+    csr4 keeps those updates back, and a client that joins there by a snapshot needs them in it.
+    """
+    conference = Conference(TIERS)
+    conference.join([ue for ue in conference.ues if ue != "ue8"])
+    far = {"csr4", "ue7", "ue8"}
+    conference.cut(far)
+    conference.run_for(1.0)
+    conference.publish("ue1", count=5)
+    conference.run_for(1.0)
+    conference.stop_proxy("csr1")  # its clients move on
+    conference.run_for(3.0)
+    conference.publish("ue1", count=5)
+    conference.run_for(1.0)
+    conference.cut(far, up=True)
+    conference.run_for(0.4)
+    conference.join(["ue8"], limit_s=30.0)
+    conference.assert_complete()
+
+
 def test_access_link_is_a_black_hole_for_a_minute() -> None:
     conference = Conference(TIERS)
     conference.join()
@@ -204,9 +218,7 @@ def test_proxy_process_dies_and_its_clients_move_on() -> None:
     conference.join()
     conference.publish_everywhere(rounds=2, interval_s=0.3)
     conference.wait_for_agreement()
-    conference.network.processes["csr1.proxy"].running = False
-    conference.network.send("csr1", CarrierChanged(LOCAL_FACE, up=False))
-    conference.csrs = tuple(csr for csr in conference.csrs if csr != "csr1")
+    conference.stop_proxy("csr1")
     conference.publish_everywhere(rounds=5, interval_s=0.3)
     conference.wait_for_agreement()
     conference.assert_complete()

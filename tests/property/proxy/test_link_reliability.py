@@ -1,0 +1,191 @@
+"""Link reliability over a link that loses what it likes: every packet arrives once, or its sender is told."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.core.link_reliability import CALM_S, SEEN_MAX, UNACKED_MAX, LinkReliability, Mode
+from proxy.core.seeded import SplitMix64
+from proxy.wire.lp import LinkPacket, decode_link_packet, encode_link_packet
+from proxy.wire.name import from_uri
+from proxy.wire.packet import encode_data
+
+DELAY_S = 0.01
+UP = 3
+
+
+class Link:
+    """Two ends and the packets between them; *losses* says of each packet sent in turn whether it gets lost."""
+
+    def __init__(self, mode: Mode, losses: list[bool]) -> None:
+        self.now_s = 100.0
+        self.ends = [LinkReliability(mode, SplitMix64(seed)) for seed in (1, 2)]
+        self.arrived: list[Counter[bytes]] = [Counter(), Counter()]
+        self.lost: list[list[bytes]] = [[], []]
+        self.datagrams: list[LinkPacket] = []
+        self._losses = losses[::-1]
+        self._flying: list[tuple[float, int, int, bytes]] = []
+
+    def send(self, end: int, fragment: bytes) -> None:
+        self._put(end, self.ends[end].wrap(LinkPacket(fragment), now_s=self.now_s))
+
+    def heartbeat(self, end: int) -> None:
+        self._put(end, self.ends[end].idle(UP))
+
+    def _put(self, end: int, datagram: bytes) -> None:
+        self.datagrams.append(decode_link_packet(datagram))
+        if not (self._losses.pop() if self._losses else False):
+            heapq.heappush(self._flying, (self.now_s + DELAY_S, len(self.datagrams), 1 - end, datagram))
+
+    def run(self, duration_s: float) -> None:
+        end_s = self.now_s + duration_s
+        while True:
+            timers = [(at_s, end) for end in (0, 1) if (at_s := self.ends[end].deadline_s) is not None]
+            timer_s, timer_end = min(timers, default=(float("inf"), 0))
+            arrival_s = self._flying[0][0] if self._flying else float("inf")
+            if min(timer_s, arrival_s) > end_s:
+                break
+            self.now_s = max(self.now_s, min(timer_s, arrival_s))
+            if arrival_s <= timer_s:
+                _, _, end, datagram = heapq.heappop(self._flying)
+                packet = decode_link_packet(datagram)
+                is_new, repeat, lost = self.ends[end].received(packet, now_s=self.now_s)
+                if packet.fragment and is_new:
+                    self.arrived[end][packet.fragment] += 1
+            else:
+                end = timer_end
+                repeat, lost = self.ends[end].on_timer(UP, now_s=self.now_s)
+            self.lost[end] += [each.fragment for each in lost]
+            for datagram in repeat:
+                self._put(end, datagram)
+            assert all(len(each._unacked) <= UNACKED_MAX for each in self.ends)
+            assert all(len(each._seen) <= SEEN_MAX for each in self.ends)
+        self.now_s = end_s
+
+
+def content(number: int) -> bytes:
+    return encode_data(from_uri(f"/a/{number}"), b"")
+
+
+losses = st.lists(st.sampled_from([False, False, True]), max_size=80)
+
+
+@settings(max_examples=500)
+@given(losses=losses, gaps_ms=st.lists(st.sampled_from([0, 1, 5, 20, 100]), min_size=1, max_size=25))
+def test_every_packet_arrives_once_or_its_sender_is_told(losses: list[bool], gaps_ms: list[int]) -> None:
+    link = Link("on", losses)
+    for number, gap_ms in enumerate(gaps_ms):
+        link.send(number % 2, content(number))
+        link.run(gap_ms / 1e3)
+    link.run(30.0)
+    for number in range(len(gaps_ms)):
+        receiver = 1 - number % 2
+        arrived = link.arrived[receiver][content(number)]
+        assert arrived <= 1
+        assert arrived or content(number) in link.lost[1 - receiver]
+    assert all(end.deadline_s is None for end in link.ends)  # nothing is left to be done
+
+
+@settings(max_examples=300)
+@given(losses=st.lists(st.booleans(), max_size=12), count=st.integers(1, 20))
+def test_a_loss_now_and_then_is_mended(losses: list[bool], count: int) -> None:
+    """At most every second transmission of the first 24 is lost: four repetitions get everything across."""
+    spread = [each for lost in losses for each in (lost, False)]
+    link = Link("on", spread)
+    for number in range(count):
+        link.send(0, content(number))
+        link.run(0.02)
+    link.run(30.0)
+    assert link.arrived[1] == Counter(content(number) for number in range(count))
+
+
+def test_without_loss_nothing_is_asked_for_and_nothing_repeated() -> None:
+    link = Link("auto", [])
+    for number in range(200):
+        link.send(number % 2, content(number))
+        if number % 20 == 0:
+            link.heartbeat(0)
+            link.heartbeat(1)
+        link.run(0.01)
+    link.run(1.0)
+    assert not [packet for packet in link.datagrams if packet.tx_sequence is not None or packet.acks]
+    assert sum(end.repeated + end.doubles + end.lost for end in link.ends) == 0
+
+
+def test_a_gap_switches_it_on_and_calm_switches_it_off() -> None:
+    link = Link("auto", [False, True])
+    for number in range(3):
+        link.send(0, content(number))  # the second is lost
+        link.run(0.02)
+    link.heartbeat(1)  # tells of the gap
+    link.run(0.1)
+    before = len(link.datagrams)
+    link.send(0, content(10))
+    link.run(0.1)
+    sent, ack = link.datagrams[before:]
+    assert sent.tx_sequence is not None
+    assert ack.acks == (sent.tx_sequence,)
+    link.run(CALM_S)
+    before = len(link.datagrams)
+    link.send(0, content(11))
+    link.run(1.0)
+    assert [packet.tx_sequence for packet in link.datagrams[before:]] == [None]
+
+
+def test_loss_of_the_last_packet_shows_in_the_next_heartbeat() -> None:
+    link = Link("auto", [False, True])
+    link.send(0, content(0))
+    link.run(0.1)
+    link.send(0, content(1))  # lost, and nothing follows
+    link.run(0.1)
+    link.heartbeat(0)
+    link.run(0.1)
+    link.heartbeat(1)
+    assert link.datagrams[-1].gaps_seen == 1
+
+
+def test_switched_off_it_adds_nothing() -> None:
+    link = Link("off", [True])
+    link.send(0, content(0))
+    link.run(10.0)
+    assert link.datagrams == [LinkPacket(content(0))]
+    assert link.arrived[1] == Counter()
+
+
+def test_peer_that_has_started_again_is_no_loss() -> None:
+    a = LinkReliability("auto", SplitMix64(1))
+    for seed in (2, 3):
+        peer = LinkReliability("auto", SplitMix64(seed))
+        for number in range(3):
+            packet = decode_link_packet(peer.wrap(LinkPacket(content(number)), now_s=0.0))
+            assert a.received(packet, now_s=0.0)[0]
+    assert decode_link_packet(a.idle(UP)).gaps_seen is None
+
+
+def test_what_was_unacked_when_the_session_went_down_is_forgotten() -> None:
+    link = Link("on", [True] * 100)
+    link.send(0, content(0))
+    link.ends[0].forget()
+    link.run(10.0)
+    assert len(link.datagrams) == 1
+    assert link.lost == [[], []]
+
+
+def test_packets_of_peers_that_know_nothing_of_it_are_always_new() -> None:
+    a = LinkReliability("on", SplitMix64(1))
+    bare = decode_link_packet(content(0))
+    assert a.received(bare, now_s=0.0) == (True, [], [])
+    assert a.received(bare, now_s=0.0) == (True, [], [])
+    assert decode_link_packet(encode_link_packet(LinkPacket(content(0)))).sequence is None
+
+
+def test_unacked_packets_are_bounded() -> None:
+    a = LinkReliability("on", SplitMix64(1))
+    for number in range(UNACKED_MAX + 10):
+        a.wrap(LinkPacket(content(number)), now_s=0.0)
+    assert len(a._unacked) == UNACKED_MAX
+    assert a.lost == 10

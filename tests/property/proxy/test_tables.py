@@ -1,0 +1,138 @@
+"""Tables of the forwarder: bounds that hold whatever comes, and what must not be forgotten."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
+
+from proxy.core.table.cs import ContentStore
+from proxy.core.table.dead_nonce_list import DeadNonceList
+from proxy.core.table.fib import Fib, NextHop
+from proxy.wire.name import component
+from proxy.wire.packet import Data, Interest, decode_interest, encode_interest
+
+names = st.sampled_from([component(letter) for letter in "abcdefgh"])
+
+
+def interest(name: bytes, *, must_be_fresh: bool) -> Interest:
+    return replace(decode_interest(encode_interest(name, nonce=1)[1]), must_be_fresh=must_be_fresh)
+
+
+class AnyContentStore(RuleBasedStateMachine):
+    """Against an OrderedDict: least recently used goes first, bounded in entries and in bytes."""
+
+    MAX_ENTRIES, MAX_BYTES = 4, 250
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cs = ContentStore(max_entries=self.MAX_ENTRIES, max_bytes=self.MAX_BYTES)
+        self.model: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
+        self.now_s = 0.0
+
+    @rule(name=names, size=st.integers(0, 300), freshness_ms=st.sampled_from([0, 250, 1_000]))
+    def insert(self, name: bytes, size: int, freshness_ms: int) -> None:
+        wire = bytes(size)
+        self.cs.insert(Data(name, freshness_ms, b"", wire), now_s=self.now_s)
+        if freshness_ms and size <= self.MAX_BYTES:
+            self.model.pop(name, None)
+            self.model[name] = (wire, self.now_s + freshness_ms / 1e3)
+            while len(self.model) > self.MAX_ENTRIES or sum(len(held) for held, _ in self.model.values()) > self.MAX_BYTES:
+                self.model.popitem(last=False)
+
+    @rule(name=names, must_be_fresh=st.booleans())
+    def find(self, name: bytes, must_be_fresh: bool) -> None:  # noqa: FBT001
+        found = self.cs.find(interest(name, must_be_fresh=must_be_fresh), now_s=self.now_s)
+        held = self.model.get(name)
+        if held is None or (must_be_fresh and self.now_s >= held[1]):
+            assert found is None
+        else:
+            assert found == held[0]
+            self.model.move_to_end(name)
+
+    @rule(quarters=st.integers(1, 4))
+    def let_time_pass(self, quarters: int) -> None:
+        self.now_s += quarters / 4
+
+    @invariant()
+    def bounded(self) -> None:
+        assert len(self.cs) == len(self.model) <= self.MAX_ENTRIES
+        assert self.cs.bytes == sum(len(held) for held, _ in self.model.values()) <= self.MAX_BYTES
+
+
+TestContentStore = AnyContentStore.TestCase
+TestContentStore.settings = settings(max_examples=200, stateful_step_count=30)
+
+
+def test_content_store_of_no_entries_keeps_nothing() -> None:
+    cs = ContentStore(max_entries=0, max_bytes=1_000)
+    cs.insert(Data(b"a", 1_000, b"", b"x"), now_s=0.0)
+    assert len(cs) == cs.bytes == 0
+
+
+class AnyDeadNonces(RuleBasedStateMachine):
+    LIFETIME_S, MAX_ENTRIES = 6.0, 40
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.list = DeadNonceList(lifetime_s=self.LIFETIME_S, max_entries=self.MAX_ENTRIES)
+        self.added: dict[int, tuple[float, int]] = {}
+        self.now_s, self.count = 1_000.0, 0
+
+    @rule(nonces=st.lists(st.integers(0, 1_000), max_size=8))
+    def add(self, nonces: list[int]) -> None:
+        for nonce in nonces:
+            self.list.add(b"name", nonce, now_s=self.now_s)
+            self.count += 1
+            self.added[nonce] = (self.now_s, self.count)
+
+    @rule(quarters=st.integers(0, 16))
+    def let_time_pass(self, quarters: int) -> None:
+        self.now_s += quarters / 4
+
+    @invariant()
+    def remembers_for_a_lifetime_what_fits(self) -> None:
+        for nonce, (at_s, number) in self.added.items():
+            if self.now_s - at_s <= self.LIFETIME_S and self.count - number < self.MAX_ENTRIES // 2:
+                assert self.list.has(b"name", nonce)
+
+    @invariant()
+    def forgets_what_nobody_added(self) -> None:
+        assert not any(self.list.has(b"other", nonce) for nonce in self.added)
+        assert not self.list.has(b"name", -1)
+
+    @invariant()
+    def bounded(self) -> None:
+        assert len(self.list) <= self.MAX_ENTRIES
+
+
+TestDeadNonceList = AnyDeadNonces.TestCase
+TestDeadNonceList.settings = settings(max_examples=200, stateful_step_count=30)
+
+
+def test_dead_nonces_are_forgotten_in_the_end() -> None:
+    dead = DeadNonceList(lifetime_s=6.0)
+    dead.add(b"name", 1, now_s=0.0)
+    for at_s in (7.0, 14.0, 21.0):
+        dead.add(b"name", 2, now_s=at_s)
+    assert not dead.has(b"name", 1)
+
+
+prefixes = st.lists(st.sampled_from("abc"), max_size=4).map(lambda letters: b"".join(map(component, letters)))
+
+
+@settings(max_examples=500)
+@given(routes=st.dictionaries(prefixes, st.integers(0, 9), max_size=8), multicast=st.sets(prefixes, max_size=2), name=prefixes)
+def test_longest_prefix_match(routes: dict[bytes, int], multicast: set[bytes], name: bytes) -> None:
+    fib = Fib()
+    for prefix, face in routes.items():
+        fib.insert(prefix, [NextHop(face, 1.0)])
+    for prefix in multicast:
+        fib.set_strategy(prefix, "multicast")
+    matching = [prefix for prefix in routes if prefix and name.startswith(prefix)]
+    best = max(matching, key=len, default=None)
+    strategy = "multicast" if any(prefix and name.startswith(prefix) for prefix in multicast) else "best-route"
+    assert fib.lookup(name) == (() if best is None else (NextHop(routes[best], 1.0),), strategy)

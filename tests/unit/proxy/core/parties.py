@@ -1,0 +1,165 @@
+"""A device, a login server and a service proxy on the bench, with keys; packets to and from one core at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from proxy.config import ClientConfig, LoginConfig, ProxyConfig
+from proxy.core.events import LOCAL_FACE, Core, Effect, Event, Log, PacketReceived, Send, TimerExpired
+from proxy.core.login_server import LoginServer, login_proof
+from proxy.core.service_client import ServiceClient
+from proxy.core.service_proxy import ServiceProxy
+from proxy.core.signing import Signer, fingerprint
+from proxy.wire.lp import NackReason, decode_link_packet, encode_nack
+from proxy.wire.messages import (
+    EMPTY_DIGEST,
+    FpUpdate,
+    LoginRequest,
+    MessageName,
+    SignedToken,
+    SignedUpdate,
+    Token,
+    decode,
+    encode,
+    message_name,
+    message_type,
+    node_prefix,
+    parse_message_name,
+)
+from proxy.wire.packet import INTEREST, Interest, decode_data, decode_interest, encode_data, encode_interest
+
+LOGIN = Signer(bytes(32))
+UE1, UE2, STRANGER = (Signer(bytes([number]) * 32) for number in (1, 2, 9))
+NOW_S = 1_000.0
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+
+def token(device: str = "ue1", signer: Signer = UE1, **properties: Any) -> SignedToken:
+    """Return a token that the login server grants; *properties* change what it says."""
+    plain = Token(device, "main", "participant", signer.public_key, NOW_S + 3_600.0)
+    content = encode(msgspec.structs.replace(plain, **properties))
+    return SignedToken(content, LOGIN.sign(content))
+
+
+def signed_update(
+    seq: int, event: str = "message", *, device: str = "ue1", signer: Signer = UE1, boot: int = 1, **properties: Any
+) -> SignedUpdate:
+    plain = FpUpdate(
+        "main", device, boot, seq, event, "", fingerprint(signer.public_key), NOW_S, EMPTY_DIGEST, EMPTY_DIGEST, b"body"
+    )
+    content = encode(msgspec.structs.replace(plain, **properties))
+    return SignedUpdate(content, signer.sign(content))
+
+
+def login_request(signer: Signer = UE1, **properties: Any) -> LoginRequest:
+    proof = signer.sign(login_proof("ue1", "main", "participant"))
+    plain = LoginRequest("ue1", "main", "participant", signer.public_key, proof)
+    return msgspec.structs.replace(plain, **properties)
+
+
+class Sent(msgspec.Struct):
+    """One packet that a core sent, read back."""
+
+    type: str  #: as in messages.csv
+    name: bytes
+    payload: bytes | None
+    interest: Interest | None
+
+    @property
+    def parsed(self) -> MessageName:
+        return parse_message_name(self.name)
+
+    def read(self, kind: type[M]) -> M:
+        return decode(self.payload, kind)
+
+
+class Party:
+    """A core behind its local face, and what it sent."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.now_s = NOW_S
+        self.records: list[Any] = []
+
+    def handle(self, event: Event) -> list[Sent]:
+        return self._read(self.core.handle(event, now_s=self.now_s))
+
+    def ask(self, to: bytes, kind: bytes, *parts: str, seq: int, payload: Any = None, boot: int = 1) -> list[Sent]:
+        """Let somebody send it an Interest."""
+        parameters = encode(payload) if isinstance(payload, msgspec.Struct) else payload
+        _, packet = encode_interest(
+            message_name(to, kind, *parts, boot=boot, seq=seq), nonce=7, lifetime_ms=4_000, parameters=parameters
+        )
+        return self.handle(PacketReceived(LOCAL_FACE, packet))
+
+    def answer(self, question: Sent, payload: msgspec.Struct | bytes) -> list[Sent]:
+        """Answer an Interest that it sent."""
+        content = payload if isinstance(payload, bytes) else encode(payload)
+        return self.handle(PacketReceived(LOCAL_FACE, encode_data(question.name, content)))
+
+    def refuse(self, question: Sent) -> list[Sent]:
+        """Answer an Interest that it sent with a Nack."""
+        assert question.interest is not None
+        return self.handle(PacketReceived(LOCAL_FACE, encode_nack(question.interest.wire, NackReason.NO_ROUTE)))
+
+    def live(self, duration_s: float) -> list[Sent]:
+        """Let time pass; return what it sent."""
+        end_s, sent = self.now_s + duration_s, []
+        while (at_s := self.core.deadline_s) is not None and at_s <= end_s:
+            self.now_s = max(self.now_s, at_s)
+            sent += self.handle(TimerExpired())
+        self.now_s = end_s
+        return sent
+
+    def _read(self, effects: Sequence[Effect]) -> list[Sent]:
+        sent = []
+        for effect in effects:
+            match effect:
+                case Log(record):
+                    self.records.append(record)
+                case Send(face, packet):
+                    assert face == LOCAL_FACE
+                    fragment = decode_link_packet(packet).fragment
+                    if fragment[0] == INTEREST:
+                        interest = decode_interest(fragment)
+                        kind = message_type(interest.name, data=False)
+                        sent.append(Sent(kind, interest.name, interest.parameters, interest))
+                    else:
+                        data = decode_data(fragment)
+                        sent.append(Sent(message_type(data.name, data=True), data.name, data.content, None))
+        return sent
+
+
+def of(kind: str, sent: Sequence[Sent]) -> list[Sent]:
+    """Return the packets of one message type."""
+    return [each for each in sent if each.type == kind]
+
+
+def client_party(**settings: Any) -> Party:
+    core = ServiceClient(ClientConfig(key_seed_hex=(bytes([1]) * 32).hex(), **settings), device="ue1", boot=1, seed=1)
+    return Party(core)
+
+
+def proxy_party(**settings: Any) -> Party:
+    config = ProxyConfig(forwarder_socket="", login_public_key_hex=LOGIN.public_key.hex(), **settings)
+    party = Party(ServiceProxy(config, device="csr1", boot=1, seed=1))
+    party.handle(TimerExpired())
+    return party
+
+
+def login_party(**settings: Any) -> Party:
+    config = LoginConfig(
+        key_seed_hex=bytes(32).hex(),
+        devices={"ue1": UE1.public_key.hex(), "ue2": UE2.public_key.hex()},
+        ranked_proxies={"ue1": ("csr1", "csr2")},
+        **settings,
+    )
+    return Party(LoginServer(config))
+
+
+def to(device: str) -> bytes:
+    return node_prefix(device)
