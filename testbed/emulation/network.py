@@ -250,7 +250,7 @@ class EmulatedNetwork:
         start_s, plan = time.monotonic(), self.plan
         names = [node.name for node in plan.topology.nodes]
         preflight.check_machine(hosts=len(names))
-        for directory in (plan.config_dir, plan.log_dir):
+        for directory in (plan.config_dir, plan.log_dir, plan.state_dir):
             directory.mkdir(parents=True, exist_ok=True)
         self._ownership.claim()
         self._claimed = True
