@@ -70,6 +70,12 @@ def log_path(plan: NetworkPlan, csr: str) -> Path:
     return plan.state_dir / f"{csr}.sqlite3"
 
 
+def log_files(plan: NetworkPlan, csr: str) -> list[Path]:
+    """Return every file that the service proxy of *csr* keeps its digest log in, as far as they exist."""
+    path = log_path(plan, csr)
+    return sorted(path.parent.glob(f"{path.name}*"))
+
+
 def process_seed(run_seed: int, process: str) -> int:
     """Return the seed of one process: 63 bits, from the run's seed and the process' name.
 

@@ -28,6 +28,7 @@ from proxy.core.events import (
 from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.records import Record
+from testbed.faults.processes import ProcessState
 from testbed.links.channel import Channel
 from testbed.links.model import DIRECTIONS, Direction, Impairment
 from testbed.node_config import build_node_configs
@@ -250,6 +251,13 @@ class SimulatedNetwork:
             if node == process.config.node and process.config.process == "forwarder" and not wire.carrier:
                 self._deliver(name, CarrierChanged(face_id, up=False))
         self._tell_other_half(process, attached=True)
+
+    def process_state(self, name: str) -> ProcessState:
+        """Return what a process is doing."""
+        process = self.processes[name]
+        if not process.running:
+            return "dead"
+        return "running" if process.frozen is None else "frozen"
 
     def freeze(self, name: str) -> None:
         """Let a process do nothing; what is sent to it waits, as far as its sockets' buffers go."""
