@@ -17,8 +17,6 @@ from proxy.records import Applied, Published, SnapshotApplied, StateReported
 Verdict = Literal["pass", "fail", "inconclusive"]
 Position = tuple[int, int]  #: (boot, seq)
 
-#: An update may be lost with the memory of the proxy that accepted it, unless it was acked at one of these.
-_SAFE_LEVELS: Final = frozenset({"durable", "replicated"})
 _EXAMPLES_MAX: Final = 3
 _NEVER: Final[Position] = (-1, -1)
 
@@ -48,12 +46,14 @@ def check_invariants(history: History) -> tuple[Check, ...]:
 def check_nothing_lost(history: History) -> Check:
     """Invariant 1: an acked update is in the view of every participant that belongs to the conference at the end.
 
-    An update that was acked only as `accepted` is excused if the node of the proxy that accepted it crashed. A participant
-    that an unhealed fault cut off is not expected to have anything.
+    An update that was acked only as `accepted` is excused if the node of the proxy that accepted it crashed, one that was
+    acked as `durable` if that proxy lost its disk. A participant that an unhealed fault cut off is not expected to have
+    anything.
     """
     wanted: dict[str, set[UpdateId]] = defaultdict(set)
     for ack in history.acked:
-        if ack.level in _SAFE_LEVELS or ack.proxy not in history.crashed:
+        lost_with = history.crashed if ack.level == "accepted" else history.disks_lost
+        if ack.level == "replicated" or ack.proxy not in lost_with:
             wanted[ack.conference].add((ack.conference, ack.publisher, ack.boot, ack.seq))
     got: dict[Device, set[UpdateId]] = defaultdict(set)
     for applied in history.applied:

@@ -110,8 +110,12 @@ FAULTS: Final = Table(
     "one injected fault",
     (
         Column("fault_id", "text", "identity of the fault in this run"),
-        Column("kind", "text", "`link-down`, `link-up`, `impair`, …"),
-        Column("target", "text", "what it was applied to, such as the name of a link"),
+        Column("kind", "text", "`link-down`, `link-up`, `impair`, `crash`, `freeze`, `disk-loss`"),
+        Column(
+            "target",
+            "text",
+            "what it was applied to: a link, a process such as `csr1.proxy`, or a node with all its processes",
+        ),
         Column("parameters", "text", "its other parameters, as JSON"),
         Column("intended_s", "number", "when the schedule wanted it"),
         Column("applied_s", "number", "when it had taken hold; empty: it could not be applied"),
@@ -124,7 +128,7 @@ FAULTS: Final = Table(
 RECOVERY: Final = Table(
     "recovery.csv",
     "one fault as seen by one affected node: a client some of whose updates come over a shortest path with the failed link, "
-    "or a router at an end of the link",
+    "a router at an end of the link, or, where a service proxy failed, a client that gets updates by way of it",
     (
         Column("fault_id", "text", "as in `faults.csv`"),
         Column("node", "text", "the affected node"),

@@ -119,7 +119,9 @@ class History:
     counters: Sequence[CountersReported] = ()
     #: Nodes one of whose processes did not end in an orderly way; their last second of records may be missing.
     crashed: frozenset[str] = frozenset()
-    #: Devices that a fault still in force at the end separated from the others.
+    #: Nodes whose service proxy has lost all that it had stored.
+    disks_lost: frozenset[str] = frozenset()
+    #: Nodes that a fault still in force at the end separated from the others, or kept from running.
     cut_off: frozenset[str] = frozenset()
     #: When the final states were asked for, the workload over and the network given time; None: the run was cut short.
     quiesced_s: float | None = None
@@ -175,6 +177,7 @@ def read_history(
     raw_dir: Path,
     *,
     crashed: frozenset[str] = frozenset(),
+    disks_lost: frozenset[str] = frozenset(),
     cut_off: frozenset[str] = frozenset(),
     quiesced_s: float | None = None,
     damage: Sequence[str] = (),
@@ -210,6 +213,7 @@ def read_history(
         states=by_type[StateReported],
         counters=by_type[CountersReported],
         crashed=crashed,
+        disks_lost=disks_lost,
         cut_off=cut_off,
         quiesced_s=quiesced_s,
         damage=damaged,

@@ -7,6 +7,7 @@ change what was measured; the others say how far to trust it.
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -14,7 +15,7 @@ import msgspec
 
 from experiments.checker import Check, Verdict, examples
 from experiments.history import LinkRecord
-from experiments.recorded_run import RecordedRun
+from experiments.recorded_run import RecordedRun, processes_struck
 from experiments.spec_schema import Expectation
 
 #: Fidelity checks without which the run did not do what the experiment says.
@@ -129,7 +130,12 @@ def _faults_took(run: RecordedRun) -> Check:
 
 
 def _nodes_ran(run: RecordedRun) -> Check:
-    broken = [f"{exit_.name} ended with status {exit_.status}" for exit_ in run.exits if exit_.status]
+    killed = processes_struck(run.topology, run.faults, {"crash", "disk-loss"})
+    broken = [
+        f"{exit_.name} ended with status {exit_.status}"
+        for exit_ in run.exits
+        if exit_.status and not (exit_.status == -signal.SIGKILL and exit_.name in killed)
+    ]
     unseen = sum(exit_.status is None for exit_ in run.exits)
     if not broken and (unseen or not run.exits):
         return Check(

@@ -26,6 +26,7 @@ from experiments.history import (
     read_lines,
 )
 from experiments.run_folder import RunFolder
+from testbed.faults.processes import PROCESS_KINDS, processes_of
 from testbed.routing import path_delays_ms
 from topologies.errors import InputError
 from topologies.model import Topology
@@ -62,8 +63,10 @@ class RecordedRun:
         clock = manifest.get("clock") or {}
         history = read_history(
             folder.raw,
-            crashed=_crashed(topology, exits.values()),
-            cut_off=_cut_off(topology, links_down(faults, at_s=math.inf)),
+            crashed=_crashed(topology, exits.values()) | nodes_struck(topology, faults, {"crash", "disk-loss"}),
+            disks_lost=nodes_struck(topology, faults, {"disk-loss"}),
+            cut_off=_cut_off(topology, links_down(faults, at_s=math.inf))
+            | nodes_struck(topology, [fault for fault in faults if fault.healed_s is None], PROCESS_KINDS),
             quiesced_s=clock.get("quiesced_s"),
             damage=[*fault_file[1], *link_file[1], *exit_file[1]],
         )
@@ -91,6 +94,23 @@ def links_down(faults: Iterable[FaultRecord], *, at_s: float) -> frozenset[str]:
         and fault.applied_s < at_s
         and (fault.healed_s is None or fault.healed_s >= at_s)
     )
+
+
+def processes_struck(
+    topology: Topology, faults: Iterable[FaultRecord], kinds: Collection[str] = PROCESS_KINDS
+) -> frozenset[str]:
+    """Return the processes that faults of these *kinds* have struck."""
+    return frozenset(
+        process
+        for fault in faults
+        if fault.kind in kinds and fault.applied_s is not None
+        for process in processes_of(topology, fault.target)
+    )
+
+
+def nodes_struck(topology: Topology, faults: Iterable[FaultRecord], kinds: Collection[str]) -> frozenset[str]:
+    """Return the nodes of `processes_struck`."""
+    return frozenset(process.partition(".")[0] for process in processes_struck(topology, faults, kinds))
 
 
 def write_topology(path: Path, topology: Topology) -> None:

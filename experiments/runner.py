@@ -31,7 +31,7 @@ from experiments.recorded_run import write_topology
 from experiments.report import write_report
 from experiments.run_folder import SCHEMA_VERSION, RunFolder, RunVerdict, check_can_create
 from experiments.spec import Experiment
-from experiments.spec_schema import Fault, Impair, LinkDown, kind_of
+from experiments.spec_schema import Fault, Impair, LinkUp, kind_of
 from experiments.workloads import ScheduledUpdate, check_size, schedules
 from testbed.plan import NetworkPlan
 from topologies.errors import HconfError
@@ -448,7 +448,7 @@ def injectable(faults: Sequence[Fault]) -> Iterator[Any]:
             kind=cast("FaultKind", kind_of(fault)),
             target=fault.target,
             at_s=fault.at_s,
-            for_s=fault.for_s if isinstance(fault, LinkDown | Impair) else None,
+            for_s=None if isinstance(fault, LinkUp) else fault.for_s,
             parameters=fault.changes() if isinstance(fault, Impair) else {},
         )
 

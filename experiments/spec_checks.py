@@ -15,6 +15,8 @@ from experiments.columns import unknown_metric
 from experiments.spec_places import KeyPath, Source
 from experiments.spec_schema import (
     CaptureSection,
+    Crash,
+    DiskLoss,
     Expectation,
     ExperimentSection,
     Fault,
@@ -22,10 +24,12 @@ from experiments.spec_schema import (
     LinkDown,
     LinkSection,
     LinkUp,
+    ProcessFault,
     Workload,
     fault_ids,
     kind_of,
 )
+from testbed.faults.processes import processes_of
 from topologies.errors import InputError, nearest, pick_one_of
 from topologies.model import TIERS, Link, LinkProperties, Topology
 
@@ -101,7 +105,7 @@ def check_faults(
     checked: list[Fault] = []
     for index, fault in enumerate(faults):
         path: KeyPath = ("fault", index)
-        link = _link(topology, fault.target, (*path, "target"), source)
+        target = _fault_target(topology, fault, (*path, "target"), source)
         if fault.at_s >= settings.duration_s:
             raise source.error(
                 (*path, "at_s"),
@@ -119,8 +123,9 @@ def check_faults(
             raise source.error(
                 path, problem="it changes nothing", remedy="give delay_ms, jitter_ms, loss_ratio or rate_mbps"
             )
-        checked.append(msgspec.structs.replace(fault, target=link.name))
+        checked.append(msgspec.structs.replace(fault, target=target))
     _check_carrier_faults(checked, source)
+    _check_process_faults(checked, topology, source)
     _check_impairments(checked, source)
     return tuple(checked)
 
@@ -196,6 +201,48 @@ def _check_carrier_faults(faults: Sequence[Fault], source: Source) -> None:
                 )
             case LinkUp():
                 del down[fault.target]
+
+
+def _check_process_faults(faults: Sequence[Fault], topology: Topology, source: Source) -> None:
+    """A process is struck only while it runs."""
+    struck: dict[str, tuple[int, Fault]] = {}  # process -> the last fault on it
+    for index, fault in _by_time(faults):
+        if not isinstance(fault, ProcessFault):
+            continue
+        for process in processes_of(topology, fault.target):
+            earlier = struck.get(process)
+            if earlier and fault.at_s < _end_s(earlier[1]) - _SAME_MOMENT_S:
+                raise source.error(
+                    ("fault", index),
+                    problem=f"{process} does not run at {fault.at_s:g} s, because of [[fault]] {earlier[0] + 1} "
+                    f"({_span(earlier[1])})",
+                    remedy="move one of them, or let the earlier end first with for_s",
+                )
+            struck[process] = (index, fault)
+
+
+def _fault_target(topology: Topology, fault: Fault, path: KeyPath, source: Source) -> str:
+    """Return the target as the topology names it."""
+    if not isinstance(fault, ProcessFault):
+        return _link(topology, fault.target, path, source).name
+    try:
+        processes = processes_of(topology, fault.target)
+    except InputError as error:
+        problem = f"{topology.name} has no node or process `{fault.target}`"
+        raise source.error(path, problem=problem, remedy=error.remedy) from None
+    if isinstance(fault, DiskLoss) and not any(name.endswith(".proxy") for name in processes):
+        raise source.error(
+            path,
+            problem=f"`{fault.target}` has no disk: only service proxies store something",
+            remedy=f"name one, such as {topology.csrs[0]}.proxy",
+        )
+    if isinstance(fault, Crash) and topology.node(fault.target.partition(".")[0]).role == "ue":
+        raise source.error(
+            path,
+            problem=f"`{fault.target}` is a UE, which keeps nothing that it could go on from",
+            remedy="freeze it, or take its links down",
+        )
+    return fault.target
 
 
 def _check_impairments(faults: Sequence[Fault], source: Source) -> None:

@@ -118,7 +118,7 @@ class _Fault(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", 
     """``[[fault]]``: what every kind has."""
 
     at_s: Moment
-    target: Word  #: name of a link, its ends in either order
+    target: Word  #: name of a link, its ends in either order; of a process, or of a node for all its processes
 
 
 class LinkDown(_Fault, frozen=True, forbid_unknown_fields=True, tag="link-down", kw_only=True):
@@ -149,6 +149,24 @@ class Impair(_Fault, frozen=True, forbid_unknown_fields=True, tag="impair", kw_o
         }
 
 
+class Crash(_Fault, frozen=True, forbid_unknown_fields=True, tag="crash", kw_only=True):
+    """A process is killed, and started again after *for_s*, else not at all."""
+
+    for_s: Seconds | None = None
+
+
+class DiskLoss(_Fault, frozen=True, forbid_unknown_fields=True, tag="disk-loss", kw_only=True):
+    """A service proxy is killed and its digest log removed; it is started again after *for_s*, else not at all."""
+
+    for_s: Seconds | None = None
+
+
+class Freeze(_Fault, frozen=True, forbid_unknown_fields=True, tag="freeze", kw_only=True):
+    """A process is stopped for *for_s*, else to the end of the run; it loses nothing."""
+
+    for_s: Seconds | None = None
+
+
 class Expectation(Struct, frozen=True, forbid_unknown_fields=True):
     """``[[expect]]``: a metric of summary.csv and at least one bound, in the metric's unit."""
 
@@ -171,7 +189,8 @@ class CaptureSection(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Workload = PoissonWorkload | ConstantWorkload
-Fault = LinkDown | LinkUp | Impair
+ProcessFault = Crash | DiskLoss | Freeze
+Fault = LinkDown | LinkUp | Impair | ProcessFault
 
 
 class ExperimentFile(Struct, frozen=True, forbid_unknown_fields=True):

@@ -77,6 +77,9 @@ class ProxyConfig(Struct, frozen=True, forbid_unknown_fields=True):
     armed_max: Annotated[int, Meta(ge=1, le=256)] = 32  #: most consecutive sync interests kept armed per stream
     history_max_entries: Count = 1_000  #: per conference; older entries live on in the snapshot
     login_public_key_hex: str = ""  #: Ed25519 public key of the login server
+    #: When an update is acked: in memory, on this proxy's disk, or on the disk and held by another proxy too.
+    ack_level: Literal["accepted", "durable", "replicated"] = "durable"
+    log_path: str | None = None  #: SQLite database of the digest log; None: in memory only, then nothing is durable
 
 
 class ClientConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,6 +30,7 @@ import trio
 from proxy.driver.clock import MonotonicClock
 from proxy.driver.config_file import ConfigError, load_config
 from proxy.driver.program import NodeProgram
+from proxy.storage.log_store import StorageError
 
 TERMINATION_GRACE_S: Final = 1.0
 _CLONE_NEWNET: Final = 0x4000_0000
@@ -38,6 +39,7 @@ _DATAGRAM_MAX_BYTES: Final = 65_536
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 EXIT_BAD_CONFIG: Final = 2
+EXIT_NO_STORAGE: Final = 74  # EX_IOERR
 
 
 def serve(sock: socket.socket) -> None:
@@ -194,5 +196,10 @@ def run_node(config_path: Path, control: socket.socket) -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_CONFIG
     with control:
-        trio.run(NodeProgram(config, control=control).run, clock=MonotonicClock(), strict_exception_groups=True)
+        try:
+            program = NodeProgram(config, control=control)
+        except StorageError as error:  # without its log a proxy would use a boot number again
+            sys.stderr.write(f"{config.proxy and config.proxy.log_path}: {error}\n")
+            return EXIT_NO_STORAGE
+        trio.run(program.run, clock=MonotonicClock(), strict_exception_groups=True)
     return 0

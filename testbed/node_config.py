@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -52,6 +53,7 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
                 "forwarder_socket": service_socket(plan, node.name),
                 "mode": plan.mode,
                 "login_public_key_hex": login_key,
+                "log_path": str(log_path(plan, node.name).absolute()),
                 **plan.proxy_settings,
             }
             configs.append((f"{node.name}.proxy", proxy))
@@ -61,6 +63,17 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
 def service_socket(plan: NetworkPlan, csr: str) -> str:
     """Return where the service proxy of *csr* attaches to its forwarder."""
     return str(plan.runtime_dir / f"{csr}.sock")
+
+
+def log_path(plan: NetworkPlan, csr: str) -> Path:
+    """Return the database in which the service proxy of *csr* keeps its digest log."""
+    return plan.state_dir / f"{csr}.sqlite3"
+
+
+def log_files(plan: NetworkPlan, csr: str) -> list[Path]:
+    """Return every file that the service proxy of *csr* keeps its digest log in, as far as they exist."""
+    path = log_path(plan, csr)
+    return sorted(path.parent.glob(f"{path.name}*"))
 
 
 def process_seed(run_seed: int, process: str) -> int:

@@ -54,6 +54,11 @@ class NetworkPlan:
         return self.run_dir / "raw"
 
     @property
+    def state_dir(self) -> Path:
+        """The disks of the service proxies: what outlives their crashes."""
+        return self.run_dir / "state"
+
+    @property
     def config_dir(self) -> Path:
         return self.raw_dir / "config"
 

@@ -21,6 +21,7 @@ from experiments.analysis.deliveries import Deliveries, Flags, Floats, Ints, del
 from experiments.columns import RECOVERY
 from experiments.history import FaultRecord
 from experiments.recorded_run import LINK_DOWN, LINK_UP, RecordedRun, links_down
+from testbed.faults.processes import PROCESS_KINDS, processes_of
 from testbed.routing import path_delays_ms
 from topologies.errors import InputError
 from topologies.model import Link, Topology
@@ -64,10 +65,13 @@ def measure_recovery(run: RecordedRun, deliveries: Deliveries) -> pd.DataFrame:
     for fault in run.faults:
         if fault.applied_s is None:
             continue
+        if fault.kind in PROCESS_KINDS:
+            rows += _client_rows(run, fault, None, _reach_of_proxies(run, fault, deliveries), pairs, deliveries)
+            continue
         try:
             link = run.topology.link(fault.target)
         except InputError:
-            continue  # not a fault of a link
+            continue  # of a kind that this version does not know
         reach = _reach(run, fault, link, deliveries.devices)
         rows += _client_rows(run, fault, link, reach, pairs, deliveries)
         rows += _router_rows(run, fault, link)
@@ -110,8 +114,38 @@ def _reach(run: RecordedRun, fault: FaultRecord, link: Link, devices: Sequence[s
     return _Reach(affected, floor, LATE_RATIO * reachable + LATE_MS)
 
 
+def _reach_of_proxies(run: RecordedRun, fault: FaultRecord, deliveries: Deliveries) -> _Reach:
+    """Affected is what the proxies struck serve or have accepted; those they serve move to the nearest of the others."""
+    topology, devices = run.topology, deliveries.devices
+    struck = {name.removesuffix(".proxy") for name in processes_of(topology, fault.target) if name.endswith(".proxy")}
+    delays = path_delays_ms(topology, without=links_down(run.faults, at_s=fault.applied_s or 0.0))
+    served_by = {
+        session.device: session.proxy
+        for session in run.history.sessions
+        if session.t_s < (fault.applied_s or 0.0) and session.state == "joined"
+    }
+    left = [csr for csr in topology.csrs if csr not in struck]
+    moved = np.array([served_by.get(device) in struck for device in devices], dtype=np.bool_)
+    floor = np.full((len(devices), len(devices)), math.inf)
+    if left:
+        via = {
+            device: min(left, key=lambda csr: delays[device][csr]) if is_moved else served_by.get(device, left[0])
+            for device, is_moved in zip(devices, moved, strict=True)
+            if device in delays
+        }
+        known = [(code, device) for code, device in enumerate(devices) if device in via]
+        for a, publisher in known:
+            for b, receiver in known:
+                over = delays[via[publisher]][via[receiver]]
+                floor[a, b] = delays[publisher][via[publisher]] + over + delays[via[receiver]][receiver]
+    affected = np.logical_or.outer(moved, moved)
+    np.fill_diagonal(affected, val=False)
+    whole = delay_matrix_ms(delays, devices)
+    return _Reach(affected, floor, LATE_RATIO * np.where(np.isfinite(floor), floor, whole) + LATE_MS)
+
+
 def _client_rows(
-    run: RecordedRun, fault: FaultRecord, link: Link, reach: _Reach, pairs: _Pairs, deliveries: Deliveries
+    run: RecordedRun, fault: FaultRecord, link: Link | None, reach: _Reach, pairs: _Pairs, deliveries: Deliveries
 ) -> Iterator[dict[str, Any]]:
     applied_s = (fault.applied_s or 0.0) - run.epoch_s
     publishers = np.unique(pairs.publisher)
@@ -208,7 +242,7 @@ def _router_rows(run: RecordedRun, fault: FaultRecord, link: Link) -> Iterator[d
             yield row
 
 
-def _row(run: RecordedRun, fault: FaultRecord, link: Link, node: str) -> dict[str, Any]:
+def _row(run: RecordedRun, fault: FaultRecord, link: Link | None, node: str) -> dict[str, Any]:
     """Return the columns that all rows have, and what the node noticed."""
     applied_s = fault.applied_s or 0.0
     row: dict[str, Any] = dict.fromkeys(RECOVERY.names)
@@ -220,8 +254,10 @@ def _row(run: RecordedRun, fault: FaultRecord, link: Link, node: str) -> dict[st
     return row
 
 
-def _detected_s(run: RecordedRun, fault: FaultRecord, link: Link, node: str) -> float | None:
+def _detected_s(run: RecordedRun, fault: FaultRecord, link: Link | None, node: str) -> float | None:
     applied_s = fault.applied_s or 0.0
+    if link is None:
+        return _suspected_s(run, node, applied_s, math.inf)
     if fault.kind == LINK_UP:
         return _face_change_s(run, node, link, "up", applied_s - _EARLY_S, math.inf)
     if fault.kind != LINK_DOWN:
@@ -229,16 +265,21 @@ def _detected_s(run: RecordedRun, fault: FaultRecord, link: Link, node: str) -> 
     until_s = math.inf if fault.healed_s is None else fault.healed_s
     noticed = [
         _face_change_s(run, node, link, "down", applied_s - _EARLY_S, until_s),
-        next(
-            (
-                session.t_s
-                for session in run.history.sessions
-                if session.device == node and session.state == "suspect" and applied_s <= session.t_s <= until_s
-            ),
-            None,
-        ),
+        _suspected_s(run, node, applied_s, until_s),
     ]
     return min((t_s for t_s in noticed if t_s is not None), default=None)
+
+
+def _suspected_s(run: RecordedRun, node: str, from_s: float, until_s: float) -> float | None:
+    """Return when the client *node* first missed its service proxy in an interval of CLOCK_MONOTONIC."""
+    return next(
+        (
+            session.t_s
+            for session in run.history.sessions
+            if session.device == node and session.state == "suspect" and from_s <= session.t_s <= until_s
+        ),
+        None,
+    )
 
 
 def _face_change_s(run: RecordedRun, node: str, link: Link, state: str, from_s: float, until_s: float) -> float | None:

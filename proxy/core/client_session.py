@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from proxy.core.signing import Verifier
-from proxy.wire.messages import PAYLOAD_MAX_BYTES, SignedUpdate, StreamEntry, Token
+from proxy.wire.messages import PAYLOAD_MAX_BYTES, Position, SignedUpdate, StreamEntry, Token
 
 #: Notifications sent and not acked; what comes meanwhile is collected into the next one.
 IN_FLIGHT_MAX = 16
@@ -36,6 +36,9 @@ class ClientSession:
     held: dict[int, tuple[SignedUpdate, bytes]] = field(default_factory=dict)
     acks: OrderedDict[int, int] = field(default_factory=OrderedDict)  #: seq -> place in the proxy's stream
 
+    #: places in the proxy's stream of its updates that were accepted and not acked yet (an ordered set)
+    unacked_places: dict[int, None] = field(default_factory=dict)
+
     @property
     def device(self) -> str:
         return self.token.device
@@ -57,6 +60,17 @@ class ClientSession:
             size_bytes += len(entry.content) + 100
             batch.append(entry)
         return batch
+
+    def current(self, vector: tuple[Position, ...], own: tuple[str, int]) -> tuple[Position, ...]:
+        """Return what to tell the client of the proxy's state: its own stream *own* only to before what is not acked.
+
+        A client learns the places of its own updates from their acks; told of them earlier, it would believe to have
+        missed something.
+        """
+        if not self.unacked_places:
+            return vector
+        before = next(iter(self.unacked_places)) - 1
+        return tuple((proxy, boot, min(seq, before) if (proxy, boot) == own else seq) for proxy, boot, seq in vector)
 
     def remember_ack(self, seq: int, stream_seq: int) -> None:
         """Keep where an update went."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from proxy.core.admission import Admission, Refusal
 from proxy.core.client_session import HELD_MAX, IN_FLIGHT_MAX, ClientSession
 from proxy.core.conference import Conference
+from proxy.core.log_keeper import LogKeeper
 from proxy.core.outbox import Outbox, conference_and_device
 from proxy.core.positions import vector_digest
 from proxy.wire.messages import (
@@ -44,8 +45,9 @@ class ClientSide:
         *,
         open_conference: Callable[[str], Conference],
         on_accepted: Callable[[Conference, StreamEntry], None],
+        keeper: LogKeeper,
     ) -> None:
-        self._out, self._conferences = out, conferences
+        self._out, self._conferences, self._keeper = out, conferences, keeper
         self._open_conference, self._on_accepted = open_conference, on_accepted
         self._admission = Admission(out.config.login_public_key_hex)
 
@@ -101,7 +103,7 @@ class ClientSide:
         accepted_seq = max(session.accepted_seq, conference.log.view.seq(device, name.boot))
         if update.seq <= accepted_seq:
             self._out.counters["updates_repeated"] += 1
-            self._ack(interest.name, session.acks.get(update.seq, 0))
+            self._keeper.ack(conference, session, interest.name, session.acks.get(update.seq, 0))
         elif update.seq > accepted_seq + 1:
             if len(session.held) < HELD_MAX:
                 session.held[update.seq] = (signed, interest.name)
@@ -119,12 +121,8 @@ class ClientSide:
         session.accepted_seq = seq
         self._out.counters["updates_accepted"] += 1
         self._on_accepted(conference, entry)
-        self._ack(interest_name, entry.seq)
+        self._keeper.ack(conference, session, interest_name, entry.seq)
         self.notify(conference, entry, except_device=session.device)
-
-    def _ack(self, interest_name: bytes, stream_seq: int) -> None:
-        ack = UpdateAck("accepted", "", self._out.device, self._out.boot, stream_seq)
-        self._out.send_data(interest_name, encode(ack))
 
     def notify(self, conference: Conference, entry: StreamEntry, except_device: str = "") -> None:
         """Push an entry to every client that is there."""
@@ -139,7 +137,8 @@ class ClientSide:
         while session.queue and len(session.outstanding) < IN_FLIGHT_MAX:
             batch = session.next_batch()
             streams = {(entry.proxy, entry.boot) for entry in batch}
-            current = tuple(position for position in conference.log.vector() if position[:2] in streams)
+            vector = tuple(position for position in conference.log.vector() if position[:2] in streams)
+            current = session.current(vector, conference.own.key)
             last = _before(batch)
             n = session.next_notification
             session.next_notification += 1
@@ -184,7 +183,7 @@ class ClientSide:
         conference_name, device = conference_and_device(name.parts)
         conference = self._conferences.get(conference_name)
         if conference is not None and conference.log.view.seq(device, name.boot) >= update.seq:
-            self._ack(interest.name, 0)  # the reply got lost, the close did not
+            self._keeper.ack(conference, None, interest.name, 0)  # the reply got lost, the close did not
             return
         conference, session = self._session(conference_name, device, name.boot)
         self._admission.check_update(signed, update, session, name, now_s=self._out.now_s)
@@ -214,6 +213,7 @@ class ClientSide:
             if not always and session.present and self._out.now_s - session.sent_s < 0.7 * interval_s:
                 continue
             session.sent_s = self._out.now_s
+            told = session.current(vector, conference.own.key)
             name = message_name(
                 node_prefix(device),
                 HEARTBEAT,
@@ -222,7 +222,8 @@ class ClientSide:
                 boot=self._out.boot,
                 seq=self._out.next_number(),
             )
-            self._out.send_unanswered(name, parameters)
+            beat = parameters if told is vector else encode(ClientHeartbeat(vector_digest(told), told))
+            self._out.send_unanswered(name, beat)
 
 
 def _before(batch: list[StreamEntry]) -> tuple[Position, ...]:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from proxy.core.events import EntryLogged, LogChange, LogCompacted, LogReplaced, StoredConference
 from proxy.core.positions import AHEAD_MAX, StreamKey
 from proxy.core.view import AppliedUpdate, View, chained
 from proxy.wire.messages import (
@@ -58,6 +59,9 @@ class DigestLog:
         self.streams: dict[StreamKey, Stream] = {}
         self._history: OrderedDict[tuple[StreamKey, int], StreamEntry] = OrderedDict()
         self._history_max_entries = history_max_entries
+        self._journal: list[StreamEntry] = []  #: entries that became known since the journal was taken
+        self._logged_entries = 0  #: in the log on disk
+        self._jumped = False  #: a snapshot was taken over since then: entries alone do not lead to where we are
 
     def stream(self, proxy: str, boot: int) -> Stream:
         """Return a stream, new and empty if it was not known."""
@@ -121,6 +125,7 @@ class DigestLog:
 
     def _remember(self, entry: StreamEntry) -> None:
         self._history[(entry.proxy, entry.boot), entry.seq] = entry
+        self._journal.append(entry)
         while len(self._history) > self._history_max_entries:
             self._history.popitem(last=False)
 
@@ -161,6 +166,7 @@ class DigestLog:
     def install(self, snapshot: Snapshot) -> list[AppliedUpdate]:
         """Take over another proxy's snapshot; return what could be applied behind it."""
         _, released = self.view.install(snapshot.heads)
+        self._jumped = True
         for head in snapshot.streams:
             stream = self.stream(head.proxy, head.boot)
             if head.seq <= stream.seq:
@@ -172,6 +178,72 @@ class DigestLog:
         for signed in snapshot.held:
             released += self.view.offer(signed, "snapshot")
         return released
+
+    # ------------------------------------------------------------------ the log on disk
+
+    def take_journal(self, conference: str) -> list[LogChange]:
+        """Return what is to be written since the last call, compaction included: no more entries than the history has."""
+        changes: list[LogChange] = [EntryLogged(conference, entry) for entry in self._journal]
+        self._logged_entries += len(self._journal)
+        self._journal.clear()
+        if self._jumped or self._logged_entries > self._history_max_entries:
+            self._jumped = False
+            keep = min(self._logged_entries, self._history_max_entries * 3 // 4)
+            self._logged_entries = keep
+            changes.append(LogCompacted(conference, self.snapshot(), keep))
+        return changes
+
+    def whole(self, conference: str) -> LogReplaced:
+        """Return all of it, for a disk that has lost or refused a part."""
+        self._journal.clear()
+        self._jumped = False
+        self._logged_entries = len(self._history)
+        return LogReplaced(conference, self.snapshot(), tuple(self._history.values()))
+
+    def restore(self, stored: StoredConference) -> int:
+        """Take back what the disk held, into an empty log; return how many entries did not verify and were left out.
+
+        What is left out, and what came after it in its stream, is still with the other proxies. Entries behind the
+        snapshot are only history: each must carry its own chain digest on from the one before it, where that is there.
+        """
+        if stored.snapshot is not None:
+            self.install(stored.snapshot)
+        heads = {key: (stream.seq, stream.chain_digest) for key, stream in self.streams.items()}
+        dropped = 0
+        for entry in stored.entries:
+            stream = self.stream(entry.proxy, entry.boot)
+            try:
+                sync_update = decode(entry.content, SyncUpdate)
+                if entry.seq == stream.seq + 1:
+                    self._extend(stream, entry, sync_update)
+                    for signed in sync_update.updates:
+                        self.view.offer(signed, "recovery")
+                elif entry.seq <= heads.get(stream.key, (0, b""))[0]:
+                    self._check_link(stream.key, entry, sync_update, heads[stream.key])
+                    self._remember(entry)
+                else:
+                    dropped += 1
+            except MalformedError:
+                dropped += 1
+        for stream in self.streams.values():
+            stream.announced_seq = stream.seq
+        self._journal.clear()
+        self._jumped = False
+        self._logged_entries = len(stored.entries)
+        return dropped
+
+    def _check_link(self, key: StreamKey, entry: StreamEntry, sync_update: SyncUpdate, head: tuple[int, bytes]) -> None:
+        """Check an entry behind the snapshot. Raises: MalformedError."""
+        before = self._history.get((key, entry.seq - 1))
+        if before is not None:
+            previous = decode(before.content, SyncUpdate).chain_digest
+        elif entry.seq == 1:
+            previous = EMPTY_DIGEST
+        else:
+            previous = None
+        fits = previous is None or chain_of(previous, sync_update.updates) == sync_update.chain_digest
+        if not fits or (entry.seq == head[0] and sync_update.chain_digest != head[1]):
+            raise MalformedError(f"entry {entry.seq} of {entry.proxy} does not fit its chain")
 
     def vector(self) -> tuple[Position, ...]:
         """Return (proxy, boot, seq) of every stream that has entries, sorted."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from proxy.records import Record
+from proxy.wire.messages import Snapshot, StreamEntry
 
 #: The face between a forwarder and its own application (client, login server) or service proxy.
 LOCAL_FACE = 0
@@ -57,6 +58,32 @@ class CloseRequested(Struct, frozen=True):
     """The user leaves."""
 
 
+class StoredConference(Struct, frozen=True):
+    """What a digest log on disk holds of one conference."""
+
+    name: str
+    snapshot: Snapshot | None
+    entries: tuple[StreamEntry, ...]  #: in the order in which they were logged; some may lie behind the snapshot
+
+
+class Restored(Struct, frozen=True):
+    """What the log on disk held when this process started; the first event, if it comes at all."""
+
+    conferences: tuple[StoredConference, ...]
+
+
+class Persisted(Struct, frozen=True):
+    """Everything up to and including the `Persist` with this token is on disk."""
+
+    token: int
+
+
+class PersistFailed(Struct, frozen=True):
+    """The disk did not take the `Persist` with this token, nor will it take a later one until one has ``resets``."""
+
+    token: int
+
+
 Event = (
     PacketReceived
     | CarrierChanged
@@ -65,6 +92,9 @@ Event = (
     | PublishRequested
     | ScheduleExtended
     | CloseRequested
+    | Restored
+    | Persisted
+    | PersistFailed
 )
 
 
@@ -81,7 +111,41 @@ class Log(Struct, frozen=True):
     record: Record
 
 
-Effect = Send | Log
+class EntryLogged(Struct, frozen=True):
+    """One more entry of a digest log."""
+
+    conference: str
+    entry: StreamEntry
+
+
+class LogCompacted(Struct, frozen=True):
+    """*snapshot* holds everything logged so far; of the entries, only the newest *keep* are still wanted."""
+
+    conference: str
+    snapshot: Snapshot
+    keep: int
+
+
+class LogReplaced(Struct, frozen=True):
+    """The log of a conference is now this, whatever it was."""
+
+    conference: str
+    snapshot: Snapshot
+    entries: tuple[StreamEntry, ...]
+
+
+LogChange = EntryLogged | LogCompacted | LogReplaced
+
+
+class Persist(Struct, frozen=True):
+    """Make *changes* durable, all or none, after those before; then say `Persisted` (or `PersistFailed`)."""
+
+    token: int  #: grows
+    changes: tuple[LogChange, ...]
+    resets: bool = False  #: does not build on earlier changes; the first one after a failure
+
+
+Effect = Send | Log | Persist
 
 
 class Core(Protocol):

@@ -235,13 +235,18 @@ class ServiceClient:
                 self._try_next_proxy()
             elif request.key[0] == "close":
                 self._leave("no close reply")
-        for _ in self._timers.pop_due(self._now_s):
-            self._beat()
+        for timer in self._timers.pop_due(self._now_s):
+            if timer == "heartbeat":
+                self._beat()
+            else:
+                self._notice_silence()
 
     def _enter(self, state: SessionState, reason: str) -> None:
         if state == self.state:
             return
         self.state = state
+        if state == "joined":
+            self._timers.set("silence", self._now_s + self._detection_time_s)
         self._effects.append(Log(SessionChanged(self._now_s, self.conference, self.device, self.proxy, state, reason)))
 
     # ------------------------------------------------------------------ login and join
@@ -522,12 +527,10 @@ class ServiceClient:
     # ------------------------------------------------------------------ heartbeats
 
     def _beat(self) -> None:
-        """Tell the proxy that we are there, unless another packet did; notice when it has gone silent."""
+        """Tell the proxy that we are there, unless another packet did."""
         if self.state not in ("joined", "suspect", "closing"):
             return
         self._timers.set("heartbeat", self._now_s + self._interval_s * (1.0 - JITTER_RATIO * self._chance.uniform()))
-        if self.state == "joined" and self._now_s - self._heard_s > self._detection_time_s:
-            self._suspect("detection time")
         if self._now_s - self._sent_s < 0.7 * self._interval_s and self.state == "joined":
             return
         self._sent_s = self._now_s
@@ -542,6 +545,16 @@ class ServiceClient:
             parameters=encode(ClientHeartbeat(self.positions.digest(), vector)),
         )  # fmt: skip
         self._effects.append(Send(LOCAL_FACE, packet))
+
+    def _notice_silence(self) -> None:
+        """The proxy was last heard a detection time ago, or the timer has to be moved."""
+        if self.state != "joined":
+            return
+        deadline_s = self._heard_s + self._detection_time_s
+        if deadline_s <= self._now_s:
+            self._suspect("detection time")
+        else:
+            self._timers.set("silence", deadline_s)
 
     def _suspect(self, reason: str) -> None:
         """The session is interrupted: re-join with the last known state, here or at the next ranked proxy."""

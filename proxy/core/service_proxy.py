@@ -10,9 +10,20 @@ from proxy.core.admission import Refusal
 from proxy.core.client_side import ClientSide
 from proxy.core.conference import Conference
 from proxy.core.digest_log import DigestLog
-from proxy.core.events import CarrierChanged, Effect, Event, PacketReceived, TimerExpired
+from proxy.core.events import (
+    CarrierChanged,
+    Effect,
+    Event,
+    PacketReceived,
+    Persisted,
+    PersistFailed,
+    Restored,
+    StoredConference,
+    TimerExpired,
+)
 from proxy.core.face import JITTER_RATIO
 from proxy.core.liveness import detection_time_s
+from proxy.core.log_keeper import LogKeeper
 from proxy.core.outbox import Outbox
 from proxy.core.stream_sync import StreamSync
 from proxy.core.timers import Timers
@@ -44,14 +55,21 @@ class ServiceProxy:
     def __init__(self, config: ProxyConfig, *, device: str, boot: int, seed: int) -> None:
         self.conferences: dict[str, Conference] = {}
         self._out = Outbox(config, device=device, boot=boot, seed=seed)
+        self._keeper = LogKeeper(self._out, self.conferences)
         self._clients = ClientSide(
-            self._out, self.conferences, open_conference=self._open_conference, on_accepted=self._on_accepted
+            self._out,
+            self.conferences,
+            open_conference=self._open_conference,
+            on_accepted=self._on_accepted,
+            keeper=self._keeper,
         )
         self._sync = StreamSync(
             self._out,
             self.conferences,
             on_entry=self._clients.notify,
             on_jump=lambda conference: self._clients.send_heartbeats(conference, always=True),
+            open_conference=self._open_conference,
+            on_replicated=self._keeper.on_replicated,
         )
         self._detection_time_s = detection_time_s(
             desired_min_tx_s=config.liveness.desired_min_tx_s, detect_mult=config.liveness.detect_mult
@@ -67,8 +85,9 @@ class ServiceProxy:
 
     @property
     def deadline_s(self) -> float | None:
-        """The earliest of heartbeats and retransmissions."""
-        return min((at for at in (self._timers.next_s, self._out.consumer.next_s) if at is not None), default=None)
+        """The earliest of heartbeats, retransmissions, and the next attempt at a disk that has failed."""
+        wishes = (self._timers.next_s, self._out.consumer.next_s, self._keeper.retry_s)
+        return min((at for at in wishes if at is not None), default=None)
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take in one event, return what is to be done, in order."""
@@ -86,9 +105,27 @@ class ServiceProxy:
             case CarrierChanged(_, up):
                 if up:  # attached again: whatever was pending in the old forwarder is gone
                     self._timers.set("heartbeat", now_s)
+            case Persisted(token):
+                self._keeper.on_persisted(token)
+            case PersistFailed():
+                self._keeper.on_failed(event)
+            case Restored(stored):
+                self._restore(stored)
             case _:
                 raise TypeError(f"not for a service proxy: {event!r}")
+        self._keeper.flush()
         return self._out.effects
+
+    def _restore(self, stored: tuple[StoredConference, ...]) -> None:
+        """Take back the logs of earlier boots; what the disk has lost, the other proxies' heartbeats will show."""
+        dropped = 0
+        for one in stored:
+            conference = self._open_conference(one.name)
+            dropped += conference.log.restore(one)
+            self.counters["log_entries_restored"] += conference.log.history_entries
+        if dropped:
+            self.counters["log_entries_dropped"] += dropped
+            self._keeper.start_anew()
 
     def _on_packet(self, packet: bytes) -> None:
         link_packet = decode_link_packet(packet)
@@ -137,9 +174,10 @@ class ServiceProxy:
         elif kind == "notify":
             self._clients.on_notification_ack(conference, who, n)
         else:
-            self._sync.on_recovery_reply(conference, decode(data.content, RecoveryReply))
+            self._sync.on_recovery_reply(conference, decode(data.content, RecoveryReply), who)
 
     def _on_timer(self) -> None:
+        self._keeper.retry()
         effects, given_up = self._out.consumer.on_timer(self._out.now_s)
         self._out.effects += effects
         for request in given_up:

@@ -49,7 +49,10 @@ SYNC_UPDATE_FRESHNESS_MS = 600_000
 
 
 class StreamSync:
-    """*on_entry* is told of every new entry of another proxy's stream, *on_jump* when a snapshot brought more."""
+    """*on_entry* is told of every new entry of another proxy's stream, *on_jump* when a snapshot brought more.
+
+    *on_replicated* hears how far another proxy has our stream of some boot.
+    """
 
     def __init__(
         self,
@@ -58,9 +61,12 @@ class StreamSync:
         *,
         on_entry: Callable[[Conference, StreamEntry], None],
         on_jump: Callable[[Conference], None],
+        open_conference: Callable[[str], Conference],
+        on_replicated: Callable[[Conference, int, int], None],
     ) -> None:
         self._out, self._conferences = out, conferences
         self._on_entry, self._on_jump = on_entry, on_jump
+        self._open_conference, self._on_replicated = open_conference, on_replicated
 
     def publish(self, conference: Conference, entry: StreamEntry) -> None:
         """Send a new entry of our own stream: to everyone with a sync interest armed for it, else to all proxies."""
@@ -78,12 +84,12 @@ class StreamSync:
     def on_sync_interest(self, interest: Interest, name: MessageName) -> None:
         """Another proxy asks for an entry of our stream: answer, or remember that it waits."""
         conference = self._conferences.get(name.parts[0]) if len(name.parts) == 1 else None
-        if conference is None or name.boot != self._out.boot:
+        own = conference.log.streams.get((self._out.device, name.boot)) if conference is not None else None
+        if conference is None or own is None:
             self._out.counters["sync_interests_unknown"] += 1
             return
-        own = conference.own
         if name.seq > own.seq:
-            if name.seq <= own.seq + ARMED_AHEAD_MAX:
+            if own is conference.own and name.seq <= own.seq + ARMED_AHEAD_MAX:
                 conference.armed[name.seq] = self._out.now_s + interest.lifetime_ms / 1e3
             return
         entry = conference.log.get(own.key, name.seq)
@@ -188,14 +194,20 @@ class StreamSync:
             return
         for state in beat.conferences:
             conference = self._conferences.get(state.conference)
+            if conference is None and any(proxy == self._out.device for proxy, _, _ in state.current):
+                conference = self._open_conference(state.conference)  # we had a part in it and have lost all of it
             if conference is not None:
                 self._heard_peer(conference, sender, name.boot)
-                self._compare(conference, state.current)
+                self._compare(conference, state.current, sender)
 
     def _heard_peer(self, conference: Conference, sender: str, boot: int) -> None:
         peer = conference.peers.get(sender)
         if peer is not None and boot < peer.boot:
             return  # a late copy from before its restart
+        if peer is not None and peer.boot != boot:  # it will publish nothing more under its last boot
+            after = conference.log.stream(sender, peer.boot).announced_seq
+            for seq in range(after + 1, after + self._out.config.armed_max + 1):
+                self._out.consumer.cancel(("sync", conference.name, sender, peer.boot, seq))
         if peer is None or peer.boot != boot or not peer.up:
             conference.peers[sender] = Peer(boot, self._out.now_s)
             self._out.effects.append(Log(PeerChanged(self._out.now_s, conference.name, self._out.device, sender, "up")))
@@ -203,16 +215,22 @@ class StreamSync:
         else:
             peer.heard_s = self._out.now_s
 
-    def _compare(self, conference: Conference, theirs: tuple[Position, ...]) -> None:
-        """Ask for what another proxy has and we do not."""
+    def _compare(self, conference: Conference, theirs: tuple[Position, ...], sender: str) -> None:
+        """Ask for what *sender* has and we do not; what its origin cannot give (any more), we ask of *sender*."""
         for proxy, boot, seq in theirs:
-            if proxy == self._out.device and boot == self._out.boot:
-                continue
+            if proxy == self._out.device:
+                self._on_replicated(conference, boot, seq)
+                if boot == self._out.boot:
+                    continue
             stream = conference.log.stream(proxy, boot)
             if seq > stream.announced_seq:
                 stream.announced_seq = seq
             if stream.seq < stream.announced_seq:
-                self._arm(conference, stream)
+                origin = conference.peers.get(proxy)
+                if origin is not None and origin.up:
+                    self._arm(conference, stream)
+                else:
+                    self._recover(conference, sender)
 
     def _recover(self, conference: Conference, peer: str) -> None:
         """Ask a proxy for everything that we lack, together."""
@@ -255,7 +273,7 @@ class StreamSync:
         snapshot = conference.log.snapshot() if entries is None else None
         self._out.reply(interest, RecoveryReply(conference.log.vector(), snapshot, tuple(entries or ())))
 
-    def on_recovery_reply(self, conference: Conference, reply: RecoveryReply) -> None:
+    def on_recovery_reply(self, conference: Conference, reply: RecoveryReply, sender: str) -> None:
         """Take in what another proxy has sent of what we lack."""
         if reply.snapshot is not None:
             conference.log.install(reply.snapshot)
@@ -265,7 +283,7 @@ class StreamSync:
                 self._add(conference, StreamEntry(entry.proxy, entry.boot, entry.seq, "recovery", entry.content))
         if reply.snapshot is not None:
             self._on_jump(conference)
-        self._compare(conference, reply.current)
+        self._compare(conference, reply.current, sender)
 
     def notice_silence(self, conference: Conference, *, since_s: float) -> None:
         """Peers that were not heard since then are down."""

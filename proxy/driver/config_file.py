@@ -35,4 +35,6 @@ def load_config(path: Path) -> NodeConfig:
     for section, value in wanted.items():
         if value is None:
             raise ConfigError(f"{path}: a {config.role}'s {config.process} process needs a `{section}` section")
+    if config.proxy is not None and config.proxy.log_path is None and config.proxy.ack_level == "durable":
+        raise ConfigError(f"{path}: proxy.ack_level = durable needs a proxy.log_path to write the digest log to")
     return config

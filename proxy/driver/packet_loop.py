@@ -89,6 +89,7 @@ class PacketLoop:
         self._dispatch, self._deadline_s, self._on_deadline = dispatch, deadline_s, on_deadline
         self._epoll = select.epoll()
         self._packets: dict[int, PacketSocket] = {}
+        self._calls: dict[int, Callable[[], None]] = {}
         self._yield = False
 
     def add(self, packets: PacketSocket) -> None:
@@ -103,6 +104,11 @@ class PacketLoop:
         packets.close()
         packets.ended.set()
         self.give_way()
+
+    def call(self, fd: int, on_readable: Callable[[], None]) -> None:
+        """When *fd* is readable, call *on_readable*, which must take what makes it so."""
+        self._calls[fd] = on_readable
+        self._epoll.register(fd, select.EPOLLIN)
 
     def watch(self, fd: int) -> None:
         """When *fd* is readable, a trio task that waits for it gets its turn at once."""
@@ -135,7 +141,9 @@ class PacketLoop:
     def _take(self, ready: list[tuple[int, int]]) -> None:
         for fd, _ in ready:
             packets = self._packets.get(fd)
-            if packets is None:
+            if (call := self._calls.get(fd)) is not None:
+                call()
+            elif packets is None:
                 self._yield = True  # one of trio's descriptors
             elif not packets.receive(self._dispatch):
                 self.remove(packets)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import resource
 import socket
@@ -16,11 +17,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import trio
 
 from proxy.config import NodeConfig
 from proxy.core.build import NodeCore, build_core, client_of, forwarder_of
-from proxy.core.events import LOCAL_FACE, CarrierChanged, Event, Log, Send, TimerExpired
+from proxy.core.events import LOCAL_FACE, CarrierChanged, Event, Log, Persist, Restored, Send, TimerExpired
 from proxy.core.host import Host
 from proxy.core.service_proxy import ServiceProxy
 from proxy.driver.carrier import CarrierWatch
@@ -31,6 +33,8 @@ from proxy.driver.packet_loop import PacketLoop, PacketSocket
 from proxy.driver.records import RecordWriter
 from proxy.driver.status import reported_state, status_of
 from proxy.records import CountersReported, FaceChanged, MessageCount, SessionChanged
+from proxy.storage.log_store import LogStore
+from proxy.storage.writer import LogWriter
 
 COUNTERS_INTERVAL_S: Final = 1.0
 #: Cores make hardly any reference cycles; a full collection would hold up packets for milliseconds.
@@ -41,6 +45,13 @@ class NodeProgram:
     """Everything of one node process."""
 
     def __init__(self, config: NodeConfig, *, control: socket.socket) -> None:
+        self._log: LogWriter | None = None
+        self._restored: Restored | None = None
+        if config.proxy is not None and config.proxy.log_path is not None:
+            store = LogStore(Path(config.proxy.log_path), device=config.node)
+            config = msgspec.structs.replace(config, boot=store.take_boot(config.boot))
+            self._restored = Restored(store.restored)
+            self._log = LogWriter(store)
         self.config = config
         self.core: NodeCore = build_core(config)
         self.lag = LagHistogram()
@@ -54,11 +65,16 @@ class NodeProgram:
         self._records: RecordWriter
         self._control = ControlServer(control, self)
         self._loop.watch(control.fileno())
+        if self._log is not None:
+            self._loop.call(self._log.fileno(), self._on_log_written)
 
     async def run(self) -> None:
         """Run until told to stop, or until the supervisor has gone. Raises: OSError where a face cannot be opened."""
-        with RecordWriter(Path(self.config.records_path)) as self._records:
+        with RecordWriter(Path(self.config.records_path)) as self._records, self._log or contextlib.nullcontext():
             try:
+                if self._restored is not None:
+                    self.dispatch(self._restored)
+                    self._restored = None  # the core has it now
                 async with trio.open_nursery() as nursery:
                     self._open_faces(nursery)
                     nursery.start_soon(self._loop.run)
@@ -97,10 +113,18 @@ class NodeProgram:
                         self._local.send(packet)
                     else:
                         self._udp[face_id].send(packet)
+                case Persist():
+                    assert self._log is not None, "the core persists only where there is a log"
+                    self._log.put(effect)
                 case Log(record):
                     self._records.write(record)
                     if isinstance(record, SessionChanged | FaceChanged):
                         self._control.say_record(record)
+
+    def _on_log_written(self) -> None:
+        assert self._log is not None, "it was watched"
+        for result in self._log.take():
+            self.dispatch(result)
 
     def _on_deadline(self) -> None:
         due_s, now_s = self.core.deadline_s, trio.current_time()
@@ -159,6 +183,8 @@ class NodeProgram:
         counters.update(self.core.counters if forwarder is None else forwarder.counters_now())
         if application is not None:
             counters.update(application.counters)
+        if self._log is not None:
+            counters.update(self._log.counters_now())
         if self._records.bytes_lost:
             counters["record_bytes_lost"] = self._records.bytes_lost
         bounds: dict[str, int] = {}

@@ -11,6 +11,7 @@ from typing import Final, Self
 import trio
 
 from testbed.emulation.children import Helper, HelperError
+from testbed.faults.processes import ProcessState
 from topologies.errors import CapabilityError
 
 HOLDER_PROGRAM: Final = Path(__file__).with_name("holders.py")
@@ -76,3 +77,15 @@ def read_carrier(pid: int, intf: str) -> bool:
     Raises: OSError if there is no such interface, or if it is administratively down (sysfs answers EINVAL).
     """
     return Path(f"/proc/{pid}/root/sys/class/net/{intf}/carrier").read_text(encoding="ascii").strip() == "1"
+
+
+def read_process_state(pid: int) -> ProcessState:
+    """Return what process *pid* is doing, as its kernel says (proc(5), /proc/pid/stat, third field)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return "dead"
+    state = stat.rpartition(")")[2].split()[0]
+    if state in "ZXx":
+        return "dead"
+    return "frozen" if state in "Tt" else "running"

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -33,16 +34,18 @@ from testbed.capture.link_capture import LinkCapture
 from testbed.emulation import mininet_net, preflight
 from testbed.emulation.children import HelperError, run_environment
 from testbed.emulation.control import REPLY_LIMIT_S, ControlChannel, NodeError
-from testbed.emulation.hosts import Hosts, read_carrier
+from testbed.emulation.hosts import Hosts, read_carrier, read_process_state
 from testbed.emulation.node_addresses import node_addresses, set_node_addresses
 from testbed.emulation.ownership import Ownership
 from testbed.emulation.scopes import ShieldedTasks, lone_exception, run_undisturbed
 from testbed.emulation.worker import WorkerThread
 from testbed.emulation.zygote import NODE_PROGRAM, Exit, Zygote
+from testbed.faults.processes import ProcessState
 from testbed.links.model import Direction, EmulatorStats, Impairment, LinkCounters, LinkEnd, LinkPlan
 from testbed.links.wire import WireEmulator
-from testbed.node_config import build_node_configs
+from testbed.node_config import build_node_configs, log_files
 from testbed.plan import NetworkPlan
+from topologies.errors import CapabilityError
 from topologies.model import Link
 
 P = ParamSpec("P")
@@ -55,6 +58,9 @@ READY_LIMIT_S: Final = 20.0  #: for a node to be spawned, and again for it to be
 READY_LIMIT_PER_NODE_S: Final = 0.2  #: and so much more for each node of the network: all start at once, on few cores
 STOP_LIMIT_S: Final = 1.0  #: for all nodes to end when they are asked to; then they are killed
 STOP_LIMIT_PER_NODE_S: Final = 0.01
+KILL_LIMIT_S: Final = 5.0  #: for a process that was sent SIGKILL to be gone
+SIGNAL_LIMIT_S: Final = 1.0  #: for a process that was stopped or continued to show it
+SIGNAL_POLL_S: Final = 0.001
 CAPTURE_LIMIT_S: Final = 1.0  #: for all captures to be written to their end
 MININET_LIMIT_S: Final = 1.0  #: for Mininet to notice, unless a call that was abandoned still waits for something else
 LINKS_LIMIT_S: Final = 4.0  #: for the emulator to remove its interfaces; then it is killed
@@ -97,6 +103,7 @@ class NodeProcess:
     ready: trio.Event = field(default_factory=trio.Event)
     ended: trio.Event = field(default_factory=trio.Event)
     exit: Exit | None = None
+    is_doomed: bool = False  #: it is about to be killed, as a fault
 
 
 @asynccontextmanager
@@ -143,6 +150,7 @@ class EmulatedNetwork:
         self._captures: dict[str, LinkCapture] = {}
         self._stopping = False
         self._ended_processes: dict[str, Exit] = {}
+        self._background: ShieldedTasks | None = None
         # Parts, in the order of their making; teardown takes what is there.
         self._claimed = False
         self._worker: WorkerThread | None = None
@@ -212,6 +220,66 @@ class EmulatedNetwork:
         change: Callable[..., dict[Direction, Impairment]] = _there(self._links).change
         return await trio.to_thread.run_sync(partial(change, self._link(link).name, direction=direction, **properties))
 
+    async def kill_process(self, process: str) -> None:
+        """End a node process without warning, and wait until it is gone. Raises: KeyError, CapabilityError."""
+        doomed = self.processes[process]
+        if doomed.ended.is_set():
+            return
+        doomed.is_doomed = True
+        os.kill(doomed.pid, signal.SIGKILL)  # not reaped yet: the zygote would have said so
+        with trio.move_on_after(KILL_LIMIT_S):
+            await doomed.ended.wait()
+        if not doomed.ended.is_set():
+            raise CapabilityError(
+                where=process, problem=f"was still there {KILL_LIMIT_S:g} s after SIGKILL", remedy="see the run's logs"
+            )
+        await doomed.control.aclose()
+
+    async def restart_process(self, process: str) -> None:
+        """Start a process that has ended, under its next boot number, and wait until it is ready.
+
+        Raises: KeyError, CapabilityError if it did not come up.
+        """
+        ended = self.processes[process]
+        path = (self.plan.config_dir / f"{process}.json").absolute()
+        config = json.loads(path.read_bytes())
+        config["boot"] += 1
+        path.write_text(json.dumps(config), encoding="utf-8")
+        try:
+            await self._start_node(process, ended.host, path, _there(self._background))
+        except (NodeError, HelperError) as error:
+            raise CapabilityError(where=process, problem=str(error), remedy="see its log") from error
+        self._ownership.record({f"node {process}": self.processes[process].pid})
+
+    async def freeze_process(self, process: str) -> None:
+        """Stop a process (SIGSTOP): it keeps its sockets, and does nothing. Raises: KeyError, OSError."""
+        await self._signal(process, signal.SIGSTOP, "frozen")
+
+    async def thaw_process(self, process: str) -> None:
+        """Let a process that was stopped go on (SIGCONT). Raises: KeyError, OSError."""
+        await self._signal(process, signal.SIGCONT, "running")
+
+    async def _signal(self, process: str, number: signal.Signals, until: ProcessState) -> None:
+        addressee = self.processes[process]
+        if addressee.exit is not None:
+            raise ProcessLookupError(f"{process} has ended")
+        os.kill(addressee.pid, number)
+        with trio.move_on_after(SIGNAL_LIMIT_S):  # each thread has to be scheduled to take it
+            while read_process_state(addressee.pid) != until:  # noqa: ASYNC110  the kernel tells only its parent
+                await trio.sleep(SIGNAL_POLL_S)
+
+    def lose_disk(self, process: str) -> None:
+        """Remove what a service proxy, which has ended, has stored. Raises: OSError."""
+        for path in log_files(self.plan, process.rpartition(".")[0]):
+            path.unlink()
+
+    def process_state(self, process: str) -> ProcessState:
+        """Return what a node process is doing, as the kernel says. Raises: KeyError."""
+        known = self.processes[process]
+        if known.exit is not None:
+            return "dead"
+        return read_process_state(known.pid)
+
     async def link_counters(self) -> list[LinkCounters]:
         """Return what each direction of each link has carried and dropped since the network is up."""
         return await trio.to_thread.run_sync(_there(self._links).counters)
@@ -248,9 +316,10 @@ class EmulatedNetwork:
     async def build(self, background: ShieldedTasks) -> None:
         """Make everything; what exists when this raises is for `tear_down` to remove."""
         start_s, plan = time.monotonic(), self.plan
+        self._background = background
         names = [node.name for node in plan.topology.nodes]
         preflight.check_machine(hosts=len(names))
-        for directory in (plan.config_dir, plan.log_dir):
+        for directory in (plan.config_dir, plan.log_dir, plan.state_dir):
             directory.mkdir(parents=True, exist_ok=True)
         self._ownership.claim()
         self._claimed = True
@@ -374,11 +443,16 @@ class EmulatedNetwork:
     def _note_exit(self, ended: Exit) -> None:
         self._ended_processes[ended.process] = ended
         process = self.processes.get(ended.process)
+        is_doomed = process is not None and process.is_doomed
         if process is not None:
             process.exit = ended
             process.ended.set()
             process.ready.set()  # nobody needs to wait for it any more
-        self._emit(NodeEvent(ended.process, "exited", ended.t_s, {"status": ended.status, "asked": self._stopping}))
+        self._emit(
+            NodeEvent(
+                ended.process, "exited", ended.t_s, {"status": ended.status, "asked": self._stopping or is_doomed}
+            )
+        )
 
     def _emit(self, event: NodeEvent) -> None:
         try:
@@ -447,6 +521,8 @@ class EmulatedNetwork:
             async with trio.open_nursery() as together:
                 for process in self.processes.values():
                     if process.pid and process.exit is None:
+                        with contextlib.suppress(OSError):
+                            os.kill(process.pid, signal.SIGCONT)  # one that is frozen cannot end
                         together.start_soon(ask, process)
         if self._zygote is not None:
             await self._zygote.end()  # kills those that are left

@@ -13,16 +13,31 @@ import trio
 
 from testbed.faults.composition import ActiveFaults, Change, SetCarrier
 from testbed.faults.model import Fault, FaultApplied
+from testbed.faults.processes import (
+    PROCESS_KINDS,
+    ActiveProcessFaults,
+    LoseDisk,
+    ProcessEffect,
+    ProcessState,
+    SetProcess,
+    processes_of,
+)
 from topologies.errors import HconfError, InputError, pick_one_of
 from topologies.model import LinkProperties, Topology
 
 
-class BreakableLinks(Protocol):
+class BreakableNetwork(Protocol):
     """What the injector needs of a network; `EmulatedNetwork` has it."""
 
     async def set_carrier(self, link: str, up: bool) -> None: ...  # noqa: FBT001  as the link back end has it
     async def read_carrier(self, link: str) -> tuple[bool, bool]: ...
     async def change_link(self, link: str, **properties: Any) -> Mapping[Any, Any]: ...  # noqa: ANN401
+    async def kill_process(self, process: str) -> None: ...
+    async def restart_process(self, process: str) -> None: ...
+    async def freeze_process(self, process: str) -> None: ...
+    async def thaw_process(self, process: str) -> None: ...
+    def lose_disk(self, process: str) -> None: ...
+    def process_state(self, process: str) -> ProcessState: ...
 
 
 class FaultInjector:
@@ -30,7 +45,7 @@ class FaultInjector:
 
     def __init__(
         self,
-        network: BreakableLinks,
+        network: BreakableNetwork,
         topology: Topology,
         rows_path: Path,
         *,
@@ -38,6 +53,7 @@ class FaultInjector:
     ) -> None:
         self._network, self._topology, self._rows_path, self._clock = network, topology, rows_path, clock
         self._active = ActiveFaults({link.name: link.properties for link in topology.links})
+        self._on_processes = ActiveProcessFaults(topology)
         self._one_at_a_time = trio.Lock()
         self.rows: dict[str, FaultApplied] = {}  #: fault_id -> its latest row
 
@@ -60,24 +76,30 @@ class FaultInjector:
             await trio.sleep(max(0.0, due_s - self._clock()))
             if not heals:
                 await self.apply(fault, intended_s=due_s)
-            elif fault.fault_id in self._active:  # else a `link-up` or a hand was faster
+            elif self._is_active(fault.fault_id):  # else a `link-up` or a hand was faster
                 await self.heal(fault.fault_id)
 
     async def apply(self, fault: Fault, *, intended_s: float | None = None) -> FaultApplied:
         """Apply *fault* now, whatever its `at_s`; healing it after `for_s` is the caller's (`run` does it).
 
         Returns: its row, `verified` false if the network did not do it.
-        Raises: InputError for an unknown link or an ID that is taken; nothing is changed then.
+        Raises: InputError for an unknown target or an ID that is taken; nothing is changed then.
         """
         async with self._one_at_a_time:
-            fault = dataclasses.replace(fault, target=self._topology.link(fault.target).name)
+            is_on_process = fault.kind in PROCESS_KINDS
+            if not is_on_process:
+                fault = dataclasses.replace(fault, target=self._topology.link(fault.target).name)
             if fault.fault_id in self.rows:
                 raise InputError(
                     where=f"fault {fault.fault_id}", problem="that ID is taken", remedy="give it one of its own"
                 )
             applied_s = self._clock()
-            change = self._active.apply(fault)
-            verified = await self._carry_out(fault.target, change)
+            if is_on_process:
+                change = Change(())
+                verified = await self._carry_out_on_processes(fault.target, self._on_processes.apply(fault))
+            else:
+                change = self._active.apply(fault)
+                verified = await self._carry_out(fault.target, change)
             row = FaultApplied(
                 fault_id=fault.fault_id,
                 kind=fault.kind,
@@ -96,15 +118,23 @@ class FaultInjector:
     async def heal(self, fault_id: str) -> FaultApplied:
         """End one fault now. Returns: its row. Raises: InputError if it is not active."""
         async with self._one_at_a_time:
-            if fault_id not in self._active:
-                active = [known for known in self.rows if known in self._active]
+            if not self._is_active(fault_id):
+                active = [known for known in self.rows if self._is_active(known)]
                 raise InputError(
                     where=f"fault {fault_id}", problem="is not active", remedy=pick_one_of(fault_id, active)
                 )
             healed_s, target = self._clock(), self.rows[fault_id].target
-            change = self._active.heal(fault_id)
-            self._close_rows(change, healed_s, verified=await self._carry_out(target, change))
+            if fault_id in self._on_processes:
+                change = Change((), (fault_id,))
+                verified = await self._carry_out_on_processes(target, self._on_processes.heal(fault_id))
+            else:
+                change = self._active.heal(fault_id)
+                verified = await self._carry_out(target, change)
+            self._close_rows(change, healed_s, verified=verified)
             return self.rows[fault_id]
+
+    def _is_active(self, fault_id: str) -> bool:
+        return fault_id in self._active or fault_id in self._on_processes
 
     async def _carry_out(self, link: str, change: Change) -> bool:
         """Make the change and return whether the link is now, as read back, what it should be."""
@@ -121,6 +151,29 @@ class FaultInjector:
             return await self._network.read_carrier(link) == (carrier, carrier)
         except (HconfError, OSError):
             return False  # it did not take; the row says so, and the run's fidelity check fails
+
+    async def _carry_out_on_processes(self, target: str, effects: Iterable[ProcessEffect]) -> bool:
+        """Make the change and return whether the processes of *target* now are, as read back, what they should be."""
+        network = self._network
+        try:
+            for effect in effects:
+                match effect:
+                    case LoseDisk(process):
+                        network.lose_disk(process)
+                    case SetProcess(process, "dead"):
+                        await network.kill_process(process)
+                    case SetProcess(process, "frozen"):
+                        await network.freeze_process(process)
+                    case SetProcess(process, "running") if network.process_state(process) == "frozen":
+                        await network.thaw_process(process)
+                    case SetProcess(process, _):
+                        await network.restart_process(process)
+            return all(
+                network.process_state(process) == self._on_processes.state(process)
+                for process in processes_of(self._topology, target)
+            )
+        except (HconfError, OSError):
+            return False
 
     def _close_rows(self, change: Change, healed_s: float, *, verified: bool) -> None:
         for fault_id in change.healed:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from topologies.errors import InputError, pick_one_of
 
-FaultKind = Literal["link-down", "link-up", "impair"]
+FaultKind = Literal["link-down", "link-up", "impair", "crash", "freeze", "disk-loss"]
 FaultSource = Literal["schedule", "hand"]
 
 FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
@@ -32,12 +32,15 @@ class Fault:
 
     ``link-down`` takes the carrier from both ends until it is healed or ``link-up`` is applied to the link; ``impair``
     lays *parameters* over the link's properties until it is healed; ``link-up`` ends every ``link-down`` on the link.
+    ``crash`` ends a process without warning, ``disk-loss`` a service proxy and all that it has stored; healed, it is started
+    again. ``freeze`` stops a process until it is healed.
     Raises: InputError if a kind, a parameter or a time cannot be.
     """
 
     fault_id: str  #: unique within the run
     kind: FaultKind
-    target: str  #: name of a link, its ends in either order
+    #: name of a link, its ends in either order; of a process, such as ``csr1.proxy``; or of a node, for all its processes
+    target: str
     at_s: float = 0.0  #: since the run's epoch
     for_s: float | None = None  #: healed after that time; None: when somebody does it
     parameters: Mapping[str, float] = field(default_factory=dict)
@@ -79,7 +82,7 @@ class FaultApplied(Struct, frozen=True, kw_only=True):
 
     fault_id: str
     kind: FaultKind
-    target: str  #: as the topology names it
+    target: str  #: as the topology names it; a process as ``<node>.<process>``
     parameters: dict[str, float]  #: as asked for, with ``for_s`` where it was given
     intended_s: float
     applied_s: float  #: just before the change was made

@@ -14,20 +14,34 @@ import msgspec
 
 from proxy.config import NodeConfig
 from proxy.core.build import NodeCore, build_core, client_of, forwarder_of
-from proxy.core.events import LOCAL_FACE, CarrierChanged, Event, Log, PacketReceived, Send, TimerExpired
+from proxy.core.events import (
+    LOCAL_FACE,
+    CarrierChanged,
+    Event,
+    Log,
+    PacketReceived,
+    Persist,
+    Restored,
+    Send,
+    TimerExpired,
+)
 from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.records import Record
+from testbed.faults.processes import ProcessState
 from testbed.links.channel import Channel
 from testbed.links.model import DIRECTIONS, Direction, Impairment
 from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
+from testbed.simulation.disk import SimulatedDisk
 from topologies.model import Link, LinkProperties
 
 #: Ethernet, IPv4 and UDP headers, which a packet has on a `wire` link too.
 HEADERS_BYTES = 14 + 20 + 8
 #: A virtual network starts here, so that "long ago" is a positive time too.
 START_S = 1_000.0
+#: What the buffers of a frozen process' sockets hold.
+FROZEN_EVENTS_MAX = 1_000
 
 
 @dataclass(slots=True)
@@ -39,6 +53,9 @@ class SimulatedProcess:
     core: NodeCore
     running: bool = True
     wakes_at_s: float | None = None
+    disk: SimulatedDisk | None = None
+    #: what has arrived since it was frozen; None while it is not
+    frozen: list[Event] | None = None
 
 
 @dataclass(slots=True)
@@ -76,7 +93,11 @@ class SimulatedNetwork:
             )
         for name, raw in build_node_configs(plan):
             config = msgspec.convert(raw, NodeConfig)
-            self.processes[name] = SimulatedProcess(name, config, build_core(config))
+            disk = None
+            if config.proxy is not None and config.proxy.log_path is not None:
+                disk = SimulatedDisk(lambda delay_s, action: self.at(self.now_s + delay_s, action))
+                config = msgspec.structs.replace(config, boot=disk.take_boot(config.boot))
+            self.processes[name] = SimulatedProcess(name, config, build_core(config), disk=disk)
         self._connect()
         for name in self.processes:
             self._deliver(name, TimerExpired())
@@ -143,12 +164,19 @@ class SimulatedNetwork:
         process = self.processes[name]
         if not process.running:
             return
+        if process.frozen is not None:
+            if len(process.frozen) < FROZEN_EVENTS_MAX and not isinstance(event, TimerExpired):
+                process.frozen.append(event)
+            return
         for effect in process.core.handle(event, now_s=self.now_s):
             match effect:
                 case Send(face_id, packet):
                     self._transmit(process, face_id, packet)
                 case Log(record):
                     self.records.append(record)
+                case Persist():
+                    assert process.disk is not None, "the core persists only where there is a log"
+                    process.disk.put(effect, lambda done: self._deliver(name, done))
         self._wake(process)
 
     def _wake(self, process: SimulatedProcess) -> None:
@@ -189,6 +217,71 @@ class SimulatedNetwork:
         self.at(due_ns / 1e9, arrive)
 
     # ------------------------------------------------------------------ faults
+
+    def crash(self, name: str) -> None:
+        """End a process without warning; what it had in memory is lost, what is on its disk is not."""
+        process = self.processes[name]
+        if not process.running:
+            return
+        process.running, process.frozen = False, None
+        if process.disk is not None:
+            process.disk.crash()
+        self._tell_other_half(process, attached=False)
+
+    def lose_disk(self, name: str) -> None:
+        """Empty the disk of a service proxy, which must have crashed."""
+        process = self.processes[name]
+        assert process.disk is not None, f"{name} has no disk"
+        assert not process.running, f"{name} still uses its disk"
+        process.disk.lose()
+
+    def restart(self, name: str) -> None:
+        """Start a process that has crashed, under its next boot number."""
+        process = self.processes[name]
+        assert not process.running, f"{name} has not ended"
+        boot = process.config.boot + 1
+        if process.disk is not None:
+            boot = process.disk.take_boot(boot)
+        process.config = msgspec.structs.replace(process.config, boot=boot)
+        process.core, process.running, process.wakes_at_s = build_core(process.config), True, None
+        if process.disk is not None:
+            self._deliver(name, Restored(process.disk.stored()))
+        self._deliver(name, TimerExpired())
+        for (node, face_id), (wire, *_) in self._wires.items():
+            if node == process.config.node and process.config.process == "forwarder" and not wire.carrier:
+                self._deliver(name, CarrierChanged(face_id, up=False))
+        self._tell_other_half(process, attached=True)
+
+    def process_state(self, name: str) -> ProcessState:
+        """Return what a process is doing."""
+        process = self.processes[name]
+        if not process.running:
+            return "dead"
+        return "running" if process.frozen is None else "frozen"
+
+    def freeze(self, name: str) -> None:
+        """Let a process do nothing; what is sent to it waits, as far as its sockets' buffers go."""
+        process = self.processes[name]
+        if process.running and process.frozen is None:
+            process.frozen = []
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen process go on, with what has arrived meanwhile."""
+        process = self.processes[name]
+        waiting, process.frozen = process.frozen or [], None
+        for event in waiting:
+            self._deliver(name, event)
+        self._deliver(name, TimerExpired())
+
+    def _tell_other_half(self, process: SimulatedProcess, *, attached: bool) -> None:
+        """The forwarder and the service proxy of a CSR see each other come and go; a new one attaches at once."""
+        node, is_proxy = process.config.node, process.config.process == "proxy"
+        other = self.processes.get(f"{node}.{'forwarder' if is_proxy else 'proxy'}")
+        if other is None:
+            return
+        self._deliver(other.name, CarrierChanged(LOCAL_FACE, up=attached))
+        if attached and other.running:
+            self._deliver(process.name, CarrierChanged(LOCAL_FACE, up=True))
 
     def set_carrier(self, link: str, *, up: bool) -> None:
         """Take a link down or up; both ends see it."""

@@ -1,0 +1,1 @@
+"""The digest log on disk: an SQLite database per service proxy, and the thread that writes it."""

@@ -1,0 +1,43 @@
+"""Digest logs to store: what a proxy accepted from one publisher."""
+
+from pathlib import Path
+
+from proxy.core.digest_log import DigestLog
+from proxy.core.events import LogChange
+from proxy.storage.log_store import LogStore
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, encode
+
+
+def update(seq: int, *, device: str = "ue1", size_bytes: int = 100) -> SignedUpdate:
+    return SignedUpdate(
+        encode(
+            FpUpdate("main", device, 1, seq, "message", "", b"", 0.0, EMPTY_DIGEST, EMPTY_DIGEST, bytes(size_bytes))
+        ),
+        bytes(64),
+    )
+
+
+class Proxy:
+    """A digest log whose own stream grows, and what a disk is told of it."""
+
+    def __init__(self, *, history_max_entries: int = 1_000, device: str = "csr1", boot: int = 1) -> None:
+        self.log = DigestLog(history_max_entries=history_max_entries)
+        self.own = self.log.stream(device, boot)
+
+    def accept(self, count: int = 1) -> list[LogChange]:
+        for _ in range(count):
+            signed = update(self.log.view.seq("ue1", 1) + 1)
+            self.log.view.offer(signed, "push")
+            self.log.append_own(self.own, (signed,))
+        return self.log.take_journal("main")
+
+
+def restored_log(store: LogStore, *, history_max_entries: int = 1_000) -> tuple[DigestLog, int]:
+    """Return a log with what *store* had when it was opened, and how many entries did not verify."""
+    log = DigestLog(history_max_entries=history_max_entries)
+    dropped = sum(log.restore(stored) for stored in store.restored)
+    return log, dropped
+
+
+def open_store(path: Path) -> LogStore:
+    return LogStore(path, device="csr1")
