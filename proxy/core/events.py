@@ -151,7 +151,8 @@ Effect = Send | Log | Persist
 class Core(Protocol):
     """What both drivers run."""
 
-    counters: dict[str, int]
+    @property
+    def counters(self) -> dict[str, int]: ...
 
     @property
     def deadline_s(self) -> float | None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
 import trio
@@ -49,7 +49,7 @@ class CarrierWatch:
         request = _HEADER.pack(size, _RTM_GETLINK, _NLM_F_REQUEST_DUMP, 1, 0) + _LINK.pack(0, 0, 0, 0, 0)
         self._socket.send(request)
 
-    async def changes(self) -> AsyncIterator[tuple[int, bool]]:
+    async def changes(self) -> AsyncGenerator[tuple[int, bool], None]:
         """Yield (interface index, has carrier) until cancelled; a value may repeat."""
         while True:
             await trio.lowlevel.wait_readable(self._socket)

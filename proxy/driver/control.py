@@ -24,8 +24,6 @@ WAITING_MAX: Final = 10_000
 
 #: Beyond what can be published, so that whoever asks for too much hears the reason; and within all memory.
 SizeBytes = Annotated[int, msgspec.Meta(ge=0, le=1024 * 1024)]
-#: How long the last messages may take to send when the node ends.
-LAST_WORDS_S: Final = 0.2
 
 
 class Request(msgspec.Struct):
@@ -50,6 +48,7 @@ class ControlServer:
     def __init__(self, sock: socket.socket, program: NodeProgram) -> None:
         self._socket, self._program = sock, program
         self._outgoing, self._queue = trio.open_memory_channel[bytes](WAITING_MAX)
+        self._is_stopping = False
 
     async def serve(self) -> None:
         """Run until the supervisor closes its end, then stop the program."""
@@ -79,11 +78,10 @@ class ControlServer:
         try:
             async for line in self._queue:
                 await stream.send_all(line + self._take_waiting())
+                if self._is_stopping:
+                    self._program.stop()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._program.stop()
-        finally:  # the reply to `stop`, say; but a supervisor that does not read must not hold up the end
-            with trio.move_on_after(LAST_WORDS_S, shield=True), contextlib.suppress(trio.BrokenResourceError):
-                await stream.send_all(self._take_waiting())
 
     def _take_waiting(self) -> bytes:
         """Take all that waits: a turn of the packet loop for every single line would cost more than the lines."""
@@ -120,7 +118,7 @@ class ControlServer:
         else:
             self.say({"id": request.id, "ok": True, **reply})
         if request.op == "stop":
-            self._program.stop()
+            self._is_stopping = True  # as soon as the reply is out
 
     def _perform(self, request: Request) -> dict[str, Any]:
         program = self._program

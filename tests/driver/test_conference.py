@@ -15,7 +15,10 @@ from tests.driver.nodes import RunningNode
 @pytest.fixture
 def nodes(start: Start) -> dict[str, RunningNode]:
     """Everything is up, ue1 and ue2 have joined."""
-    found = {name: start(name) for name in ("csr1.forwarder", "csr1.proxy", "login.forwarder", "ue1.forwarder", "ue2.forwarder")}
+    found = {
+        name: start(name)
+        for name in ("csr1.forwarder", "csr1.proxy", "login.forwarder", "ue1.forwarder", "ue2.forwarder")
+    }
     for ue in ("ue1.forwarder", "ue2.forwarder"):
         assert found[ue].request("join")["ok"]
         found[ue].wait_for_event("session", state="joined")
@@ -23,18 +26,27 @@ def nodes(start: Start) -> dict[str, RunningNode]:
     return found
 
 
-def wait_for_agreement(nodes: dict[str, RunningNode], heads: dict[str, int], *, ues: tuple[str, ...] = ("ue1", "ue2")) -> None:
+def wait_for_agreement(
+    nodes: dict[str, RunningNode], heads: dict[str, int], *, ues: tuple[str, ...] = ("ue1", "ue2")
+) -> None:
     for ue in ues:
         nodes[f"{ue}.forwarder"].wait_for_status(
-            lambda status: {device: seq for device, _, seq in status["client"]["heads"]} == heads
-            and status["client"]["unacked"] == 0
-            and status["client"]["state"] == "joined"
+            lambda status: (
+                {device: seq for device, _, seq in status["client"]["heads"]} == heads
+                and status["client"]["unacked"] == 0
+                and status["client"]["state"] == "joined"
+            )
         )
 
 
 def test_updates_are_published_acked_applied_and_recorded(nodes: dict[str, RunningNode]) -> None:
     ue1, ue2 = nodes["ue1.forwarder"], nodes["ue2.forwarder"]
-    assert ue1.request("publish", event="message", body="hello") == {"id": ue1._numbered, "ok": True, "boot": 1, "seq": 2}
+    assert ue1.request("publish", event="message", body="hello") == {
+        "id": ue1._numbered,
+        "ok": True,
+        "boot": 1,
+        "seq": 2,
+    }
     assert ue1.request("publish", size_bytes=1_000)["seq"] == 3
     wait_for_agreement(nodes, {"ue1": 3, "ue2": 1})
     status = nodes["csr1.proxy"].request("status")["status"]["proxy"]["conferences"]["main"]
@@ -66,7 +78,9 @@ def test_close(nodes: dict[str, RunningNode]) -> None:
     nodes["ue2.forwarder"].wait_for_status(lambda status: status["client"]["roster"] == ["ue2"])
 
 
-def test_forwarder_outlives_its_service_proxy_and_takes_the_next_one(nodes: dict[str, RunningNode], start: Start) -> None:
+def test_forwarder_outlives_its_service_proxy_and_takes_the_next_one(
+    nodes: dict[str, RunningNode], start: Start
+) -> None:
     nodes["csr1.proxy"].end()
     for ue in ("ue1.forwarder", "ue2.forwarder"):
         nodes[ue].wait_for_event("session", state="suspect")
@@ -83,7 +97,9 @@ def test_service_proxy_outlives_its_forwarder(nodes: dict[str, RunningNode], sta
     nodes["csr1.forwarder"].end()
     nodes["ue1.forwarder"].wait_for_event("face", state="down")
     nodes["csr1.forwarder"] = start("csr1.forwarder", boot=2)
-    nodes["csr1.forwarder"].wait_for_status(lambda status: all(face["state"] == "up" for face in status["forwarder"]["faces"]))
+    nodes["csr1.forwarder"].wait_for_status(
+        lambda status: all(face["state"] == "up" for face in status["forwarder"]["faces"])
+    )
     for ue in ("ue1.forwarder", "ue2.forwarder"):
         nodes[ue].wait_for_status(lambda status: status["client"]["state"] == "joined")
     nodes["ue1.forwarder"].request("publish", body="after")
@@ -110,8 +126,12 @@ def test_second_service_proxy_replaces_the_first(start: Start) -> None:
     forwarder.wait_for_status(lambda status: status["forwarder"]["faces"][-1]["state"] == "down")
 
 
-@pytest.mark.parametrize("datagram", [b"", b"\x00", b"hello, world", b"\x05\x02\x07\x00", b"x" * 9_000, b"\x64" + bytes(2_000)])
-def test_datagram_that_is_no_packet_never_stops_a_node(start: Start, configs: dict[str, NodeConfig], datagram: bytes) -> None:
+@pytest.mark.parametrize(
+    "datagram", [b"", b"\x00", b"hello, world", b"\x05\x02\x07\x00", b"x" * 9_000, b"\x64" + bytes(2_000)]
+)
+def test_datagram_that_is_no_packet_never_stops_a_node(
+    start: Start, configs: dict[str, NodeConfig], datagram: bytes
+) -> None:
     node = start("ue1.forwarder")
     forwarder = configs["ue1.forwarder"].forwarder
     assert forwarder is not None

@@ -1,10 +1,10 @@
 """What cores really receive, recorded from a simulated conference; cores brought back to the middle of it; broken packets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
@@ -79,8 +79,8 @@ def recordings() -> dict[str, Recording]:
     for ue in topology.ues:
         network.send(ue, JoinRequested())
     network.run_until(network.now_s + 1.0)
-    for title in found:
-        found[title].middle = len(found[title].events)
+    for recording in found.values():
+        recording.middle = len(recording.events)
     for _ in range(3):
         for ue in topology.ues:
             network.send(ue, PublishRequested("message", b"hello, world"))
@@ -184,7 +184,7 @@ def message_values(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     return st.builds(kind, **fields)
 
 
-def _values(info: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
+def _values(info: msgspec.inspect.Type) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - one for each type
     inspect = msgspec.inspect
     match info:
         case inspect.IntType():
@@ -230,12 +230,6 @@ def well_formed_packets(draw: st.DrawFn, to: str) -> bytes:
         return encode_data(name, payload, freshness_ms=draw(numbers))
     parameters = draw(st.just(payload) | st.none())
     lifetime_ms = draw(numbers)
-    return encode_interest(name, nonce=draw(st.integers(0, 2**32 - 1)), lifetime_ms=lifetime_ms, parameters=parameters)[1]
-
-
-def interests_of(packets: list[bytes]) -> Iterator[bytes]:
-    """Yield the bare Interests."""
-    return (packet for packet in packets if packet[:1] == b"\x05")
-
-
-__all__ = ["MESSAGES", "TARGETS", "get_args", "live_on", "message_values", "mutations", "recordings", "well_formed_packets"]
+    return encode_interest(name, nonce=draw(st.integers(0, 2**32 - 1)), lifetime_ms=lifetime_ms, parameters=parameters)[
+        1
+    ]

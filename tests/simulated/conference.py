@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -84,9 +85,7 @@ class Conference:
     def at(self, delay_s: float, action: Callable[[], None]) -> None:
         self.network.at(self.network.now_s + delay_s, action)
 
-    def join(
-        self, ues: Iterable[str] | None = None, *, warm_up_s: float = 1.0, limit_s: float = JOIN_LIMIT_S
-    ) -> None:
+    def join(self, ues: Iterable[str] | None = None, *, warm_up_s: float = 1.0, limit_s: float = JOIN_LIMIT_S) -> None:
         """Let devices join and wait until all that have joined so far agree."""
         if not self.members:
             self.run_for(warm_up_s)  # faces come up
@@ -104,7 +103,7 @@ class Conference:
         for round_ in range(rounds):
             for index, ue in enumerate(sorted(self.members)):
                 offset_s = interval_s * index / len(self.members) if jitter else 0.0
-                self.at(round_ * interval_s + offset_s, lambda ue=ue: self.publish(ue))  # type: ignore[misc]
+                self.at(round_ * interval_s + offset_s, partial(self.publish, ue))
         self.run_for(rounds * interval_s)
 
     def close(self, ue: str) -> None:
@@ -143,10 +142,9 @@ class Conference:
             if set(roster) != self.members:
                 return f"roster is {roster}"
         logs = {
-            csr: log.state_digest()
+            csr: conference.log.state_digest()
             for csr in self.csrs
-            for name, conference in self.network.proxy(csr).conferences.items()
-            if (log := conference.log) and name == "main"
+            if (conference := self.network.proxy(csr).conferences.get("main")) is not None
         }
         if len(set(logs.values())) > 1:
             return f"proxies differ: { {csr: digest.hex()[:8] for csr, digest in logs.items()} }"

@@ -35,7 +35,14 @@ def test_invariants_hold_in_every_mode(topology: tuple[str, dict[str, int]], mod
     conference.publish_everywhere(rounds=6, interval_s=0.5)
     conference.assert_invariants()
     ways = {each.via for each in conference.deliveries()}
-    assert ways <= {"hybrid": {"armed", "push", "recovery"}, "push": {"push", "recovery"}, "pull": {"armed", "push", "recovery"}}[mode]
+    assert (
+        ways
+        <= {
+            "hybrid": {"armed", "push", "recovery"},
+            "push": {"push", "recovery"},
+            "pull": {"armed", "push", "recovery"},
+        }[mode]
+    )
 
 
 def test_all_publish_at_the_same_instant() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from proxy.records import FaceChanged
@@ -161,7 +163,9 @@ def test_one_proxy_cut_off_catches_up_from_whoever_has_it_when_the_origin_is_gon
     conference.cut({"csr4", "ue7", "ue8"}, up=True)
     conference.members -= {"ue1", "ue2"}
     conference.run_for(10.0)
-    heads = {ue: {head.device: head.seq for head in conference.network.client(ue).view.heads()} for ue in ("ue3", "ue7")}
+    heads = {
+        ue: {head.device: head.seq for head in conference.network.client(ue).view.heads()} for ue in ("ue3", "ue7")
+    }
     assert heads["ue7"]["ue1"] == heads["ue3"]["ue1"] == 31
 
 
@@ -243,6 +247,7 @@ def test_flapping_link() -> None:
     conference = Conference(ABILENE)
     conference.join()
     for number in range(20):
-        conference.at(0.1 * number, lambda up=bool(number % 2): conference.network.set_carrier("Houston-KansasCity", up=up))  # type: ignore[misc]
+        up = bool(number % 2)
+        conference.at(0.1 * number, partial(conference.network.set_carrier, "Houston-KansasCity", up=up))
     conference.publish_everywhere(rounds=12, interval_s=0.2)
     conference.assert_invariants()

@@ -24,7 +24,9 @@ from proxy.wire.tlv import MalformedError
 EXAMPLES = 300
 
 #: The acceptance of one update at one proxy: (proxy, publisher); a publisher may move from proxy to proxy.
-acceptances = st.lists(st.tuples(st.sampled_from(["csr1", "csr2", "csr3"]), st.sampled_from(["ue1", "ue2"])), max_size=16)
+acceptances = st.lists(
+    st.tuples(st.sampled_from(["csr1", "csr2", "csr3"]), st.sampled_from(["ue1", "ue2"])), max_size=16
+)
 
 
 def signed(device: str, seq: int, body: bytes = b"") -> SignedUpdate:
@@ -59,14 +61,18 @@ def same(a: DigestLog, b: DigestLog) -> bool:
 
 @settings(max_examples=EXAMPLES)
 @given(accepted=acceptances, draw=st.data(), via=st.sampled_from(["armed", "push", "recovery"]))
-def test_any_order_of_arrival_gives_the_same_state(accepted: list[tuple[str, str]], draw: st.DataObject, via: Via) -> None:
+def test_any_order_of_arrival_gives_the_same_state(
+    accepted: list[tuple[str, str]], draw: st.DataObject, via: Via
+) -> None:
     entries = accept(accepted)
     shuffled = draw.draw(st.permutations(entries))
     repeated = draw.draw(st.lists(st.sampled_from(entries), max_size=4)) if entries else []
     log = log_of([*shuffled, *repeated])
     assert same(log, log_of(entries))
     heads = {head.device: head.seq for head in log.view.heads()}
-    assert heads == {publisher: [each for _, each in accepted].count(publisher) for publisher in {p for _, p in accepted}}
+    assert heads == {
+        publisher: [each for _, each in accepted].count(publisher) for publisher in {p for _, p in accepted}
+    }
     assert via  # how an entry came makes no difference to the state: the chain is over updates
 
 
@@ -188,7 +194,9 @@ def test_forged_entry_that_came_early_does_no_harm_to_those_before_it() -> None:
     assert {head.device: head.seq for head in log.view.heads()}["ue1"] == 3
 
 
-@pytest.mark.parametrize("content", [b"", b"\x90", b"\x93", encode(SyncUpdate(EMPTY_DIGEST, (SignedUpdate(b"\xc1", b""),)))])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x90", b"\x93", encode(SyncUpdate(EMPTY_DIGEST, (SignedUpdate(b"\xc1", b""),)))]
+)
 def test_broken_entry_is_malformed(content: bytes) -> None:
     log = DigestLog(history_max_entries=10)
     with pytest.raises(MalformedError):

@@ -40,7 +40,9 @@ class AnyContentStore(RuleBasedStateMachine):
         if freshness_ms and size <= self.MAX_BYTES:
             self.model.pop(name, None)
             self.model[name] = (wire, self.now_s + freshness_ms / 1e3)
-            while len(self.model) > self.MAX_ENTRIES or sum(len(held) for held, _ in self.model.values()) > self.MAX_BYTES:
+            while (
+                len(self.model) > self.MAX_ENTRIES or sum(len(held) for held, _ in self.model.values()) > self.MAX_BYTES
+            ):
                 self.model.popitem(last=False)
 
     @rule(name=names, must_be_fresh=st.booleans())
@@ -125,7 +127,11 @@ prefixes = st.lists(st.sampled_from("abc"), max_size=4).map(lambda letters: b"".
 
 
 @settings(max_examples=500)
-@given(routes=st.dictionaries(prefixes, st.integers(0, 9), max_size=8), multicast=st.sets(prefixes, max_size=2), name=prefixes)
+@given(
+    routes=st.dictionaries(prefixes, st.integers(0, 9), max_size=8),
+    multicast=st.sets(prefixes, max_size=2),
+    name=prefixes,
+)
 def test_longest_prefix_match(routes: dict[bytes, int], multicast: set[bytes], name: bytes) -> None:
     fib = Fib()
     for prefix, face in routes.items():

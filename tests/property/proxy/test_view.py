@@ -86,7 +86,8 @@ TestView.settings = settings(max_examples=200, stateful_step_count=20)
 
 @settings(max_examples=500)
 @given(
-    one=st.tuples(*[st.integers(0, LENGTH)] * len(PUBLISHERS)), other=st.tuples(*[st.integers(0, LENGTH)] * len(PUBLISHERS))
+    one=st.tuples(*[st.integers(0, LENGTH)] * len(PUBLISHERS)),
+    other=st.tuples(*[st.integers(0, LENGTH)] * len(PUBLISHERS)),
 )
 def test_digests_are_equal_where_views_are_and_only_there(one: tuple[int, ...], other: tuple[int, ...]) -> None:
     a, b = (view_of(dict(zip(PUBLISHERS, seqs, strict=True))) for seqs in (one, other))

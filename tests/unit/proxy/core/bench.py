@@ -127,8 +127,7 @@ class Bench:
         """Let time pass as a driver would; the peers of *hearing* are heard every 50 ms."""
         sent, end_s, beat_s = [], self.now_s + duration_s, self.now_s
         while True:
-            deadline_s = self.forwarder.deadline_s
-            at_s = min(beat_s, end_s if deadline_s is None else max(deadline_s, self.now_s))
+            at_s = min(beat_s, max(self.forwarder.deadline_s, self.now_s))
             if at_s >= end_s:
                 break
             self.now_s = at_s

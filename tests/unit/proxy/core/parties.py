@@ -64,7 +64,7 @@ def login_request(signer: Signer = UE1, **properties: Any) -> LoginRequest:
 class Sent(msgspec.Struct):
     """One packet that a core sent, read back."""
 
-    type: str  #: as in messages.csv
+    message: str  #: its type, as in messages.csv
     name: bytes
     payload: bytes | None
     interest: Interest | None
@@ -134,9 +134,9 @@ class Party:
         return sent
 
 
-def of(kind: str, sent: Sequence[Sent]) -> list[Sent]:
+def of(message: str, sent: Sequence[Sent]) -> list[Sent]:
     """Return the packets of one message type."""
-    return [each for each in sent if each.type == kind]
+    return [each for each in sent if each.message == message]
 
 
 def client_party(**settings: Any) -> Party:
@@ -145,6 +145,7 @@ def client_party(**settings: Any) -> Party:
 
 
 def proxy_party(**settings: Any) -> Party:
+    settings = {"ack_level": "accepted", **settings}  # nothing is stored here, so nothing can be durable
     config = ProxyConfig(forwarder_socket="", login_public_key_hex=LOGIN.public_key.hex(), **settings)
     party = Party(ServiceProxy(config, device="csr1", boot=1, seed=1))
     party.handle(TimerExpired())

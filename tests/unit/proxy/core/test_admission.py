@@ -9,8 +9,8 @@ import pytest
 
 from proxy.core.admission import Admission, Refusal
 from proxy.core.client_session import ClientSession
-from proxy.wire.messages import FpUpdate, MessageName, SignedToken, SignedUpdate, Token, decode
 from proxy.wire.messages import UPDATE as KIND
+from proxy.wire.messages import FpUpdate, MessageName, SignedToken, SignedUpdate, Token, decode
 from tests.unit.proxy.core.parties import LOGIN, NOW_S, STRANGER, UE1, UE2, signed_update, token
 
 

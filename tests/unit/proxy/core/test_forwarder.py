@@ -21,10 +21,19 @@ PRODUCER = {"/p": [(1, 10.0), (2, 20.0), (3, 30.0)]}
 
 @pytest.mark.parametrize(
     ("uri", "face"),
-    [("/hconf/csr1/a", 1), ("/hconf/csr1", 1), ("/hconf/csr2", 2), ("/hconf", 3), ("/hconf/csr11", 3), ("/hconf/csr1/b/c", 4)],
+    [
+        ("/hconf/csr1/a", 1),
+        ("/hconf/csr1", 1),
+        ("/hconf/csr2", 2),
+        ("/hconf", 3),
+        ("/hconf/csr11", 3),
+        ("/hconf/csr1/b/c", 4),
+    ],
 )
 def test_longest_prefix_match(uri: str, face: int) -> None:
-    bench = Bench({"/hconf/csr1": [(1, 1.0)], "/hconf/csr2": [(2, 1.0)], "/hconf": [(3, 1.0)], "/hconf/csr1/b": [(4, 1.0)]})
+    bench = Bench(
+        {"/hconf/csr1": [(1, 1.0)], "/hconf/csr2": [(2, 1.0)], "/hconf": [(3, 1.0)], "/hconf/csr1/b": [(4, 1.0)]}
+    )
     assert bench.interest(0, uri, 1) == [(face, "interest", uri)]
 
 
@@ -243,7 +252,9 @@ def test_nack_to_who_asked_carries_the_nonce_that_was_asked_with() -> None:
     wire = interest_wire("/p/1", 4711)
     bench.packet(4, wire)
     bench.nack(1, NackReason.NO_ROUTE)
-    assert bench.last_interest(2) != wire  # another way, another nonce: routers that saw the first do not call it a loop
+    assert (
+        bench.last_interest(2) != wire
+    )  # another way, another nonce: routers that saw the first do not call it a loop
     bench.nack(2, NackReason.NO_ROUTE)
     assert bench.sent_fragments()[-1] == (4, wire)
 
@@ -380,7 +391,11 @@ def test_asker_is_not_turned_back_while_the_best_way_works() -> None:
 
 def test_multicast_fans_out_to_all_but_where_it_came_from() -> None:
     bench = Bench({"/all": [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0)]})
-    assert bench.interest(2, "/all/1", 1) == [(0, "interest", "/all/1"), (1, "interest", "/all/1"), (3, "interest", "/all/1")]
+    assert bench.interest(2, "/all/1", 1) == [
+        (0, "interest", "/all/1"),
+        (1, "interest", "/all/1"),
+        (3, "interest", "/all/1"),
+    ]
 
 
 def test_multicast_copies_that_meet_are_dropped_without_a_nack() -> None:

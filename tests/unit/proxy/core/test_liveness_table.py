@@ -1,9 +1,9 @@
 """The state table of RFC 5880 section 6.8.6, pair by pair, transcribed from its text and not from the code.
 
-    If received state is AdminDown: if bfd.SessionState is not Down, set it to Down.
-    Else, if bfd.SessionState is Down: received Down -> Init; received Init -> Up.
-    Else, if bfd.SessionState is Init: received Init or Up -> Up.
-    Else (bfd.SessionState is Up): received Down -> Down.
+If received state is AdminDown: if bfd.SessionState is not Down, set it to Down.
+Else, if bfd.SessionState is Down: received Down -> Init; received Init -> Up.
+Else, if bfd.SessionState is Init: received Init or Up -> Up.
+Else (bfd.SessionState is Up): received Down -> Down.
 """
 
 from __future__ import annotations

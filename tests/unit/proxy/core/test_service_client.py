@@ -61,7 +61,7 @@ def joining(**settings: Any) -> tuple[Party, Sent]:
 
 
 def welcome(**properties: Any) -> JoinReply:
-    plain = {"granted": True, "reason": "", "current": (), "snapshot": Snapshot((), ()), "entries": ()}
+    plain: dict[str, Any] = {"granted": True, "reason": "", "current": (), "snapshot": Snapshot((), ()), "entries": ()}
     return JoinReply(**(plain | properties))
 
 
@@ -164,7 +164,11 @@ def test_unreachable_proxies_are_passed_over_at_once_but_only_once_round() -> No
         if not answers:
             break
         asked += answers
-    assert [each.name.count(f"csr{number}".encode()) for each, number in zip(asked, (1, 2, 3), strict=True)] == [1, 1, 1]
+    assert [each.name.count(f"csr{number}".encode()) for each, number in zip(asked, (1, 2, 3), strict=True)] == [
+        1,
+        1,
+        1,
+    ]
     sent = 0
     for _ in range(200):  # from then on at a pace
         questions = of("join", party.live(0.05))
@@ -328,7 +332,7 @@ def test_forgotten_by_its_proxy_a_client_joins_again_and_repeats_what_is_unacked
 def test_notification() -> None:
     party = settled()
     sent = notify(party, 1, entry(2, theirs(1, "join")), entry(3, theirs(2)), current=(("csr1", 1, 3),))
-    assert [each.type for each in sent] == ["notification-ack"]
+    assert [each.message for each in sent] == ["notification-ack"]
     assert [(record.publisher, record.seq, record.via) for record in logged(party, Applied)] == [
         ("ue2", 1, "push"), ("ue2", 2, "push")
     ]  # fmt: skip
@@ -338,7 +342,7 @@ def test_notification() -> None:
 def test_repeated_notification_is_acked_and_changes_nothing() -> None:
     party = settled()
     for number in (1, 1, 2):
-        assert [each.type for each in notify(party, number, entry(2, theirs(1)))] == ["notification-ack"]
+        assert [each.message for each in notify(party, number, entry(2, theirs(1)))] == ["notification-ack"]
     assert len(logged(party, Applied)) == 1
     assert party.core.counters["entries_repeated"] == 2
 
@@ -370,9 +374,7 @@ def test_gap_is_asked_for_once_at_a_time() -> None:
 def test_recovery_goes_on_until_everything_is_there() -> None:
     party = settled()
     (ask,) = of("recovery-request", beat(party, ("csr1", 1, 4)))
-    (again,) = of(
-        "recovery-request", party.answer(ask, RecoveryReply((("csr1", 1, 4),), None, (entry(2, theirs(1)),)))
-    )
+    (again,) = of("recovery-request", party.answer(ask, RecoveryReply((("csr1", 1, 4),), None, (entry(2, theirs(1)),))))
     assert again.read(RecoveryRequest).known == (("csr1", 1, 2),)
 
 
@@ -391,7 +393,7 @@ def test_notification_before_the_join_reply_is_left_to_be_repeated() -> None:
     party, join = joining()
     assert notify(party, 1, entry(2, theirs(1))) == []
     party.answer(join, welcome())
-    assert [each.type for each in notify(party, 1, entry(2, theirs(1)))] == ["notification-ack"]
+    assert [each.message for each in notify(party, 1, entry(2, theirs(1)))] == ["notification-ack"]
 
 
 @pytest.mark.parametrize("parts", [("other", "csr1"), ("main",), ("main", "csr1", "x")])
@@ -462,7 +464,7 @@ def test_updates_move_with_the_client_to_its_next_proxy() -> None:
 def test_close() -> None:
     party = settled()
     (close,) = party.handle(CloseRequested())
-    assert close.type == "close"
+    assert close.message == "close"
     assert decode(close.read(CloseRequest).leave.update, FpUpdate).event == "leave"
     assert party.answer(close, ack(2)) == []
     assert states(party)[-2:] == [("closing", "asked for"), ("closed", "close reply")]
@@ -485,7 +487,7 @@ def test_close_sends_what_is_queued() -> None:
     party.handle(PublishRequested("message", b""))
     assert core(party).queued == 1
     sent = party.handle(CloseRequested())
-    assert [each.type for each in sent] == ["update", "close"]
+    assert [each.message for each in sent] == ["update", "close"]
     assert core(party).queued == 0
 
 
