@@ -72,7 +72,9 @@ class ClientSide:
         session.accepted_seq = max(session.accepted_seq, request.acked_seq)
         entries = None if request.known is None else conference.log.suffix(request.known)
         snapshot = conference.log.snapshot() if entries is None else None
-        self._out.reply(interest, JoinReply(True, "", conference.log.vector(), snapshot, tuple(entries or ())))
+        own_seq = max(session.accepted_seq, conference.log.view.seq(device, request.boot))
+        reply = JoinReply(True, "", conference.log.vector(), snapshot, tuple(entries or ()), own_seq)
+        self._out.reply(interest, reply)
 
     def drop(self, conference: Conference, device: str) -> None:
         """Forget a client."""

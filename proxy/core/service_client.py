@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,6 +74,8 @@ from proxy.wire.tlv import MalformedError
 
 #: A join is tried so often at one proxy before the next ranked one is asked.
 JOIN_ATTEMPTS = 3
+#: Updates that were acked and are kept, in case a proxy that we re-join at has never heard of them.
+RETAINED_MAX = 64
 NO_REPLY_LIFETIME_MS = 250
 
 ClientState = SessionState | Literal["idle"]
@@ -127,6 +129,9 @@ class ServiceClient:
         self._acked_seq = 0
         self._acked_early: set[int] = set()
         self._unacked: dict[int, SignedUpdate] = {}
+        #: The last ones acked: a proxy that loses its disk may be the only one that had them.
+        self._retained: OrderedDict[int, SignedUpdate] = OrderedDict()
+        self._forgotten_seq = 0  #: highest one that was acked and is not retained any more
         self._queue: deque[Unsent] = deque()
         self._numbered = 0
         self._heard_s = self._sent_s = float("-inf")
@@ -279,7 +284,7 @@ class ServiceClient:
         assert self._token is not None, "joined without a token"
         self._consumer.cancel(("join", 0))
         if proxy != self.proxy:  # what the last proxy has not acked goes to this one
-            for seq in self._unacked:
+            for seq in (*self._unacked, *self._retained):
                 self._consumer.cancel(("update", seq))
             self._consumer.cancel(("recover", 0))
         self.proxy = proxy
@@ -293,7 +298,7 @@ class ServiceClient:
             ),
             now_s=self._now_s,
             peer=proxy,
-            parameters=encode(JoinRequest(self._token, self.boot, self._acked_seq, known)),
+            parameters=encode(JoinRequest(self._token, self.boot, min(self._acked_seq, self._forgotten_seq), known)),
             attempts_max=JOIN_ATTEMPTS,
         )
 
@@ -321,7 +326,7 @@ class ServiceClient:
         if not self._announced:
             self._announced = True
             self._publish("join", b"", "")
-        for seq in self._unacked:
+        for seq in (*(seq for seq in self._retained if seq > reply.own_seq), *self._unacked):
             if ("update", seq) not in self._consumer:
                 self._send_update(seq)
         self._pump()
@@ -380,7 +385,7 @@ class ServiceClient:
             message_name(node_prefix(self.proxy), UPDATE, self.conference, self.device, boot=self.boot, seq=seq),
             now_s=self._now_s,
             peer=self.proxy,
-            parameters=encode(self._unacked[seq]),
+            parameters=encode(self._unacked.get(seq) or self._retained[seq]),
         )
 
     def _on_ack(self, seq: int, ack: UpdateAck) -> None:
@@ -389,8 +394,12 @@ class ServiceClient:
             if ack.reason == "not_joined" and self.state == "joined":  # the proxy has forgotten us
                 self._suspect("refused")
             return
-        if self._unacked.pop(seq, None) is None:
+        acked = self._unacked.pop(seq, None)
+        if acked is None:
             return
+        self._retained[seq] = acked
+        if len(self._retained) > RETAINED_MAX:
+            self._forgotten_seq = max(self._forgotten_seq, self._retained.popitem(last=False)[0])
         self._effects.append(
             Log(Acked(self._now_s, self.conference, self.device, self.boot, seq, ack.level, ack.proxy))
         )
@@ -432,7 +441,12 @@ class ServiceClient:
         self._leave("close reply")
 
     def _leave(self, reason: str) -> None:
-        for key in [("close", 0), ("join", 0), ("recover", 0), *(("update", seq) for seq in self._unacked)]:
+        for key in [
+            ("close", 0),
+            ("join", 0),
+            ("recover", 0),
+            *(("update", seq) for seq in (*self._unacked, *self._retained)),
+        ]:
             self._consumer.cancel(key)
         self._announced = False
         self._enter("closed", reason)

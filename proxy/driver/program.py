@@ -37,6 +37,8 @@ from proxy.storage.log_store import LogStore
 from proxy.storage.writer import LogWriter
 
 COUNTERS_INTERVAL_S: Final = 1.0
+#: A service proxy whose forwarder is not there is ready all the same, after so long.
+ATTACH_LIMIT_S: Final = 1.0
 #: Cores make hardly any reference cycles; a full collection would hold up packets for milliseconds.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 
@@ -84,6 +86,9 @@ class NodeProgram:
                     gc.collect()
                     gc.freeze()  # what lives now lives to the end: keep the collector from looking at it again
                     gc.set_threshold(*GC_THRESHOLDS)
+                    if self.config.process == "proxy":  # before, the forwarder tells clients that there is none
+                        with trio.move_on_after(ATTACH_LIMIT_S):
+                            await self._local.attached.wait()
                     self._control.say({"event": "ready", "t_s": trio.current_time()})
                     await self._stopping.wait()
                     nursery.cancel_scope.cancel()
