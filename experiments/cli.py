@@ -16,6 +16,7 @@ import typer
 from topologies.errors import CapabilityError, HconfError, InputError
 
 if TYPE_CHECKING:
+    from experiments.runner import RunMode
     from experiments.spec import Experiment
 
 QUICKSTART: Final = Path(__file__).resolve().parent / "quickstart.toml"
@@ -70,12 +71,8 @@ def run(
     mode: Annotated[Mode, typer.Option(help="Real hosts and links, or virtual time in one process.")] = Mode.EMULATED,
     overrides: Overrides = None,
 ) -> None:
-    """Run one experiment and make its run folder. Takes root."""
-    if mode is Mode.SIMULATED:
-        raise InputError(
-            where="--mode simulated", problem="there is no simulator yet", remedy="leave it out: the run is emulated"
-        )
-    _run(_load(experiment, overrides, seed), out)
+    """Run one experiment and make its run folder. Takes root, unless it is simulated."""
+    _run(_load(experiment, overrides, seed), out, mode.value)
 
 
 @app.command()
@@ -205,14 +202,14 @@ def _load(path: Path, overrides: list[str] | None, seed: int | None) -> Experime
     return load_experiment(path, [*(overrides or []), *([f"experiment.seed={seed}"] if seed is not None else [])])
 
 
-def _run(experiment: Experiment, out: Path | None) -> None:
+def _run(experiment: Experiment, out: Path | None, mode: RunMode = "emulated") -> None:
     from rich.console import Console
 
     from experiments.progress import choose_progress
     from experiments.report import print_summary
     from experiments.runner import run_experiment
 
-    outcome = run_experiment(experiment, out=out, progress=choose_progress(experiment.settings.name))
+    outcome = run_experiment(experiment, out=out, progress=choose_progress(experiment.settings.name), mode=mode)
     print_summary(Console(), outcome.folder, outcome.analysis, outcome.manifest)
     raise typer.Exit(outcome.exit_code)
 

@@ -199,6 +199,7 @@ LINKS: Final = Table(
         Column("dropped_loss", "count", "frames dropped by random loss"),
         Column("dropped_queue", "count", "frames dropped because the queue was full"),
         Column("dropped_carrier", "count", "frames dropped because the link was down"),
+        Column("dropped_corrupt", "count", "frames whose bits were changed on the way; only in a simulation"),
         Column(
             "dropped_overrun",
             "count",
@@ -234,7 +235,7 @@ CHECKS: Final = Table(
     "checks.csv",
     "one invariant, expectation or fidelity check",
     (
-        Column("name", "text", "`invariant.…`, `expect.<metric>`, `run.complete`, `fidelity.…`"),
+        Column("name", "text", "`invariant.…`, `expect.<metric>`, `run.complete`, `run.settled`, `fidelity.…`"),
         Column(
             "verdict",
             "text",
