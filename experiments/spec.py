@@ -68,6 +68,7 @@ __all__ = [
     "fault_ids",
     "kind_of",
     "load_experiment",
+    "parse_experiment",
 ]
 
 #: More is no experiment file.
@@ -100,7 +101,11 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Raises: InputError.
     """
-    text = read_text(path)
+    return parse_experiment(read_text(path), path, overrides)
+
+
+def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Check the experiment *text*, which is called *path* in messages. Raises: InputError."""
     data = _parse(text, path)
     source = Source(str(path), key_lines(text))
     for override in overrides:

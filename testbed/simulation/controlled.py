@@ -13,9 +13,10 @@ import trio
 
 from proxy.core.build import client_of
 from proxy.core.events import CloseRequested, JoinRequested, PublishRequested, ScheduleExtended
+from proxy.core.service_client import PublishError
 from proxy.driver.status import bounds_of, counters_of, reported_state, sent_messages, status_of
 from proxy.records import CountersReported, Record, SessionChanged
-from testbed.emulation.control import NodeGoneError, NodeSilentError
+from testbed.emulation.control import NodeGoneError, NodeRefusedError, NodeSilentError
 from testbed.faults.processes import ProcessState
 from testbed.links.model import DIRECTIONS, Direction, Impairment, LinkCounters
 from testbed.plan import NetworkPlan
@@ -72,7 +73,7 @@ class ControlledSimulation:
     async def request(self, process: str, op: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
         """Ask a node program, as over the control channel (proxy/driver/control.py).
 
-        Raises: NodeGoneError if it does not run; KeyError if there is no such process; ValueError for what it cannot do.
+        Raises: NodeGoneError if it does not run; NodeRefusedError as the node refuses; KeyError if there is no such process; ValueError for what it cannot do.
         """
         simulated = self.processes[process]
         if not simulated.running:
@@ -111,7 +112,10 @@ class ControlledSimulation:
     ) -> None:
         if client_of(process.core) is None:
             raise ValueError(f"{op} is for UEs; {process.name} has no client")
-        self.network.send(process.config.node, event)
+        try:
+            self.network.send(process.config.node, event)
+        except PublishError as error:
+            raise NodeRefusedError(str(error)) from error
 
     def _take_record(self, process: str, record: Record) -> None:
         if isinstance(record, SessionChanged) and record.state == "joined":

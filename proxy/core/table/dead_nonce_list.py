@@ -40,4 +40,4 @@ class DeadNonceList:
 
 
 def _digest(name: bytes, nonce: int) -> bytes:
-    return blake2b(name + nonce.to_bytes(4, "big"), digest_size=8).digest()
+    return blake2b(name + nonce.to_bytes(8, "big", signed=True), digest_size=8).digest()
