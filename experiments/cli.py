@@ -126,6 +126,42 @@ def report(
         print_summary(Console(), path, analysis, manifest)
 
 
+@app.command("fuzz-schedules")
+def fuzz_schedules(
+    runs: Annotated[int, typer.Option(min=1, help="How many schedules.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The first; the others have the numbers after it.")] = 1,
+    time_limit_s: Annotated[
+        float | None, typer.Option("--time-limit-s", min=1, help="Stop after so many seconds, good or not yet all run.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where a shrunk schedule goes, as an experiment file.")
+    ] = Path(),
+) -> None:
+    """Run random schedules of faults, simulated, and check every invariant. Works without root."""
+    from experiments.fuzz.campaign import run_campaign, write_shrunk
+
+    if not out.is_dir():
+        raise InputError(where="--out", problem=f"{out} is no folder", remedy="make it, or leave --out out")
+    try:
+        campaign = run_campaign(seed, runs=runs, time_limit_s=time_limit_s)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    typer.echo(
+        f"{campaign.runs} schedules from {seed} on, {campaign.virtual_s:.0f} s of conferences in {campaign.wall_s:.1f} s"
+    )
+    if (broken := campaign.broken) is None:
+        typer.echo("No violation.")
+        return
+    typer.echo(f"Schedule {broken.seed} broke what must always hold:")
+    typer.echo("\n".join(f"  {violation}" for violation in broken.violations))
+    typer.echo("Shrinking it ...")
+    path = write_shrunk(broken, out)
+    typer.echo(path.read_text(encoding="utf-8"))
+    typer.echo(f"Written to {path}: hconf run --mode simulated {path}")
+    typer.echo(f"The whole schedule: hconf fuzz-schedules --runs 1 --seed {broken.seed}")
+    raise typer.Exit(1)
+
+
 @app.command()
 def doctor(
     *, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array instead of a table.")] = False

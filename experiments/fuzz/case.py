@@ -167,7 +167,7 @@ class _Draw:
 
     # ------------------------------------------------------------------ helpers
 
-    def somewhere(self, **parameters: float) -> None:
+    def somewhere(self, **parameters: Any) -> None:  # noqa: ANN401
         """Impair one link, or all of them."""
         at_s, for_s = self.span()
         for link in self.topology.links if self.chance.random() < 0.4 else (self.link(),):
