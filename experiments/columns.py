@@ -283,6 +283,10 @@ def _metrics() -> Iterator[Metric]:
     yield Metric("network.join_s", "s", "of that: log in, join, and get in sync")
     yield Metric("network.settle_s", "s", "from the end of the workload until all views agreed and nothing was unacked")
     yield Metric("network.down_s", "s", "from stopping the nodes until the network was gone")
+    for statistic in STATISTICS:
+        yield Metric(
+            f"sessions.join_ms.{statistic}", "ms", f"from asking to join, login included, until joined, {statistic}"
+        )
     yield Metric("updates.published", "count", "updates published at or after t = 0")
     yield Metric("updates.acked", "count", "of those, acked")
     for statistic in STATISTICS:
