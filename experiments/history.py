@@ -196,13 +196,21 @@ def read_history(
         raw = read_lines(path, Record)
         damaged += raw.damage
         all_records += raw.records
-    return history_of(all_records, crashed=crashed, cut_off=cut_off, quiesced_s=quiesced_s, damage=damaged)
+    return history_of(
+        all_records,
+        crashed=crashed,
+        disks_lost=disks_lost,
+        cut_off=cut_off,
+        quiesced_s=quiesced_s,
+        damage=damaged,
+    )
 
 
 def history_of(
     all_records: Iterable[Record],
     *,
     crashed: frozenset[str] = frozenset(),
+    disks_lost: frozenset[str] = frozenset(),
     cut_off: frozenset[str] = frozenset(),
     quiesced_s: float | None = None,
     damage: Sequence[str] = (),

@@ -265,7 +265,10 @@ class _Run:
                 with trio.CancelScope(shield=True):  # takes no time
                     await flow.take_leave()
                     self._write_link_counters(await network.link_counters())
-                self._write_exits([NodeExit(name=name, status=0, ready_s=start_s) for name in network.processes])
+                self._write_exits(
+                    NodeExit(name=name, status=0 if process.running else -signal.SIGKILL, ready_s=start_s)
+                    for name, process in network.processes.items()
+                )
                 self.note_clock(end_s=network.now_s())
                 self.manifest["duration_s"] = network.now_s() - start_s
                 self.manifest["simulator"] = {"wall_s": time.monotonic() - begun_s}

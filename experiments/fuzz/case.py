@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from topologies.catalogue import build
-from topologies.model import Link, Topology
+from topologies.model import Link, Node, Topology
 
 #: In the shape of an experiment file (experiments/spec_schema.py), with a list for every table that may stand repeatedly.
 Case = dict[str, Any]
@@ -36,7 +36,7 @@ class _Draw:
             self.topology_table["name"], {key: item for key, item in self.topology_table.items() if key != "name"}
         )
         self.faults: list[dict[str, Any]] = []
-        self.taken: list[tuple[str, str, str | None, float, float]] = []  # link, property, sender, from, to
+        self.taken: list[tuple[str, str, str | None, float, float]] = []  # link or node, property, sender, from, to
 
     def case(self) -> Case:
         case: Case = {
@@ -165,7 +165,30 @@ class _Draw:
         """A link becomes slower, or faster."""
         self.impair(self.link(), *self.span(), delay_ms=self.number(0.1, 80.0))
 
+    def crash(self) -> None:
+        """A process ends without warning and is started again: a service proxy, a router, or the login server."""
+        node = self.chance.choice([node for node in self.topology.nodes if node.role != "ue"])
+        self.strike("crash", node, self.chance.choice(("", ".forwarder", ".proxy")) if node.role == "csr" else "")
+
+    def disk_loss(self) -> None:
+        """A service proxy crashes, and comes back with nothing."""
+        self.strike("disk-loss", self.topology.node(self.chance.choice(self.topology.csrs)), ".proxy")
+
+    def freeze(self) -> None:
+        """A process, of whatever node, does nothing for a while."""
+        node = self.chance.choice(self.topology.nodes)
+        self.strike("freeze", node, self.chance.choice(("", ".forwarder", ".proxy")) if node.role == "csr" else "")
+
     # ------------------------------------------------------------------ helpers
+
+    def strike(self, kind: str, node: Node, process: str) -> None:
+        """Add a fault of one process, or of all of a node, unless the node suffers from another at that time."""
+        at_s, for_s = self.span()
+        if for_s >= 0.01 and not any(
+            taken == node.name and at_s <= to_s and at_s + for_s >= from_s for taken, _, _, from_s, to_s in self.taken
+        ):
+            self.taken.append((node.name, "process", None, at_s, at_s + for_s))
+            self.faults.append({"at_s": at_s, "for_s": for_s, "kind": kind, "target": node.name + process})
 
     def somewhere(self, **parameters: Any) -> None:  # noqa: ANN401
         """Impair one link, or all of them."""
@@ -209,6 +232,7 @@ class _Draw:
 FAULT_DRAWS: Final[tuple[Callable[[_Draw], None], ...]] = (
     *(_Draw.link_down, _Draw.flap, _Draw.black_hole, _Draw.partition, _Draw.loss, _Draw.jitter),
     *(_Draw.duplication, _Draw.reordering, _Draw.corruption, _Draw.delay),
+    *(_Draw.crash, _Draw.crash, _Draw.disk_loss, _Draw.freeze, _Draw.freeze),
 )
 
 

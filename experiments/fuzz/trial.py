@@ -8,12 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import trio
 
 from experiments.checker import check_invariants
 from experiments.flow import ConferenceFlow, RunFailureError, plan_of
 from experiments.fuzz.case import Case, draw_case, to_toml
-from experiments.history import history_of
+from experiments.history import FaultRecord, history_of
+from experiments.recorded_run import nodes_struck
 from experiments.simulated_run import simulate
 from experiments.spec import Experiment, parse_experiment
 from proxy.records import Record
@@ -94,8 +96,12 @@ def _try(experiment: Experiment) -> Trial:
     else:
         if flow.unsettled:
             violations.append(f"run.settled: {flow.unsettled}")
+        faults = [msgspec.convert(msgspec.to_builtins(row), FaultRecord) for row in flow.faults.values()]
         history = history_of(
-            (record for process in sorted(records) for record in records[process]), quiesced_s=quiesced_s
+            (record for process in sorted(records) for record in records[process]),
+            crashed=nodes_struck(experiment.topology, faults, {"crash", "disk-loss"}),
+            disks_lost=nodes_struck(experiment.topology, faults, {"disk-loss"}),
+            quiesced_s=quiesced_s,
         )
         violations += [
             f"{check.name}: {check.detail or check.measured}"
