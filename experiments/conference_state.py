@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 #: Sessions in these states have no view to agree on.
-_LEFT: Final = frozenset({"closing", "closed", "refused"})
+_OUTSIDE: Final = frozenset({"idle", "closing", "closed", "refused"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +46,21 @@ def disagreement(states: Sequence[ConferenceState], *, roster: set[str] | None) 
 
     Args:
         states: of all clients and proxies.
-        roster: whom all have to see as joined; None: whoever that is.
+        roster: who have to be joined, and see each other as joined; None: whoever that is.
     """
     for state in states:
         if state.waiting:
             return f"{state.node} waits for the ack of {state.waiting} updates"
-        if roster is not None and state.session != "joined":
+        if roster is None or (state.component == "client" and state.node not in roster):
+            continue
+        if state.session != "joined":
             return f"{state.node} is in state {state.session}"
-        if roster is not None and state.component == "client" and state.roster != roster:
+        if state.component == "client" and state.roster != roster:
             missing = ", ".join(sorted(roster - state.roster)[:3])
             return f"{state.node} sees {len(state.roster)} of {len(roster)} joined; missing: {missing or 'none'}"
     groups: dict[tuple[str, str], list[ConferenceState]] = {}
     for state in states:
-        if state.session not in _LEFT:
+        if state.session not in _OUTSIDE:
             groups.setdefault((state.conference, state.component), []).append(state)
     for (conference, component), members in groups.items():
         digests = Counter(state.digest for state in members)

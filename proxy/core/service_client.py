@@ -127,6 +127,7 @@ class ServiceClient:
         self._seq = 0
         self._digest = EMPTY_DIGEST  #: chained over our own updates
         self._acked_seq = 0
+        self._leaving = False  #: asked to close, as soon as the session is whole again
         self._acked_early: set[int] = set()
         self._unacked: dict[int, SignedUpdate] = {}
         #: The last ones acked: a proxy that loses its disk may be the only one that had them.
@@ -187,6 +188,9 @@ class ServiceClient:
                 self._close()
             case CarrierChanged():
                 pass  # the forwarder deals with it; what we notice is whether our proxy answers
+        if self._leaving and self.state == "joined":
+            self._leaving = False
+            self._close()
         return self._effects
 
     def _on_packet(self, packet: bytes) -> None:
@@ -259,6 +263,7 @@ class ServiceClient:
     def _log_in(self) -> None:
         if self.state not in ("idle", "closed", "refused"):
             return
+        self._leaving = False
         self._enter("login", "")
         proof = login_proof(self.device, self.conference, self._config.role)
         request = LoginRequest(
@@ -341,7 +346,7 @@ class ServiceClient:
             raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
         if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
             raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
-        if not self._announced or self.state in ("closing", "closed", "refused"):
+        if not self._announced or self._leaving or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
         if len(self._queue) >= self._config.queue_max:
             raise PublishError(f"{self.device} has {len(self._queue)} updates waiting; the network does not keep up")
@@ -412,7 +417,14 @@ class ServiceClient:
         self._pump()
 
     def _close(self) -> None:
-        if self.state not in ("joined", "suspect"):
+        if self.state in ("login", "joining"):  # nobody has heard of us yet
+            self._consumer.cancel(("login", 0))
+            self._leave("asked for")
+            return
+        if self.state == "suspect":  # the proxy that we are about to join does not know us yet: first that, then this
+            self._leaving = True
+            return
+        if self.state != "joined":
             raise PublishError(f"{self.device} is not joined ({self.state})")
         self._queue.append(Unsent("leave", b"", ""))
         self._enter("closing", "asked for")
