@@ -227,10 +227,10 @@ class StreamSync:
                 stream.announced_seq = seq
             if stream.seq < stream.announced_seq:
                 origin = conference.peers.get(proxy)
-                if proxy == self._out.device or (origin is not None and not origin.up):
-                    self._recover(conference, sender)
-                else:
+                if origin is not None and origin.up:
                     self._arm(conference, stream)
+                else:
+                    self._recover(conference, sender)
 
     def _recover(self, conference: Conference, peer: str) -> None:
         """Ask a proxy for everything that we lack, together."""
