@@ -157,7 +157,8 @@ def check_agreement(history: History) -> Check:
         proxies = {
             session.proxy
             for session in history.sessions
-            if session.conference == conference and session.state == "joined"  # one that was only asked may know nothing
+            if session.conference == conference
+            and session.state == "joined"  # one that was only asked may know nothing
         } - history.cut_off
         for component, expected in (("proxy", proxies), ("client", devices)):
             reports = {
