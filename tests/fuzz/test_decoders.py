@@ -59,7 +59,7 @@ def test_message_type_of_names_that_begin_like_ours_never_raises(prefix: bytes, 
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
-@settings(max_examples=EXAMPLES // 4)
+@settings(max_examples=EXAMPLES // 10)
 @given(draw=st.data())
 def test_message_decoders(kind: type[Struct], draw: st.DataObject) -> None:
     payload = draw.draw(octets | st.binary(max_size=60) | mutations([encode(draw.draw(message_values(kind)))]))
@@ -68,7 +68,7 @@ def test_message_decoders(kind: type[Struct], draw: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
-@settings(max_examples=EXAMPLES // 10)
+@settings(max_examples=EXAMPLES // 25)
 @given(draw=st.data())
 def test_every_message_survives_the_wire(kind: type[Struct], draw: st.DataObject) -> None:
     message = draw.draw(message_values(kind))

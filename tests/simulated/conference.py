@@ -40,6 +40,7 @@ JOIN_LIMIT_S = 10.0
 QUIESCE_LIMIT_S = 30.0
 
 ABILENE = ("topozoo/Abilene", {"csrs": 4, "ues_per_csr": 3})
+SMALL_ABILENE = ("topozoo/Abilene", {"csrs": 4, "ues_per_csr": 1})
 TIERS = ("tiers", {"cores": 4, "csrs": 4, "ues_per_csr": 2})
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.records import FaceChanged
 from testbed.routing import path_delays_ms
-from tests.simulated.conference import ABILENE, TIERS, Conference, Mode, impair_everywhere
+from tests.simulated.conference import SMALL_ABILENE, TIERS, Conference, Mode, impair_everywhere
 
 #: Of faces, by default: 0.1 s x 3.
 DETECTION_S = 0.3
@@ -57,43 +57,33 @@ def core_links(conference: Conference) -> list[str]:
     return [link.name for link in conference.topology.links if link.tier == "core"]
 
 
-@pytest.mark.parametrize("link", core_links(Conference(ABILENE)))
+@pytest.mark.parametrize("link", core_links(Conference(SMALL_ABILENE)))
 def test_any_core_link_down_and_up(link: str) -> None:
-    """Every update arrives, and what the failure holds up, no later than the alternative path and a detection allow."""
-    conference = Conference(ABILENE)
+    """Every update arrives; what the failure held up within 500 ms, what comes later in the time of the alternative path."""
+    conference = Conference(SMALL_ABILENE)
     conference.join()
     start_s = conference.now_s
     conference.at(1.0, lambda: conference.network.set_carrier(link, up=False))
     conference.at(3.0, lambda: conference.network.set_carrier(link, up=True))
-    conference.publish_everywhere(rounds=25, interval_s=0.2)
+    conference.publish_everywhere(rounds=50, interval_s=0.1)
     conference.assert_invariants()
-    alternative_ms = path_delays_ms(conference.topology, without=frozenset({link}))
-    for each in conference.deliveries(since_s=start_s):
-        if not -0.2 < each.published_s - (start_s + 1.0) < 0.3:  # the failure itself has its own test
-            assert each.latency_ms <= 1.15 * alternative_ms[each.publisher][each.receiver] + 10.0, each
+    assert outage_s(conference, link, since_s=start_s, applied_s=start_s + 1.0) <= 0.5
 
 
-@pytest.mark.parametrize("link", core_links(Conference(ABILENE)))
-def test_outage_of_a_core_link_failure(link: str) -> None:
-    """A link that loses its carrier: everything published before or after has arrived within 500 ms."""
-    conference = Conference(ABILENE)
-    conference.join()
-    conference.at(1.0, lambda: conference.network.set_carrier(link, up=False))
-    start_s = conference.now_s
-    conference.publish_everywhere(rounds=15, interval_s=0.2)
-    conference.assert_invariants()
+def outage_s(conference: Conference, link: str, *, since_s: float, applied_s: float) -> float:
+    """Return how long after the failure the last update was applied that was late even for the alternative path."""
     alternative_ms = path_delays_ms(conference.topology, without=frozenset({link}))
     late_s = [
-        each.published_s + each.latency_ms / 1e3 - (start_s + 1.0)
-        for each in conference.deliveries(since_s=start_s)
+        each.published_s + each.latency_ms / 1e3 - applied_s
+        for each in conference.deliveries(since_s=since_s)
         if each.latency_ms > 1.15 * alternative_ms[each.publisher][each.receiver] + 10.0
     ]
-    assert max(late_s, default=0.0) <= 0.5
+    return max(late_s, default=0.0)
 
 
 @pytest.mark.parametrize("directions", [(), ("a_to_b",), ("b_to_a",)], ids=["both ways", "a to b", "b to a"])
 def test_black_hole_is_detected_and_routed_round(directions: tuple[str, ...]) -> None:
-    conference = Conference(ABILENE)
+    conference = Conference(SMALL_ABILENE)
     conference.join()
     link = "Houston-KansasCity"
     start_s = conference.now_s
@@ -111,13 +101,7 @@ def test_black_hole_is_detected_and_routed_round(directions: tuple[str, ...]) ->
     ups = [record for record in conference.network.records if isinstance(record, FaceChanged) and record.link == link]
     assert {record.node for record in ups[-2:] if record.state == "up"} == {"Houston", "KansasCity"}
     conference.assert_invariants()
-    alternative_ms = path_delays_ms(conference.topology, without=frozenset({link}))
-    late_s = [
-        each.published_s + each.latency_ms / 1e3 - (start_s + 1.0)
-        for each in conference.deliveries(since_s=start_s)
-        if each.latency_ms > 1.15 * alternative_ms[each.publisher][each.receiver] + 10.0
-    ]
-    assert max(late_s, default=0.0) <= DETECTION_S + 0.7
+    assert outage_s(conference, link, since_s=start_s, applied_s=start_s + 1.0) <= DETECTION_S + 0.5
 
 
 @modes
@@ -244,7 +228,7 @@ def test_close_while_updates_are_under_way_and_the_network_is_lossy() -> None:
 
 
 def test_flapping_link() -> None:
-    conference = Conference(ABILENE)
+    conference = Conference(SMALL_ABILENE)
     conference.join()
     for number in range(20):
         up = bool(number % 2)

@@ -71,7 +71,7 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestSession = AnyHistory.TestCase
-TestSession.settings = settings(max_examples=500, stateful_step_count=20)
+TestSession.settings = settings(max_examples=200, stateful_step_count=20)
 
 steps = st.sampled_from(["a to b", "b to a", "both", "neither"])
 

@@ -50,7 +50,7 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestPositions = AnyHistory.TestCase
-TestPositions.settings = settings(max_examples=300, stateful_step_count=30)
+TestPositions.settings = settings(max_examples=100, stateful_step_count=30)
 
 
 def test_what_lies_ahead_is_bounded() -> None:

@@ -66,7 +66,7 @@ class AnyContentStore(RuleBasedStateMachine):
 
 
 TestContentStore = AnyContentStore.TestCase
-TestContentStore.settings = settings(max_examples=200, stateful_step_count=30)
+TestContentStore.settings = settings(max_examples=100, stateful_step_count=30)
 
 
 def test_content_store_of_no_entries_keeps_nothing() -> None:
@@ -112,7 +112,7 @@ class AnyDeadNonces(RuleBasedStateMachine):
 
 
 TestDeadNonceList = AnyDeadNonces.TestCase
-TestDeadNonceList.settings = settings(max_examples=200, stateful_step_count=30)
+TestDeadNonceList.settings = settings(max_examples=100, stateful_step_count=30)
 
 
 def test_dead_nonces_are_forgotten_in_the_end() -> None:

@@ -68,4 +68,4 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestTimers = AnyHistory.TestCase
-TestTimers.settings = settings(max_examples=200, stateful_step_count=30)
+TestTimers.settings = settings(max_examples=100, stateful_step_count=30)

@@ -81,7 +81,7 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestView = AnyHistory.TestCase
-TestView.settings = settings(max_examples=200, stateful_step_count=20)
+TestView.settings = settings(max_examples=100, stateful_step_count=20)
 
 
 @settings(max_examples=500)
