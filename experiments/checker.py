@@ -89,16 +89,15 @@ def check_nothing_twice(history: History) -> Check:
         if (earlier := published.setdefault(_identity(update), update)) is not update:
             again = "again" if earlier.sha256 == update.sha256 else "with other bytes"
             wrong.append(f"{_spell(_identity(update))} was published {again} at {update.t_s:.6f}")
-    # In time order, a snapshot before what is applied at the same instant: whatever it covers is in the view already.
+    # In the order in which they were made; where that is not known, a snapshot before what is applied at the same instant.
     covered: dict[tuple[str, str, str], Position] = {}
-    snapshots = iter(history.snapshots)
-    pending = next(snapshots, None)
+    views = history.views or sorted([*history.snapshots, *history.applied], key=lambda record: record.t_s)
     seen: set[tuple[str, UpdateId]] = set()
     unknown = 0
-    for applied in history.applied:
-        while pending is not None and pending.t_s <= applied.t_s:
-            _cover(covered, pending)
-            pending = next(snapshots, None)
+    for applied in views:
+        if isinstance(applied, SnapshotApplied):
+            _cover(covered, applied)
+            continue
         identity = _identity(applied)
         position = (applied.boot, applied.seq)
         key = (applied.receiver, identity)

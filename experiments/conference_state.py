@@ -49,7 +49,7 @@ def disagreement(states: Sequence[ConferenceState], *, roster: set[str] | None) 
         roster: who have to be joined, and see each other as joined; None: whoever that is.
     """
     for state in states:
-        if state.waiting:
+        if state.waiting and (state.session not in _OUTSIDE or state.session == "closing"):
             return f"{state.node} waits for the ack of {state.waiting} updates"
         if roster is None or (state.component == "client" and state.node not in roster):
             continue

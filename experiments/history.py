@@ -112,6 +112,8 @@ class History:
     acked: Sequence[Acked] = ()
     applied: Sequence[Applied] = ()
     snapshots: Sequence[SnapshotApplied] = ()
+    #: Both, each receiver's in the order in which it wrote them, which times do not tell that are equal. Empty: not known.
+    views: Sequence[Applied | SnapshotApplied] = ()
     sessions: Sequence[SessionChanged] = ()
     faces: Sequence[FaceChanged] = ()
     peers: Sequence[PeerChanged] = ()
@@ -217,8 +219,12 @@ def history_of(
 ) -> History:
     """Return the history that *all_records* tell, those of each process in the order in which it wrote them."""
     by_type: dict[type, list[Any]] = {type_: [] for type_ in get_args(Record)}
+    views: list[Applied | SnapshotApplied] = []
     for record in all_records:
         by_type[type(record)].append(record)
+        if isinstance(record, Applied | SnapshotApplied):
+            views.append(record)
+    views.sort(key=_time_s)  # stable, as those below
     for records in by_type.values():
         records.sort(key=_time_s)  # stable, so the order within a file stays
     return History(
@@ -226,6 +232,7 @@ def history_of(
         acked=by_type[Acked],
         applied=by_type[Applied],
         snapshots=by_type[SnapshotApplied],
+        views=views,
         sessions=[  # what the run's own tearing down does to sessions is no part of it
             session for session in by_type[SessionChanged] if quiesced_s is None or session.t_s <= quiesced_s
         ],

@@ -250,7 +250,7 @@ class _Run:
     async def _simulated_network(self) -> None:
         from experiments.simulated_run import SimulatedRecords, simulate
 
-        begun_s = time.monotonic()
+        begun_s, cpu_begun_s = time.monotonic(), time.process_time()
         self.progress.phase(f"simulating: {_spell_size(self.experiment)}")
         plan = self._plan()
         with SimulatedRecords(self.folder.raw) as records:
@@ -271,7 +271,10 @@ class _Run:
                 )
                 self.note_clock(end_s=network.now_s())
                 self.manifest["duration_s"] = network.now_s() - start_s
-                self.manifest["simulator"] = {"wall_s": time.monotonic() - begun_s}
+                self.manifest["simulator"] = {
+                    "wall_s": time.monotonic() - begun_s,
+                    "cpu_s": time.process_time() - cpu_begun_s,
+                }
                 self.save()
 
     def _flow(self, network: RunningNetwork, pace: Pace, begun_s: float) -> ConferenceFlow:

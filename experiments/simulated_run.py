@@ -41,6 +41,8 @@ class SimulatedRecords:
         folder.mkdir()
         for name, config in build_node_configs(plan):
             config["records_path"] = f"raw/{name}.jsonl"
+            if "proxy" in config:
+                config["proxy"]["log_path"] = f"state/{config['node']}.sqlite3"
             self._buffers.setdefault(name, bytearray())  # so that each has a file, be it an empty one
             (folder / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
 

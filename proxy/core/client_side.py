@@ -187,7 +187,11 @@ class ClientSide:
         if conference is not None and conference.log.view.seq(device, name.boot) >= update.seq:
             self._keeper.ack(conference, None, interest.name, 0)  # the reply got lost, the close did not
             return
-        conference, session = self._session(conference_name, device, name.boot)
+        try:
+            conference, session = self._session(conference_name, device, name.boot)
+        except Refusal as refusal:  # it has to join again before it can leave
+            self._out.reply(interest, UpdateAck("refused", refusal.reason, self._out.device, self._out.boot, 0))
+            raise
         self._admission.check_update(signed, update, session, name, now_s=self._out.now_s)
         accepted_seq = max(session.accepted_seq, conference.log.view.seq(device, name.boot))
         if update.event != "leave" or update.seq != accepted_seq + 1:

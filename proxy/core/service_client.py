@@ -128,6 +128,7 @@ class ServiceClient:
         self._digest = EMPTY_DIGEST  #: chained over our own updates
         self._acked_seq = 0
         self._leaving = False  #: asked to close, as soon as the session is whole again
+        self._leave_seq = 0  #: of the update that says that we leave, once it is made
         self._acked_early: set[int] = set()
         self._unacked: dict[int, SignedUpdate] = {}
         #: The last ones acked: a proxy that loses its disk may be the only one that had them.
@@ -333,7 +334,7 @@ class ServiceClient:
             self._publish("join", b"", "")
         unknown = [] if reply.own_seq is None else [seq for seq in self._retained if seq > reply.own_seq]
         for seq in (*unknown, *self._unacked):
-            if ("update", seq) not in self._consumer:
+            if seq != self._leave_seq and ("update", seq) not in self._consumer:
                 self._send_update(seq)
         self._pump()
         self._recover_if_behind(reply.current)
@@ -427,30 +428,38 @@ class ServiceClient:
             return
         if self.state != "joined":
             raise PublishError(f"{self.device} is not joined ({self.state})")
-        self._queue.append(Unsent("leave", b"", ""))
         self._enter("closing", "asked for")
-        while self._queue:
-            self._seq += 1
-            self._unacked[self._seq] = self._sign(self._queue.popleft())
-        leave_seq = self._seq
+        if not self._leave_seq:
+            self._queue.append(Unsent("leave", b"", ""))
+            while self._queue:
+                self._seq += 1
+                self._unacked[self._seq] = self._sign(self._queue.popleft())
+            self._leave_seq = self._seq
         for seq in self._unacked:
-            if seq != leave_seq and ("update", seq) not in self._consumer:
+            if seq != self._leave_seq and ("update", seq) not in self._consumer:
                 self._send_update(seq)
         self._effects += self._consumer.express(
             ("close", 0),
             message_name(node_prefix(self.proxy), CLOSE, self.conference, self.device, boot=self.boot, seq=self._seq),
             now_s=self._now_s,
             peer=self.proxy,
-            parameters=encode(CloseRequest(self._unacked[leave_seq])),
+            parameters=encode(CloseRequest(self._unacked[self._leave_seq])),
             attempts_max=8,
         )
 
     def _on_close_reply(self, ack: UpdateAck) -> None:
-        """The leave was accepted, hence everything before it too, whatever became of the acks."""
-        leave_seq = self._seq
+        """The leave was accepted, hence everything before it too, whatever became of the acks.
+
+        A proxy that has forgotten us, or lacks something that came before, refuses: then first a session, then again.
+        """
+        if ack.level == "refused":
+            self.counters[f"refused_{ack.reason}"] += 1
+            self._leaving = True
+            self._suspect("close refused")
+            return
         for seq in sorted(self._unacked):
             self._consumer.cancel(("update", seq))
-            self._on_ack(seq, ack if seq == leave_seq else replace(ack, stream_seq=0))
+            self._on_ack(seq, ack if seq == self._leave_seq else replace(ack, stream_seq=0))
         self._leave("close reply")
 
     def _leave(self, reason: str) -> None:
@@ -461,7 +470,7 @@ class ServiceClient:
             *(("update", seq) for seq in (*self._unacked, *self._retained)),
         ]:
             self._consumer.cancel(key)
-        self._announced = False
+        self._announced, self._leave_seq = False, 0
         self._enter("closed", reason)
 
     # ------------------------------------------------------------------ receiving

@@ -9,7 +9,6 @@ from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
-from testbed.links.model import Direction
 from topologies.errors import InputError, pick_one_of
 
 FaultKind = Literal["link-down", "link-up", "impair", "crash", "freeze", "disk-loss"]
@@ -52,7 +51,7 @@ class Fault:
     sender: str | None = None  #: `impair`: only what this end of the link sends; None: both directions
 
     @property
-    def direction(self) -> Direction | None:
+    def direction(self) -> Literal["a_to_b", "b_to_a"] | None:
         """The direction that is impaired; None: both."""
         if self.sender is None:
             return None

@@ -2,7 +2,8 @@
 
     python -m tests.bench.simulator_speed [--runs 3]
 
-Exit code 1 if the median is below that.
+Exit code 1 if the median is below that. It is taken over processor time: the wall clock says as well what else the machine
+does, and the simulator uses one core alone.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ class _Silent(PlainProgress):
         pass
 
 
-def measure() -> tuple[float, float]:
-    """Run it once. Returns: virtual seconds, and the wall-clock seconds that they took."""
+def measure() -> tuple[float, float, float]:
+    """Run it once. Returns: virtual seconds, and the seconds of processor and of wall clock that they took."""
     with tempfile.TemporaryDirectory(prefix="hconf-bench-") as folder:
         outcome = run_experiment(
             load_experiment(QUICKSTART), out=Path(folder) / "run", progress=_Silent("bench"), mode="simulated"
         )
     assert outcome.verdict == "pass", outcome
-    return outcome.manifest["duration_s"], outcome.manifest["simulator"]["wall_s"]
+    simulator = outcome.manifest["simulator"]
+    return outcome.manifest["duration_s"], simulator["cpu_s"], simulator["wall_s"]
 
 
 def main() -> int:
@@ -42,9 +44,11 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     ratios = []
     for _ in range(parser.parse_args().runs):
-        virtual_s, wall_s = measure()
-        ratios.append(virtual_s / wall_s)
-        print(f"{virtual_s:.2f} s of the quickstart in {wall_s:.2f} s: {ratios[-1]:.1f} times real time")
+        virtual_s, cpu_s, wall_s = measure()
+        ratios.append(virtual_s / cpu_s)
+        print(
+            f"{virtual_s:.2f} s of the quickstart in {cpu_s:.2f} s ({wall_s:.2f} s of wall clock): {ratios[-1]:.1f} times"
+        )
     median = statistics.median(ratios)
     print(f"median: {median:.1f} times real time; required: {REQUIRED:g}")
     return 0 if median >= REQUIRED else 1

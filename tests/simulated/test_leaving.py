@@ -41,3 +41,18 @@ def test_leaving_before_the_login_is_answered() -> None:
     assert states == ["login", "closed"]
     conference.join(["ue1"])
     conference.assert_invariants()
+
+
+def test_leaving_while_the_proxy_is_gone() -> None:
+    """fuzz-schedules 406: the proxy came back without the session and refused the close, which was taken for consent."""
+    conference = Conference(("tiers", {"cores": 3, "csrs": 1, "ues_per_csr": 2}))
+    conference.join()
+    conference.network.crash("csr1.proxy")
+    conference.run_for(0.2)
+    conference.publish("ue2")
+    conference.close("ue2")
+    conference.run_for(0.5)
+    conference.network.restart("csr1.proxy")
+    conference.assert_invariants()
+    client = conference.network.client("ue2")
+    assert (client.state, client.unacked) == ("closed", 0)

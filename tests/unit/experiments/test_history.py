@@ -5,8 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from experiments.history import Membership, memberships, read_history, read_lines
-from proxy.records import Applied, Published, Record, SessionChanged
+from experiments.checker import check_nothing_twice
+from experiments.history import Membership, history_of, memberships, read_history, read_lines
+from proxy.records import Applied, Published, Record, SessionChanged, SnapshotApplied
 from topologies.errors import InputError
 
 FIRST = Published(2.0, "main", "ue1", 1, 1, "message", 3, "", "ab")
@@ -74,3 +75,12 @@ def test_memberships_end_with_a_close_and_survive_a_suspicion() -> None:
     ]  # fmt: skip
     assert memberships(changes) == {("main", "ue1"): [Membership(2.0, 5.0), Membership(7.0, None)]}
     assert memberships(changes[:1]) == {}
+
+
+def test_what_a_receiver_did_at_one_instant_keeps_its_order() -> None:
+    """fuzz-schedules 20118: a thawed client applied updates and then a snapshot that covers them, at one virtual instant."""
+    applied = Applied(5.0, "main", "ue1", "ue2", 1, 1, "push", "00")
+    snapshot = SnapshotApplied(5.0, "main", "ue1", [("ue2", 1, 1)])
+    published = Published(4.0, "main", "ue2", 1, 1, "message", 0, "", "00")
+    assert check_nothing_twice(history_of([published, applied, snapshot])).verdict == "pass"
+    assert check_nothing_twice(history_of([published, snapshot, applied])).verdict == "fail"
