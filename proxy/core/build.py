@@ -30,7 +30,7 @@ def build_core(config: NodeConfig) -> NodeCore:
     if config.client is not None:
         application = ServiceClient(config.client, device=config.node, boot=config.boot, seed=config.seed + 1)
     elif config.login is not None:
-        application = LoginServer(config.login)
+        application = LoginServer(config.login, device=config.node, boot=config.boot, seed=config.seed + 1)
     else:
         return forwarder
     return Host(forwarder, application)

@@ -140,8 +140,8 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 
 def test_settings_of_the_conference_fit_the_node_configuration() -> None:
     sections = ConferenceSection().node_sections()
-    proxy = msgspec.convert(sections["proxy"] | {"forwarder_socket": "s"}, config.ProxyConfig)
-    assert proxy == config.ProxyConfig("s")
+    proxy = msgspec.convert(sections["proxy"] | {"forwarder_socket": "s", "key_seed_hex": ""}, config.ProxyConfig)
+    assert proxy == config.ProxyConfig("s", "")
     forwarder = msgspec.convert(sections["forwarder"] | {"faces": (), "routes": ()}, config.ForwarderConfig)
     assert forwarder == config.ForwarderConfig((), ())
     client = msgspec.convert(sections["client"] | {"key_seed_hex": ""}, config.ClientConfig)

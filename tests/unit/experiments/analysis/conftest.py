@@ -150,7 +150,7 @@ def _state(node: str, component: Any) -> StateReported:
 def _counters(node: str) -> CountersReported:
     sent = [MessageCount("csr1-csr2", "csr2" if node == "csr1" else "csr1", "sync-update", 5, 900)]
     return CountersReported(
-        QUIESCED_S, node, "forwarder", 0.7, 30_000_000, 0.4, 1.5, sent, {"malformed": 2, "pit": 3}, {"pit": 10}
+        QUIESCED_S, node, "forwarder", 0.7, 30_000_000, 0.4, 1.5, sent, {"malformed": 2, "pit": 3, "refused_update_forged": 2, "refused_join_replayed": 1}, {"pit": 10}
     )
 
 
