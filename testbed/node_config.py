@@ -24,6 +24,10 @@ ALL_PROXIES_PREFIX: Final = "/hconf/32=all"
 #: The face to what runs on the node itself: client, login server, or (over a socket) service proxy.
 LOCAL_FACE: Final = 0
 
+#: What one UE may fill of its router's PIT: little enough that what it makes the next routers hold is no more than a part of
+#: what they grant this one.
+UE_PIT_SHARE_RATIO: Final = 0.125
+
 #: A run starts each process once; one that is started again gets the next.
 FIRST_BOOT: Final = 1
 
@@ -160,6 +164,8 @@ def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, ne
                 "peer": peer,
             }
         )
+        if plan.topology.node(peer).role == "ue":
+            faces[-1]["pit_share_ratio"] = UE_PIT_SHARE_RATIO
     return {
         "faces": faces,
         "routes": _routes(plan.topology, node, face_ids, next_hops[node.name]),

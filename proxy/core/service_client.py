@@ -32,7 +32,7 @@ from proxy.core.positions import Positions
 from proxy.core.seeded import SplitMix64
 from proxy.core.signing import Signer
 from proxy.core.timers import Timers
-from proxy.core.trust import KEY_EVENTS, Grant, Refusal, Trust, join_statement, place_of
+from proxy.core.trust import KEY_EVENTS, OBSERVER_EVENTS, Grant, Refusal, Trust, join_statement, place_of
 from proxy.core.view import AppliedUpdate, View, chained
 from proxy.records import Acked, Applied, Published, SessionChanged, SessionState, SnapshotApplied
 from proxy.wire.lp import decode_link_packet
@@ -449,6 +449,8 @@ class ServiceClient:
             raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
         if not self._announced or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
+        if self._config.role == "observer" and event not in OBSERVER_EVENTS:
+            raise PublishError(f"{self.device} is an observer; only participants publish")
         if len(self._queue) >= self._config.queue_max:
             raise PublishError(f"{self.device} has {len(self._queue)} updates waiting; the network does not keep up")
         self._queue.append(Unsent(event, body, object_name))

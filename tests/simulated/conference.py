@@ -55,6 +55,8 @@ class Conference:
         proxy_settings: Mapping[str, Any] | None = None,
         client_settings: Mapping[str, Any] | None = None,
         forwarder_settings: Mapping[str, Any] | None = None,
+        login_settings: Mapping[str, Any] | None = None,
+        conferences: Mapping[str, str] | None = None,
     ) -> None:
         self.topology = topology if isinstance(topology, Topology) else build(*topology)
         self.network = SimulatedNetwork(
@@ -67,6 +69,8 @@ class Conference:
                 proxy_settings=proxy_settings or {},
                 client_settings=client_settings or {},
                 forwarder_settings=forwarder_settings or {},
+                login_settings=login_settings or {},
+                conferences=conferences or {},
             )
         )
         self.ues = self.topology.ues
