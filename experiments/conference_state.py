@@ -22,6 +22,7 @@ class ConferenceState:
     digest: str
     roster: frozenset[str]
     waiting: int  #: updates that a client has not got acked yet
+    away: frozenset[str] = frozenset()  #: of the roster, as a client sees it
 
     @classmethod
     def all_of(cls, process: str, status: Mapping[str, Any]) -> Iterator[ConferenceState]:
@@ -36,6 +37,7 @@ class ConferenceState:
                 client["state_digest"],
                 frozenset(client["roster"]),
                 client["unacked"] + client["queued"],
+                frozenset(device for device, standing in client["standings"].items() if standing == "away"),
             )
         for name, view in (status.get("proxy") or {}).get("conferences", {}).items():
             yield cls(node, "proxy", name, "joined", view["state_digest"], frozenset(view["roster"]), 0)
@@ -61,9 +63,9 @@ def disagreement(states: Sequence[ConferenceState], *, roster: set[str] | None) 
         if state.session not in _LEFT:
             groups.setdefault((state.conference, state.component), []).append(state)
     for (conference, component), members in groups.items():
-        digests = Counter(state.digest for state in members)
+        digests = Counter((state.digest, state.away) for state in members)
         if len(digests) > 1:
             usual = digests.most_common(1)[0][0]
-            odd = [state.node for state in members if state.digest != usual]
+            odd = [state.node for state in members if (state.digest, state.away) != usual]
             return f"{component} {odd[0]} and {len(odd) - 1} others see another state of {conference}"
     return ""

@@ -18,9 +18,11 @@ from proxy.records import (
     Applied,
     CountersReported,
     FaceChanged,
+    Granted,
     PeerChanged,
     Published,
     Record,
+    Revoked,
     SessionChanged,
     SnapshotApplied,
     StateReported,
@@ -113,6 +115,8 @@ class History:
     applied: Sequence[Applied] = ()
     snapshots: Sequence[SnapshotApplied] = ()
     sessions: Sequence[SessionChanged] = ()
+    granted: Sequence[Granted] = ()
+    revoked: Sequence[Revoked] = ()
     faces: Sequence[FaceChanged] = ()
     peers: Sequence[PeerChanged] = ()
     states: Sequence[StateReported] = ()
@@ -208,6 +212,8 @@ def read_history(
         sessions=[  # what the run's own tearing down does to sessions is no part of it
             session for session in by_type[SessionChanged] if quiesced_s is None or session.t_s <= quiesced_s
         ],
+        granted=by_type[Granted],
+        revoked=by_type[Revoked],
         faces=by_type[FaceChanged],
         peers=by_type[PeerChanged],
         states=by_type[StateReported],

@@ -57,7 +57,8 @@ class Admission:
         last = self._joins.get((conference, device))
         is_repeated = last is not None and (name.boot, name.seq) == (last.boot, last.number)
         if last is not None and (name.boot, name.seq) <= (last.boot, last.number):
-            if not is_repeated or now_s - last.first_s > JOIN_REPEAT_S:
+            is_late = now_s - last.first_s > JOIN_REPEAT_S
+            if is_late or not is_repeated:
                 raise Refusal("join_replayed")
         if name.boot != request.boot or not grant.verifier.is_valid(
             request.signature, join_statement(request, name, self._proxy)

@@ -48,3 +48,10 @@ def client_of(core: NodeCore) -> ServiceClient | None:
     if isinstance(core, Host) and isinstance(core.application, ServiceClient):
         return core.application
     return None
+
+
+def login_server_of(core: NodeCore) -> LoginServer | None:
+    """Return the login server in a core, None elsewhere."""
+    if isinstance(core, Host) and isinstance(core.application, LoginServer):
+        return core.application
+    return None

@@ -32,7 +32,6 @@ from proxy.wire.messages import (
 )
 from proxy.wire.tlv import MalformedError
 
-
 #: What a snapshot spends on tokens; who lacks one asks for it.
 TOKENS_IN_SNAPSHOT_BYTES = 3_000
 

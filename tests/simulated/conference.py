@@ -20,8 +20,10 @@ from proxy.records import (
     Applied,
     CountersReported,
     FaceChanged,
+    Granted,
     PeerChanged,
     Published,
+    Revoked,
     SessionChanged,
     SnapshotApplied,
     StateReported,
@@ -139,12 +141,12 @@ class Conference:
                 return f"{ue} has {client.unacked} updates unacked and {client.queued} queued"
         digests = defaultdict(list)
         for ue, client in clients.items():
-            digests[client.view.digest(), tuple(client.view.roster())].append(ue)
+            digests[client.view.digest(), tuple(client.view.roster()), tuple(client.view.away())].append(ue)
         if len(digests) > 1:
             return f"clients differ: {sorted(digests.values(), key=len)}"
-        for _, roster in digests:
-            if set(roster) != self.members:
-                return f"roster is {roster}"
+        for _, roster, away in digests:
+            if set(roster) != self.members or away:
+                return f"roster is {roster}, of these away {away}"
         logs = {
             csr: conference.log.state_digest()
             for csr in self.csrs
@@ -181,6 +183,8 @@ class Conference:
             applied=by_type[Applied],
             snapshots=by_type[SnapshotApplied],
             sessions=by_type[SessionChanged],
+            granted=by_type[Granted],
+            revoked=by_type[Revoked],
             faces=by_type[FaceChanged],
             peers=by_type[PeerChanged],
             states=[*by_type[StateReported], *states],
