@@ -90,7 +90,12 @@ class DigestLog:
         return stream is not None and (seq <= stream.seq or seq in stream.early)
 
     def append_own(
-        self, stream: Stream, updates: tuple[SignedUpdate, ...], *, signer: Signer | None = None, roster: tuple[RosterEvent, ...] = ()
+        self,
+        stream: Stream,
+        updates: tuple[SignedUpdate, ...],
+        *,
+        signer: Signer | None = None,
+        roster: tuple[RosterEvent, ...] = (),
     ) -> StreamEntry:
         """Append what this proxy has just accepted to its own *stream*; the view has taken it in already."""
         sync_update = SyncUpdate(EMPTY_DIGEST, updates, roster=roster)
