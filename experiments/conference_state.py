@@ -43,19 +43,22 @@ class ConferenceState:
             yield cls(node, "proxy", name, "joined", view["state_digest"], frozenset(view["roster"]), 0)
 
 
-def disagreement(states: Sequence[ConferenceState], *, roster: set[str] | None) -> str:
+def disagreement(states: Sequence[ConferenceState], *, rosters: Mapping[str, set[str]] | None) -> str:
     """Return what keeps the states from being one; nothing where all agree and nothing is on its way.
 
     Args:
         states: of all clients and proxies.
-        roster: whom all have to see as joined; None: whoever that is.
+        rosters: whom all in a conference have to see as joined; None: whoever that is.
     """
     for state in states:
         if state.waiting:
             return f"{state.node} waits for the ack of {state.waiting} updates"
-        if roster is not None and state.session != "joined":
+        if rosters is None:
+            continue
+        roster = rosters.get(state.conference, set())
+        if state.session != "joined":
             return f"{state.node} is in state {state.session}"
-        if roster is not None and state.component == "client" and state.roster != roster:
+        if state.component == "client" and state.roster != roster:
             missing = ", ".join(sorted(roster - state.roster)[:3])
             return f"{state.node} sees {len(state.roster)} of {len(roster)} joined; missing: {missing or 'none'}"
     groups: dict[tuple[str, str], list[ConferenceState]] = {}

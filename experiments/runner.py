@@ -237,6 +237,7 @@ class _Run:
             seed=experiment.settings.seed,
             run_dir=self.folder.path,
             conference=experiment.conference.name,
+            conferences=experiment.conference_of,
             mode=experiment.conference.mode,
             forwarder_settings=sections["forwarder"],
             proxy_settings=sections["proxy"],
@@ -268,7 +269,7 @@ class _Run:
         if missing := set(devices) - self.joined:
             apart = f"{len(missing)} have not joined, such as {min(missing)}"
         else:
-            apart = await self._wait_agreed(network, begun_s + JOIN_LIMIT_S, roster=set(devices))
+            apart = await self._wait_agreed(network, begun_s + JOIN_LIMIT_S, rosters=self._rosters())
         if apart:
             raise RunFailureError(f"the conference was not in sync after {JOIN_LIMIT_S:g} s: {apart}")
         self.manifest["phases"] |= {"join_s": time.monotonic() - begun_s}
@@ -322,18 +323,27 @@ class _Run:
         begun_s = time.monotonic()
         self.progress.phase("settling")
         limit_s = self.experiment.settings.settle_s
-        apart = await self._wait_agreed(network, begun_s + limit_s, roster=None)
+        apart = await self._wait_agreed(network, begun_s + limit_s, rosters=None)
         self.manifest["phases"] |= {"settle_s": time.monotonic() - begun_s}
         if apart:
             self.progress.note(f"not settled after {limit_s:g} s: {apart}")
         self.note_clock(quiesced_s=time.monotonic())
 
-    async def _wait_agreed(self, network: EmulatedNetwork, until_s: float, *, roster: set[str] | None) -> str:
+    def _rosters(self) -> dict[str, set[str]]:
+        """Return who is to be in which conference."""
+        rosters: dict[str, set[str]] = {}
+        for ue, conference in self.experiment.conference_of.items():
+            rosters.setdefault(conference, set()).add(ue)
+        return rosters
+
+    async def _wait_agreed(
+        self, network: EmulatedNetwork, until_s: float, *, rosters: Mapping[str, set[str]] | None
+    ) -> str:
         """Ask everybody for their state until all agree; return what still differed at *until_s*, else nothing."""
         while True:
             asked_s = time.monotonic()
             states = await self._ask_states(network)
-            apart = disagreement(states, roster=roster)
+            apart = disagreement(states, rosters=rosters)
             now_s = time.monotonic()
             if not apart or now_s >= until_s:
                 return apart

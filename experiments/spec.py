@@ -19,6 +19,7 @@ import msgspec
 
 from experiments.spec_checks import (
     check_captures,
+    check_conferences,
     check_expectations,
     check_faults,
     check_workloads,
@@ -78,6 +79,7 @@ class Experiment:
     settings: ExperimentSection  #: name, duration_s, seed, settle_s
     topology: Topology  #: built, with [links] applied
     conference: ConferenceSection
+    conference_of: dict[str, str]  #: UE -> conference
     workloads: tuple[Workload, ...]  #: stop_s and publishers filled in
     faults: tuple[Fault, ...]  #: in the order of the file
     expectations: tuple[Expectation, ...]
@@ -103,6 +105,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
     topology, parameters = _build_topology(file.topology, source)
     topology = with_links(topology, file.links, source)
+    conference_of = check_conferences(file.conference, topology, source)
     workloads = check_workloads(file.workload, topology, file.experiment, source)
     faults = check_faults(file.fault, topology, file.experiment, source)
     expectations = check_expectations(file.expect, faults, source)
@@ -119,6 +122,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         settings=file.experiment,
         topology=topology,
         conference=file.conference,
+        conference_of=conference_of,
         workloads=workloads,
         faults=faults,
         expectations=expectations,

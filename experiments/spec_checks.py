@@ -15,6 +15,7 @@ from experiments.columns import unknown_metric
 from experiments.spec_places import KeyPath, Source
 from experiments.spec_schema import (
     CaptureSection,
+    ConferenceSection,
     Crash,
     DiskLoss,
     Expectation,
@@ -64,6 +65,29 @@ def with_links(topology: Topology, links: Mapping[str, LinkSection], source: Sou
         if given:
             changed[link.name] = dataclasses.replace(link.properties, **given)
     return topology.with_properties(changed)
+
+
+def check_conferences(section: ConferenceSection, topology: Topology, source: Source) -> dict[str, str]:
+    """Return UE -> its conference, of every UE. Raises: InputError."""
+    conference_of: dict[str, str] = {}
+    for name, ues in section.others.items():
+        path: KeyPath = ("conference", "others", name)
+        if name == section.name:
+            raise source.error(
+                path,
+                problem=f"`{name}` is the conference of all who are in none of the others",
+                remedy="give it another name, or leave it out",
+            )
+        for position, ue in enumerate(ues):
+            place: KeyPath = (*path, position)
+            if ue not in topology.ues:
+                raise source.error(place, problem=f"there is no UE `{ue}`", remedy=_pick_ue(ue, topology))
+            if ue in conference_of:
+                raise source.error(
+                    place, problem=f"`{ue}` is in `{conference_of[ue]}` too", remedy="put it into one of them"
+                )
+            conference_of[ue] = name
+    return {ue: conference_of.get(ue, section.name) for ue in topology.ues}
 
 
 def check_workloads(

@@ -55,8 +55,8 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
     """``[conference]``: the defaults are those of proxy/config.py; a test compares them."""
 
     name: Name = "main"
-    others: dict[Name, tuple[Word, ...]] = {}  #: conference -> UEs that are in it instead
     mode: Mode = "hybrid"
+    others: dict[Name, tuple[Word, ...]] = {}  #: conference -> UEs that are in it instead
     heartbeat_s: Seconds = 0.2  #: of proxies and clients; their detection time is this x detect_mult
     detect_mult: DetectMult = 3
     face_heartbeat_s: Seconds = 0.1  #: of faces; their detection time is this x face_detect_mult

@@ -19,8 +19,8 @@ def but(state: ConferenceState, **changes: Any) -> ConferenceState:
 
 
 def test_clients_agree_with_clients_and_proxies_with_proxies() -> None:
-    assert disagreement([CLIENT, OTHER, PROXY, PEER], roster=set(EVERYBODY)) == ""
-    assert disagreement([], roster=None) == ""
+    assert disagreement([CLIENT, OTHER, PROXY, PEER], rosters={"main": set(EVERYBODY)}) == ""
+    assert disagreement([], rosters=None) == ""
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_clients_agree_with_clients_and_proxies_with_proxies() -> None:
     ],
 )
 def test_what_differs_is_said(states: list[ConferenceState], said: str) -> None:
-    assert said in disagreement(states, roster=set(EVERYBODY))
+    assert said in disagreement(states, rosters={"main": set(EVERYBODY)})
 
 
 def test_who_has_left_has_no_say() -> None:
-    assert disagreement([CLIENT, but(OTHER, session="closed", digest="e")], roster=None) == ""
+    assert disagreement([CLIENT, but(OTHER, session="closed", digest="e")], rosters=None) == ""
 
 
 def test_states_are_taken_from_status_replies() -> None:

@@ -62,7 +62,13 @@ class Bench:
         config = ForwarderConfig(
             faces=tuple(
                 FaceConfig(
-                    face, f"link{face}", f"r-eth{face}", "10.0.0.0", "10.0.0.1", f"peer{face}", pit_share_ratio=pit_share_ratio
+                    face,
+                    f"link{face}",
+                    f"r-eth{face}",
+                    "10.0.0.0",
+                    "10.0.0.1",
+                    f"peer{face}",
+                    pit_share_ratio=pit_share_ratio,
                 )
                 for face in range(1, faces + 1)
             ),

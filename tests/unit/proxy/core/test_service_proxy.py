@@ -276,7 +276,9 @@ def test_client_that_does_not_answer_is_given_up_and_is_not_there() -> None:
     party = joined("ue1", "ue2")
     publish(party, 1)
     keep_heard(party, 10.0, "ue1")
-    assert party.core.counters["notifications_given_up"] == 2  # and what told ue1, which never acks here, that ue2 is away
+    assert (
+        party.core.counters["notifications_given_up"] == 2
+    )  # and what told ue1, which never acks here, that ue2 is away
     assert not conference(party).clients["ue2"].present
     assert of("notification", publish(party, 2)) == []  # nothing more is sent to it but heartbeats
     keep_heard(party, 25.0, "ue1")
