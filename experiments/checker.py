@@ -164,8 +164,12 @@ def check_agreement(history: History) -> Check:
     conferences = {conference for conference, _ in members} | {conference for conference, _, _ in final}
     for conference in sorted(conferences):
         devices = {device for of, device in members if of == conference} - history.cut_off
-        proxies = {session.proxy for session in history.sessions if session.conference == conference}
-        proxies -= {""} | history.cut_off
+        proxies = {
+            session.proxy
+            for session in history.sessions
+            if session.conference == conference
+            and session.state == "joined"  # one that was only asked may know nothing
+        } - history.cut_off
         for component, expected in (("proxy", proxies), ("client", devices)):
             reports = {
                 node: state for (of, what, node), state in final.items() if (of, what) == (conference, component)

@@ -16,6 +16,7 @@ import typer
 from topologies.errors import CapabilityError, HconfError, InputError
 
 if TYPE_CHECKING:
+    from experiments.runner import RunMode
     from experiments.spec import Experiment
 
 QUICKSTART: Final = Path(__file__).resolve().parent / "quickstart.toml"
@@ -70,12 +71,8 @@ def run(
     mode: Annotated[Mode, typer.Option(help="Real hosts and links, or virtual time in one process.")] = Mode.EMULATED,
     overrides: Overrides = None,
 ) -> None:
-    """Run one experiment and make its run folder. Takes root."""
-    if mode is Mode.SIMULATED:
-        raise InputError(
-            where="--mode simulated", problem="there is no simulator yet", remedy="leave it out: the run is emulated"
-        )
-    _run(_load(experiment, overrides, seed), out)
+    """Run one experiment and make its run folder. Takes root, unless it is simulated."""
+    _run(_load(experiment, overrides, seed), out, mode.value)
 
 
 @app.command()
@@ -127,6 +124,42 @@ def report(
         analysis = analyse(folder)
         write_report(folder, analysis, manifest)
         print_summary(Console(), path, analysis, manifest)
+
+
+@app.command("fuzz-schedules")
+def fuzz_schedules(
+    runs: Annotated[int, typer.Option(min=1, help="How many schedules.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The first; the others have the numbers after it.")] = 1,
+    time_limit_s: Annotated[
+        float | None, typer.Option("--time-limit-s", min=1, help="Stop after so many seconds, good or not yet all run.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where a shrunk schedule goes, as an experiment file.")
+    ] = Path(),
+) -> None:
+    """Run random schedules of faults, simulated, and check every invariant. Works without root."""
+    from experiments.fuzz.campaign import run_campaign, write_shrunk
+
+    if not out.is_dir():
+        raise InputError(where="--out", problem=f"{out} is no folder", remedy="make it, or leave --out out")
+    try:
+        campaign = run_campaign(seed, runs=runs, time_limit_s=time_limit_s)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    typer.echo(
+        f"{campaign.runs} schedules from {seed} on, {campaign.virtual_s:.0f} s of conferences in {campaign.wall_s:.1f} s"
+    )
+    if (broken := campaign.broken) is None:
+        typer.echo("No violation.")
+        return
+    typer.echo(f"Schedule {broken.seed} broke what must always hold:")
+    typer.echo("\n".join(f"  {violation}" for violation in broken.violations))
+    typer.echo("Shrinking it ...")
+    path = write_shrunk(broken, out)
+    typer.echo(path.read_text(encoding="utf-8"))
+    typer.echo(f"Written to {path}: hconf run --mode simulated {path}")
+    typer.echo(f"The whole schedule: hconf fuzz-schedules --runs 1 --seed {broken.seed}")
+    raise typer.Exit(1)
 
 
 @app.command()
@@ -205,14 +238,14 @@ def _load(path: Path, overrides: list[str] | None, seed: int | None) -> Experime
     return load_experiment(path, [*(overrides or []), *([f"experiment.seed={seed}"] if seed is not None else [])])
 
 
-def _run(experiment: Experiment, out: Path | None) -> None:
+def _run(experiment: Experiment, out: Path | None, mode: RunMode = "emulated") -> None:
     from rich.console import Console
 
     from experiments.progress import choose_progress
     from experiments.report import print_summary
     from experiments.runner import run_experiment
 
-    outcome = run_experiment(experiment, out=out, progress=choose_progress(experiment.settings.name))
+    outcome = run_experiment(experiment, out=out, progress=choose_progress(experiment.settings.name), mode=mode)
     print_summary(Console(), outcome.folder, outcome.analysis, outcome.manifest)
     raise typer.Exit(outcome.exit_code)
 

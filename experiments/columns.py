@@ -199,6 +199,7 @@ LINKS: Final = Table(
         Column("dropped_loss", "count", "frames dropped by random loss"),
         Column("dropped_queue", "count", "frames dropped because the queue was full"),
         Column("dropped_carrier", "count", "frames dropped because the link was down"),
+        Column("dropped_corrupt", "count", "frames whose bits were changed on the way; only in a simulation"),
         Column(
             "dropped_overrun",
             "count",
@@ -236,7 +237,7 @@ CHECKS: Final = Table(
     "checks.csv",
     "one invariant, expectation or fidelity check",
     (
-        Column("name", "text", "`invariant.…`, `expect.<metric>`, `run.complete`, `fidelity.…`"),
+        Column("name", "text", "`invariant.…`, `expect.<metric>`, `run.complete`, `run.settled`, `fidelity.…`"),
         Column(
             "verdict",
             "text",
@@ -284,6 +285,10 @@ def _metrics() -> Iterator[Metric]:
     yield Metric("network.join_s", "s", "of that: log in, join, and get in sync")
     yield Metric("network.settle_s", "s", "from the end of the workload until all views agreed and nothing was unacked")
     yield Metric("network.down_s", "s", "from stopping the nodes until the network was gone")
+    for statistic in STATISTICS:
+        yield Metric(
+            f"sessions.join_ms.{statistic}", "ms", f"from asking to join, login included, until joined, {statistic}"
+        )
     yield Metric("updates.published", "count", "updates published at or after t = 0")
     yield Metric("updates.acked", "count", "of those, acked")
     for statistic in STATISTICS:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 #: Sessions in these states have no view to agree on.
-_LEFT: Final = frozenset({"closing", "closed", "refused"})
+_OUTSIDE: Final = frozenset({"idle", "closing", "closed", "refused"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def disagreement(states: Sequence[ConferenceState], *, rosters: Mapping[str, set
 
     Args:
         states: of all clients and proxies.
-        rosters: whom all in a conference have to see as joined; None: whoever that is.
+        rosters: per conference who have to be joined, and see each other as joined; None: whoever that is.
     """
     for state in states:
         if state.waiting:
@@ -56,6 +56,8 @@ def disagreement(states: Sequence[ConferenceState], *, rosters: Mapping[str, set
         if rosters is None:
             continue
         roster = rosters.get(state.conference, set())
+        if state.component == "client" and state.node not in roster:
+            continue
         if state.session != "joined":
             return f"{state.node} is in state {state.session}"
         if state.component == "client" and state.roster != roster:
@@ -63,7 +65,7 @@ def disagreement(states: Sequence[ConferenceState], *, rosters: Mapping[str, set
             return f"{state.node} sees {len(state.roster)} of {len(roster)} joined; missing: {missing or 'none'}"
     groups: dict[tuple[str, str], list[ConferenceState]] = {}
     for state in states:
-        if state.session not in _LEFT:
+        if state.session not in _OUTSIDE:
             groups.setdefault((state.conference, state.component), []).append(state)
     for (conference, component), members in groups.items():
         digests = Counter((state.digest, state.away) for state in members)

@@ -195,13 +195,34 @@ def read_history(
         raise InputError(
             where=str(raw_dir), problem="holds no records of nodes (*.jsonl)", remedy="give the folder of an hconf run"
         )
-    by_type: dict[type, list[Any]] = {type_: [] for type_ in get_args(Record)}
-    damaged = list(damage)
+    damaged, all_records = list(damage), list[Any]()
     for path in paths:
         raw = read_lines(path, Record)
         damaged += raw.damage
-        for record in raw.records:
-            by_type[type(record)].append(record)
+        all_records += raw.records
+    return history_of(
+        all_records,
+        crashed=crashed,
+        disks_lost=disks_lost,
+        cut_off=cut_off,
+        quiesced_s=quiesced_s,
+        damage=damaged,
+    )
+
+
+def history_of(
+    all_records: Iterable[Record],
+    *,
+    crashed: frozenset[str] = frozenset(),
+    disks_lost: frozenset[str] = frozenset(),
+    cut_off: frozenset[str] = frozenset(),
+    quiesced_s: float | None = None,
+    damage: Sequence[str] = (),
+) -> History:
+    """Return the history that *all_records* tell, those of each process in the order in which it wrote them."""
+    by_type: dict[type, list[Any]] = {type_: [] for type_ in get_args(Record)}
+    for record in all_records:
+        by_type[type(record)].append(record)
     for records in by_type.values():
         records.sort(key=_time_s)  # stable, so the order within a file stays
     return History(
@@ -222,7 +243,7 @@ def read_history(
         disks_lost=disks_lost,
         cut_off=cut_off,
         quiesced_s=quiesced_s,
-        damage=damaged,
+        damage=damage,
     )
 
 

@@ -73,6 +73,7 @@ def judge_fidelity(run: RecordedRun) -> tuple[Check, ...]:
     """Compare what was asked of the testbed with what it did, its coming to the end first."""
     return (
         _complete(run),
+        _settled(run),
         _faults_took(run),
         _nodes_ran(run),
         _records_intact(run),
@@ -114,6 +115,16 @@ def _complete(run: RecordedRun) -> Check:
     verdict: Verdict = "fail" if problem else "inconclusive" if run.history.quiesced_s is None else "pass"
     measured = {"fail": "broke off", "inconclusive": "cut short", "pass": "went on to the end"}[verdict]
     return Check("run.complete", verdict, measured, "goes on to the end", problem)
+
+
+def _settled(run: RecordedRun) -> Check:
+    """A conference that nothing disturbs any more comes to rest: all agree, and nobody waits for an ack."""
+    apart = str(run.manifest.get("unsettled") or "")
+    lasting = [fault.fault_id for fault in run.faults if fault.kind != "link-up" and fault.healed_s is None]
+    verdict: Verdict = "fail" if apart and not lasting else "pass"
+    measured = "cut short" if run.history.quiesced_s is None else "did not" if apart else "did"
+    detail = f"{apart}; {', '.join(lasting)} lasted to the end" if apart and lasting else apart
+    return Check("run.settled", verdict, measured, "settles, unless a fault lasts to the end", detail)
 
 
 def _faults_took(run: RecordedRun) -> Check:

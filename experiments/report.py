@@ -28,7 +28,7 @@ _REPORT_WIDTH: Final = 120
 def write_report(folder: RunFolder, analysis: Analysis | None, manifest: Mapping[str, Any]) -> None:
     """Write the summary into the run folder."""
     with (folder.path / REPORT_FILE).open("w", encoding="utf-8") as file:
-        print_summary(Console(file=file, width=_REPORT_WIDTH), folder.path, analysis, manifest)
+        print_summary(Console(file=file, width=_REPORT_WIDTH), Path(), analysis, manifest)
 
 
 def print_summary(console: Console, folder: Path, analysis: Analysis | None, manifest: Mapping[str, Any]) -> None:

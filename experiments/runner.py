@@ -9,21 +9,20 @@ Everything that can be wrong with the input or the machine is found before the r
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import platform
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 import trio
 
-from experiments.conference_state import ConferenceState, disagreement
+from experiments.flow import ConferenceFlow, Pace, RealTime, RunFailureError, RunningNetwork, plan_of
 from experiments.history import FAULTS_FILE, LINKS_FILE, NODES_FILE, TOPOLOGY_FILE, NodeExit
 from experiments.machine import CpuTimes, describe_commit, describe_machine, describe_versions
 from experiments.progress import RunProgress
@@ -31,30 +30,30 @@ from experiments.recorded_run import write_topology
 from experiments.report import write_report
 from experiments.run_folder import SCHEMA_VERSION, RunFolder, RunVerdict, check_can_create
 from experiments.spec import Experiment
-from experiments.spec_schema import Fault, Impair, LinkUp, kind_of
-from experiments.workloads import ScheduledUpdate, check_size, schedules
+from experiments.spec_schema import Impair
+from experiments.workloads import check_size
 from testbed.plan import NetworkPlan
-from topologies.errors import HconfError
+from topologies.errors import HconfError, InputError
+from topologies.model import SIMULATED_ONLY
 
 if TYPE_CHECKING:
     from experiments.analysis import Analysis
     from testbed.emulation.network import EmulatedNetwork
-    from testbed.faults.model import FaultKind
+    from testbed.links.model import LinkCounters
 
-JOIN_LIMIT_S: Final = 30.0  #: from the first join until everybody is in sync
-EPOCH_LEAD_S: Final = 0.3  #: from everybody in sync to t = 0: schedules reach the clients meanwhile
-SCHEDULE_CHUNK: Final = 2_000  #: updates in one request
-REQUEST_S_PER_UPDATE: Final = 20e-6  #: how long handing over a schedule takes, generously
+RunMode = Literal["emulated", "simulated"]
+
 FINAL_LIMIT_S: Final = 5.0  #: for all nodes to report at the end
 FINAL_LIMIT_INTERRUPTED_S: Final = 0.5  #: same, when the user is waiting for Ctrl-C
-POLL_S: Final = 0.05
-TICK_S: Final = 0.2
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class RunFailureError(Exception):
-    """The run could not go on: nothing that the user wrote is wrong, and the network has been removed."""
+#: Keys of manifest.json that say where, when and by which hconf a run was made. All the rest of the folder of a simulated
+#: run follows from file and seed, byte for byte.
+HOST_FACTS: Final = (
+    *("experiment_file", "git_commit", "git_dirty", "kernel", "machine", "simulator", "start", "versions"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +77,16 @@ class Outcome:
                 return 1
 
 
-def run_experiment(experiment: Experiment, *, out: Path | None, progress: RunProgress) -> Outcome:
-    """Run *experiment* on an emulated network.
+def run_experiment(
+    experiment: Experiment, *, out: Path | None, progress: RunProgress, mode: RunMode = "emulated"
+) -> Outcome:
+    """Run *experiment* on an emulated network, or on a simulated one in virtual time.
 
     Args:
         experiment: as loaded, with all overrides.
         out: run folder to make; None: ``runs/<name>-<UTC time>``.
         progress: is told how it goes.
+        mode: the simulated one takes neither root nor Mininet.
 
     Raises: InputError or CapabilityError before anything is started.
     """
@@ -97,12 +99,14 @@ def run_experiment(experiment: Experiment, *, out: Path | None, progress: RunPro
     )
     if out is not None:
         check_can_create(out, given=True)
-    from testbed.doctor import require_for_run
+    check_mode(experiment, mode)
+    if mode == "emulated":
+        from testbed.doctor import require_for_run
 
-    require_for_run(capture=bool(experiment.captures))
+        require_for_run(capture=bool(experiment.captures))
     now = datetime.now(UTC)
     folder = RunFolder.create(settings.name, out=out, now=now)
-    run = _Run(experiment, folder, _first_manifest(experiment, now), progress)
+    run = _Run(experiment, folder, _first_manifest(experiment, now, mode), progress)
     write_topology(folder.raw / TOPOLOGY_FILE, experiment.topology)
     run.save()
     try:
@@ -141,8 +145,12 @@ class _Run:
     progress: RunProgress
     interrupted: bool = False
     ready_s: dict[str, float] = field(default_factory=dict)  #: process -> when it was ready
-    joined: set[str] = field(default_factory=set)
-    all_joined: trio.Event = field(default_factory=trio.Event)
+    joined: set[str] = field(default_factory=set)  #: devices that have ever been
+    cpu_before: CpuTimes | None = None
+
+    @property
+    def simulated(self) -> bool:
+        return bool(self.manifest["mode"] == "simulated")
 
     def save(self) -> None:
         self.folder.write_manifest(self.manifest)
@@ -202,6 +210,13 @@ class _Run:
             scope.cancel()
 
     async def _network(self) -> None:
+        """Build the network, hold the conference, take the network down."""
+        if self.simulated:
+            await self._simulated_network()
+        else:
+            await self._emulated_network()
+
+    async def _emulated_network(self) -> None:
         from testbed.emulation.network import emulated_network
 
         begun_s = time.monotonic()
@@ -214,12 +229,16 @@ class _Run:
                 self._note_timings(network, begun_s)
                 async with trio.open_nursery() as background:
                     background.start_soon(self._follow_events, network)
+                    for link in self.experiment.captures:
+                        self.folder.captures.mkdir(exist_ok=True)
+                        await network.start_capture(link, self.folder.captures / f"{link}.pcapng")
+                    flow = self._flow(network, RealTime(), begun_s)
                     try:
-                        await self._conference(network, begun_s)
+                        await self._hold(flow)
                     finally:
                         # Bounded, and also when the run is being broken off: records are all that will be left of it.
                         with trio.move_on_after(self._final_limit_s(), shield=True) as limit:
-                            await self._take_leave(network)
+                            await self._take_leave(flow, network)
                         if limit.cancelled_caught:
                             self.progress.note("not every node reported in time")
                     background.cancel_scope.cancel()
@@ -228,169 +247,86 @@ class _Run:
             if network is not None:
                 self._note_end(network)
 
-    def _plan(self) -> NetworkPlan:
-        experiment = self.experiment
-        sections = experiment.conference.node_sections()
-        return NetworkPlan(
-            run_id=self.manifest["run_id"],
-            topology=experiment.topology,
-            seed=experiment.settings.seed,
-            run_dir=self.folder.path,
-            conference=experiment.conference.name,
-            conferences=experiment.conference_of,
-            mode=experiment.conference.mode,
-            forwarder_settings=sections["forwarder"],
-            proxy_settings=sections["proxy"],
-            client_settings=sections["client"],
-            login_settings=sections["login"],
-        )
+    async def _simulated_network(self) -> None:
+        from experiments.simulated_run import SimulatedRecords, simulate
 
-    async def _conference(self, network: EmulatedNetwork, begun_s: float) -> None:
-        for link in self.experiment.captures:
-            self.folder.captures.mkdir(exist_ok=True)
-            await network.start_capture(link, self.folder.captures / f"{link}.pcapng")
-        await self._join(network)
-        in_sync_s = time.monotonic()
-        self.manifest["phases"] |= {"up_s": in_sync_s - begun_s}
-        self.progress.note(f"in sync after {in_sync_s - begun_s:.2f} s")
-        epoch_s = await self._hand_out_schedules(network)
-        await self._run_to_end(network, epoch_s)
-        await self._settle(network)
-
-    async def _join(self, network: EmulatedNetwork) -> None:
-        """Let everybody join, and wait until all know of all. Raises: RunFailureError if that does not come about."""
-        begun_s, devices = time.monotonic(), self.experiment.topology.ues
-        self.progress.phase(f"joining: {len(devices)} devices")
-        async with trio.open_nursery() as together:
-            for device in devices:
-                together.start_soon(network.request, _client(device), "join")
-        with trio.move_on_after(JOIN_LIMIT_S):
-            await self.all_joined.wait()
-        if missing := set(devices) - self.joined:
-            apart = f"{len(missing)} have not joined, such as {min(missing)}"
-        else:
-            apart = await self._wait_agreed(network, begun_s + JOIN_LIMIT_S, rosters=self._rosters())
-        if apart:
-            raise RunFailureError(f"the conference was not in sync after {JOIN_LIMIT_S:g} s: {apart}")
-        self.manifest["phases"] |= {"join_s": time.monotonic() - begun_s}
-
-    async def _hand_out_schedules(self, network: EmulatedNetwork) -> float:
-        """Tell each client what to publish when. Returns: CLOCK_MONOTONIC at t = 0 of the run."""
-        settings, topology = self.experiment.settings, self.experiment.topology
-        wanted = schedules(
-            self.experiment.workloads, devices=topology.ues, duration_s=settings.duration_s, seed=settings.seed
-        )
-        epoch_s = time.monotonic() + EPOCH_LEAD_S + REQUEST_S_PER_UPDATE * sum(map(len, wanted.values()))
-        self.note_clock(epoch_s=epoch_s)
-        self.save()
-        async with trio.open_nursery() as together:
-            for device, updates in wanted.items():
-                together.start_soon(_send_schedule, network, _client(device), updates, epoch_s)
-        return epoch_s
-
-    async def _run_to_end(self, network: EmulatedNetwork, epoch_s: float) -> None:
-        from testbed.faults.injector import FaultInjector
-
-        duration_s = self.experiment.settings.duration_s
-        self.progress.phase("running")
-        injector = FaultInjector(network, self.experiment.topology, self.folder.raw / FAULTS_FILE)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(injector.run, injectable(self.experiment.faults), epoch_s=epoch_s))
-            await trio.sleep(max(0.0, epoch_s - time.monotonic()))
-            cpu_before = CpuTimes.now()
-            known: dict[str, bool] = {}
-            while (at_s := time.monotonic() - epoch_s) < duration_s:
-                self.progress.running(at_s, duration_s)
-                known = self._announce_faults(injector.rows, known, epoch_s)
-                await trio.sleep(min(TICK_S, duration_s - at_s))
-            self.manifest["cpu_busy_ratio"] = CpuTimes.now().busy_ratio_since(cpu_before)
-            self._announce_faults(injector.rows, known, epoch_s)
-        # The injector has ended by itself: the experiment's rules keep all faults within the duration.
-
-    def _announce_faults(self, rows: Mapping[str, Any], known: Mapping[str, bool], epoch_s: float) -> dict[str, bool]:
-        """Say what has been applied or healed since *known*. Returns: fault_id -> whether it is healed."""
-        now = {fault_id: row.healed_s is not None for fault_id, row in rows.items()}
-        for fault_id, healed in now.items():
-            row = rows[fault_id]
-            what = f"{row.kind} {row.target}" + ("" if row.verified else ", which DID NOT TAKE")
-            if fault_id not in known:
-                self.progress.note(f"t = {row.applied_s - epoch_s:.3f} s: {what}")
-            if healed and not known.get(fault_id, False):
-                self.progress.note(f"t = {row.healed_s - epoch_s:.3f} s: end of {what}")
-        return now
-
-    async def _settle(self, network: EmulatedNetwork) -> None:
         begun_s = time.monotonic()
-        self.progress.phase("settling")
-        limit_s = self.experiment.settings.settle_s
-        apart = await self._wait_agreed(network, begun_s + limit_s, rosters=None)
-        self.manifest["phases"] |= {"settle_s": time.monotonic() - begun_s}
-        if apart:
-            self.progress.note(f"not settled after {limit_s:g} s: {apart}")
-        self.note_clock(quiesced_s=time.monotonic())
+        self.progress.phase(f"simulating: {_spell_size(self.experiment)}")
+        plan = self._plan()
+        with SimulatedRecords(self.folder.raw) as records:
+            network = simulate(self.experiment, plan, records)
+            records.write_configs(plan)
+            self.joined, start_s = network.joined, network.now_s()
+            self.note_clock(start_s=start_s)
+            flow = self._flow(network, network, start_s)
+            try:
+                await self._hold(flow)
+            finally:
+                with trio.CancelScope(shield=True):  # takes no time
+                    await flow.take_leave()
+                    self._write_link_counters(await network.link_counters())
+                self._write_exits(
+                    NodeExit(name=name, status=0 if process.running else -signal.SIGKILL, ready_s=start_s)
+                    for name, process in network.processes.items()
+                )
+                self.note_clock(end_s=network.now_s())
+                self.manifest["duration_s"] = network.now_s() - start_s
+                self.manifest["simulator"] = {"wall_s": time.monotonic() - begun_s}
+                self.save()
 
-    def _rosters(self) -> dict[str, set[str]]:
-        """Return who is to be in which conference."""
-        rosters: dict[str, set[str]] = {}
-        for ue, conference in self.experiment.conference_of.items():
-            rosters.setdefault(conference, set()).add(ue)
-        return rosters
+    def _flow(self, network: RunningNetwork, pace: Pace, begun_s: float) -> ConferenceFlow:
+        def note_clock(**times_s: float) -> None:
+            if "epoch_s" in times_s:  # all are in sync
+                self.manifest["phases"] |= {"up_s": pace.now_s() - begun_s}
+                self.progress.note(f"in sync after {pace.now_s() - begun_s:.2f} s")
+            self.note_clock(**times_s)
+            self.save()
 
-    async def _wait_agreed(
-        self, network: EmulatedNetwork, until_s: float, *, rosters: Mapping[str, set[str]] | None
-    ) -> str:
-        """Ask everybody for their state until all agree; return what still differed at *until_s*, else nothing."""
-        while True:
-            asked_s = time.monotonic()
-            states = await self._ask_states(network)
-            apart = disagreement(states, rosters=rosters)
-            now_s = time.monotonic()
-            if not apart or now_s >= until_s:
-                return apart
-            await trio.sleep(max(POLL_S, now_s - asked_s))  # asking must not be most of what the nodes do
+        return ConferenceFlow(
+            self.experiment,
+            network,
+            pace,
+            self.joined,
+            self.progress,
+            fault_rows=self.folder.raw / FAULTS_FILE,
+            note_clock=note_clock,
+            on_epoch=self._begin_cpu_measurement,
+            on_end=self._end_cpu_measurement,
+        )
 
-    async def _ask_states(self, network: EmulatedNetwork) -> list[ConferenceState]:
-        from testbed.emulation.control import NodeError
+    async def _hold(self, flow: ConferenceFlow) -> None:
+        try:
+            await flow.hold()
+        finally:
+            self.manifest["phases"] |= flow.phases
+            if flow.unsettled:
+                self.manifest["unsettled"] = flow.unsettled
 
-        states: list[ConferenceState] = []
+    def _begin_cpu_measurement(self) -> None:
+        self.cpu_before = None if self.simulated else CpuTimes.now()
 
-        async def ask(process: str) -> None:
-            with contextlib.suppress(NodeError):  # a node that broke down has no state; the others may still agree
-                reply = await network.request(process, "status")
-                states.extend(ConferenceState.all_of(process, reply["status"]))
+    def _end_cpu_measurement(self) -> None:
+        if self.cpu_before is not None:
+            self.manifest["cpu_busy_ratio"] = CpuTimes.now().busy_ratio_since(self.cpu_before)
 
-        async with trio.open_nursery() as together:
-            for process in self._conference_processes():
-                together.start_soon(ask, process)
-        return states
-
-    def _conference_processes(self) -> list[str]:
-        topology = self.experiment.topology
-        return [*map(_client, topology.ues), *(f"{csr}.proxy" for csr in topology.csrs)]
+    def _plan(self) -> NetworkPlan:
+        return plan_of(self.experiment, run_id=self.manifest["run_id"], run_dir=self.folder.path)
 
     def _final_limit_s(self) -> float:
         return FINAL_LIMIT_S if "quiesced_s" in self.manifest["clock"] else FINAL_LIMIT_INTERRUPTED_S
 
-    async def _take_leave(self, network: EmulatedNetwork) -> None:
+    async def _take_leave(self, flow: ConferenceFlow, network: EmulatedNetwork) -> None:
         """Have everybody write down where they stand."""
-        conference = set(self._conference_processes())
         async with trio.open_nursery() as together:
-            for process in list(network.processes):
-                ops = ["status", "counters"] if process in conference else ["counters"]
-                together.start_soon(self._ask_quietly, network, process, ops)
+            together.start_soon(flow.take_leave)
             together.start_soon(self._write_links, network)
 
-    async def _ask_quietly(self, network: EmulatedNetwork, process: str, ops: Sequence[str]) -> None:
-        from testbed.emulation.control import NodeError
-
-        with contextlib.suppress(NodeError):  # what does not answer is missing in the records, and the checks say so
-            for op in ops:
-                await network.request(process, op)
-
     async def _write_links(self, network: EmulatedNetwork) -> None:
-        counters = await network.link_counters()
-        (self.folder.raw / LINKS_FILE).write_bytes(msgspec.json.Encoder().encode_lines(counters))
+        self._write_link_counters(await network.link_counters())
         self.manifest["link_emulator"] = msgspec.to_builtins(await network.link_stats())
+
+    def _write_link_counters(self, counters: Sequence[LinkCounters]) -> None:
+        (self.folder.raw / LINKS_FILE).write_bytes(msgspec.json.Encoder().encode_lines(counters))
 
     async def _follow_events(self, network: EmulatedNetwork) -> None:
         async for event in network.events:
@@ -399,8 +335,6 @@ class _Run:
                     self.ready_s[event.process] = event.t_s
                 case "session" if event.fields.get("state") == "joined":
                     self.joined.add(str(event.fields.get("device")))
-                    if self.joined.issuperset(self.experiment.topology.ues):
-                        self.all_joined.set()
                 case "exited" if not event.fields.get("asked"):
                     self._note_breakdown(event.process, event.fields.get("status"))
                 case _:
@@ -429,7 +363,7 @@ class _Run:
             self.manifest["phases"] |= {"down_s": network.timings.down_s}
         self.manifest["duration_s"] = self.manifest["clock"]["end_s"] - self.manifest["clock"]["start_s"]
         ended = network.exits()
-        exits = [
+        self._write_exits(
             NodeExit(
                 name=process,
                 status=ended[process].status if process in ended else None,
@@ -438,29 +372,11 @@ class _Run:
                 ready_s=self.ready_s.get(process),
             )
             for process in network.processes
-        ]
-        (self.folder.raw / NODES_FILE).write_bytes(msgspec.json.Encoder().encode_lines(exits))
+        )
         self.save()
 
-
-def fault_ids(faults: Sequence[Fault]) -> list[str]:
-    """Return the identities that scheduled faults get: ``f1``, ``f2``, … in the order of the file."""
-    return [f"f{number}" for number in range(1, len(faults) + 1)]
-
-
-def injectable(faults: Sequence[Fault]) -> Iterator[Any]:
-    """Yield the faults of an experiment as the injector takes them."""
-    from testbed.faults.model import Fault as InjectedFault
-
-    for fault_id, fault in zip(fault_ids(faults), faults, strict=True):
-        yield InjectedFault(
-            fault_id=fault_id,
-            kind=cast("FaultKind", kind_of(fault)),
-            target=fault.target,
-            at_s=fault.at_s,
-            for_s=None if isinstance(fault, LinkUp) else fault.for_s,
-            parameters=fault.changes() if isinstance(fault, Impair) else {},
-        )
+    def _write_exits(self, exits: Iterable[NodeExit]) -> None:
+        (self.folder.raw / NODES_FILE).write_bytes(msgspec.json.Encoder().encode_lines(exits))
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:
@@ -472,18 +388,6 @@ def _leaves(error: Exception) -> Iterator[Exception]:
         yield error
 
 
-async def _send_schedule(
-    network: EmulatedNetwork, process: str, updates: Sequence[ScheduledUpdate], epoch_s: float
-) -> None:
-    for start in range(0, len(updates), SCHEDULE_CHUNK):
-        chunk = [(epoch_s + one.at_s, one.event, one.size_bytes) for one in updates[start : start + SCHEDULE_CHUNK]]
-        await network.request(process, "schedule", updates=chunk)
-
-
-def _client(device: str) -> str:
-    return f"{device}.forwarder"  # on a UE, forwarder and client share one process
-
-
 def _spell_size(experiment: Experiment) -> str:
     topology = experiment.topology
     return (
@@ -492,15 +396,42 @@ def _spell_size(experiment: Experiment) -> str:
     )
 
 
-def _first_manifest(experiment: Experiment, now: datetime) -> dict[str, Any]:
+def check_mode(experiment: Experiment, mode: RunMode) -> None:
+    """Refuse what *mode* cannot do, before anything is started. Raises: InputError."""
+    where = str(experiment.path)
+    if mode == "simulated":
+        if experiment.captures:
+            raise InputError(
+                where=f"{where}: [capture]",
+                problem="a simulated network has no frames to capture",
+                remedy="leave it out, or run the experiment emulated",
+            )
+        return
+    impaired = [(link.name, dataclasses.asdict(link.properties)) for link in experiment.topology.links]
+    impaired += [(fault.target, fault.changes()) for fault in experiment.faults if isinstance(fault, Impair)]
+    wanted = [f"{name} of {link}" for link, properties in impaired for name in SIMULATED_ONLY if properties.get(name)]
+    wanted += [f"clocks.skew_ppm of {node}" for node, ppm in experiment.clock_skew_ppm.items() if ppm]
+    if wanted:
+        raise InputError(
+            where=where,
+            problem=f"an emulated network cannot do {wanted[0]}",
+            remedy="leave it out, or run with --mode simulated",
+        )
+
+
+def _first_manifest(experiment: Experiment, now: datetime, mode: RunMode) -> dict[str, Any]:
+    simulated = mode == "simulated"
+    run_id = (
+        f"simulated-{experiment.settings.name}" if simulated else f"{now:%Y%m%dT%H%M%S%f}-{experiment.settings.name}"
+    )
     return {
         "schema_version": SCHEMA_VERSION,
-        "run_id": f"{now:%Y%m%dT%H%M%S%f}-{experiment.settings.name}"[:40],
+        "run_id": run_id[:40],
         "experiment": experiment.resolved,
         "experiment_file": str(experiment.path),
         "seed": experiment.settings.seed,
-        "mode": "emulated",
-        "link_backend": "wire",
+        "mode": mode,
+        "link_backend": "simulated" if simulated else "wire",
         "kernel": f"{platform.system()} {platform.release()} {platform.version()}",
         "versions": describe_versions(),
         **describe_commit(),

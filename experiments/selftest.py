@@ -1,11 +1,12 @@
 """`hconf test`: every check and test that a change must pass, in one command.
 
-The linters and the tests that need no root run side by side; then, as root, the emulation tests run alone, because
-what they measure depends on what else the machine does.
+The linters and the tests that need no root run side by side; then random schedules, as many as fit in their time; then,
+as root, the emulation tests run alone, because what they measure depends on what else the machine does.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -29,6 +30,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("experiments", "proxy", "testbed", "topologies")
 EMULATION: Final = "tests/emulation"
 FAST: Final = "--fast"
+#: How long random schedules are tried, on all cores.
+SCHEDULES_S: Final = 60
 
 PYTEST_NOTHING_SELECTED: Final = 5  # pytest's exit code
 INTERRUPTED: Final = 130
@@ -66,7 +69,7 @@ class Outcome:
 def main(argv: Sequence[str] = ()) -> int:
     """Run everything and return the exit code: 0 only if all of it passed.
 
-    ``--fast`` leaves out what takes root; every other argument goes to pytest. If one of them is a path, only the tests
+    ``--fast`` leaves out what takes root, and the random schedules; every other argument goes to pytest. If one of them is a path, only the tests
     there run, after the linters.
 
     >>> main(["--fast", "no/such/test.py"])
@@ -128,11 +131,31 @@ def _run(pytest_arguments: list[str], *, only_paths: bool, fast: bool) -> int:
             outcomes.append(_pytest("tests without root", rest))
         outcomes = linters.result() + outcomes
     if not only_paths:
+        outcomes.append(Outcome("random schedules", "left out", note=FAST) if fast else _random_schedules())
         if fast or os.geteuid() != 0:
             outcomes.append(Outcome(EMULATION, "left out", note=FAST if fast else "takes root"))
         else:
             outcomes.append(_pytest(EMULATION, [EMULATION, *pytest_arguments]))
     return _report(outcomes, console)
+
+
+def _random_schedules() -> Outcome:
+    """Try schedules that nobody has tried: others after each commit, and each day."""
+    commit = subprocess.run(
+        ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "rev-parse", "HEAD"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    ).stdout
+    today = time.strftime("%Y-%m-%d", time.gmtime()).encode()
+    seed = int.from_bytes(hashlib.sha256(commit + today).digest()[:4], "big")
+    return _linter(
+        f"random schedules from {seed} on",
+        [
+            *(sys.executable, "-m", "experiments.cli", "fuzz-schedules", "--seed", str(seed)),
+            *("--runs", "1000000", "--time-limit-s", str(SCHEDULES_S)),
+        ],
+    )
 
 
 def _lint() -> Iterator[Outcome]:

@@ -18,7 +18,9 @@ from typing import Any, Final
 import msgspec
 
 from experiments.spec_checks import (
+    check_attendance,
     check_captures,
+    check_clocks,
     check_conferences,
     check_expectations,
     check_faults,
@@ -29,6 +31,7 @@ from experiments.spec_messages import checked
 from experiments.spec_overrides import apply_override
 from experiments.spec_places import KeyPath, Source, key_lines
 from experiments.spec_schema import (
+    AttendanceSection,
     CaptureSection,
     ConferenceSection,
     ConstantWorkload,
@@ -50,6 +53,7 @@ from topologies.errors import InputError, ParameterError, nearest
 from topologies.model import Topology
 
 __all__ = [
+    "AttendanceSection",
     "CaptureSection",
     "ConferenceSection",
     "ConstantWorkload",
@@ -65,6 +69,7 @@ __all__ = [
     "fault_ids",
     "kind_of",
     "load_experiment",
+    "parse_experiment",
 ]
 
 #: More is no experiment file.
@@ -84,6 +89,8 @@ class Experiment:
     faults: tuple[Fault, ...]  #: in the order of the file
     expectations: tuple[Expectation, ...]
     captures: tuple[str, ...]  #: link names
+    attendance: tuple[AttendanceSection, ...]  #: devices filled in
+    clock_skew_ppm: dict[str, float]  #: by node
     resolved: dict[str, Any]  #: the whole file after overrides, defaults filled in; goes into manifest.json
 
 
@@ -96,7 +103,11 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Raises: InputError.
     """
-    text = read_text(path)
+    return parse_experiment(read_text(path), path, overrides)
+
+
+def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Check the experiment *text*, which is called *path* in messages. Raises: InputError."""
     data = _parse(text, path)
     source = Source(str(path), key_lines(text))
     for override in overrides:
@@ -110,12 +121,15 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     faults = check_faults(file.fault, topology, file.experiment, source)
     expectations = check_expectations(file.expect, faults, source)
     captures = check_captures(file.capture, topology, source)
+    attendance = check_attendance(file.attendance, topology, file.experiment, source)
+    check_clocks(file.clocks, topology, source)
     final = msgspec.structs.replace(
         file,
         topology={"name": topology.name, **msgspec.to_builtins(parameters)},
         workload=workloads,
         fault=faults,
         capture=CaptureSection(captures),
+        attendance=attendance,
     )
     return Experiment(
         path=path,
@@ -127,6 +141,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         faults=faults,
         expectations=expectations,
         captures=captures,
+        attendance=attendance,
+        clock_skew_ppm=dict(file.clocks.skew_ppm),
         resolved=_without_none(msgspec.to_builtins(final)),
     )
 

@@ -14,7 +14,9 @@ import msgspec
 from experiments.columns import unknown_metric
 from experiments.spec_places import KeyPath, Source
 from experiments.spec_schema import (
+    AttendanceSection,
     CaptureSection,
+    ClocksSection,
     ConferenceSection,
     Crash,
     DiskLoss,
@@ -147,6 +149,12 @@ def check_faults(
             raise source.error(
                 path, problem="it changes nothing", remedy="give delay_ms, jitter_ms, loss_ratio or rate_mbps"
             )
+        if isinstance(fault, Impair) and fault.sender is not None and fault.sender not in target.split("-"):
+            raise source.error(
+                (*path, "sender"),
+                problem=f"`{fault.sender}` is no end of {target}",
+                remedy=f"use {target.replace('-', ' or ')}, or leave it out: then both directions are impaired",
+            )
         checked.append(msgspec.structs.replace(fault, target=target))
     _check_carrier_faults(checked, source)
     _check_process_faults(checked, topology, source)
@@ -192,6 +200,58 @@ def check_captures(capture: CaptureSection, topology: Topology, source: Source) 
             raise source.error(path, problem=f"the link {name} is named twice", remedy="name it once")
         names.append(name)
     return tuple(names)
+
+
+def check_attendance(
+    sections: Sequence[AttendanceSection], topology: Topology, settings: ExperimentSection, source: Source
+) -> tuple[AttendanceSection, ...]:
+    """Return the sections with devices filled in; each UE is in one at most, and comes before it leaves."""
+    seen: set[str] = set()
+    checked: list[AttendanceSection] = []
+    for index, section in enumerate(sections):
+        path: KeyPath = ("attendance", index)
+        joins_s = 0.0 if section.join_at_s is None else section.join_at_s + section.join_within_s
+        if section.join_at_s is None and section.join_within_s:
+            raise source.error(
+                (*path, "join_within_s"), problem="it has no start", remedy="add join_at_s, for example join_at_s = 0"
+            )
+        if section.join_at_s is None and section.leave_at_s is None:
+            raise source.error(path, problem="it says nothing", remedy="give join_at_s, leave_at_s or both")
+        for key, at_s in (("join_at_s", joins_s), ("leave_at_s", section.leave_at_s)):
+            if at_s is not None and at_s >= settings.duration_s:
+                raise source.error(
+                    (*path, key),
+                    problem=f"{at_s:g} s is not before the end of the run ({settings.duration_s:g} s)",
+                    remedy="make it earlier, or the run longer with duration_s in [experiment]",
+                )
+        if section.leave_at_s is not None and section.leave_at_s <= joins_s:
+            raise source.error(
+                (*path, "leave_at_s"),
+                problem=f"leave_at_s = {section.leave_at_s:g} is not after everybody has come ({joins_s:g} s)",
+                remedy=f"use more than {joins_s:g}",
+            )
+        devices = topology.ues if section.devices is None else section.devices
+        for position, device in enumerate(devices):
+            place = path if section.devices is None else (*path, "devices", position)
+            if device not in topology.ues:
+                raise source.error(place, problem=f"there is no UE `{device}`", remedy=_pick_ue(device, topology))
+            if device in seen:
+                raise source.error(place, problem=f"`{device}` is named twice", remedy="name it once")
+            seen.add(device)
+        checked.append(msgspec.structs.replace(section, devices=tuple(devices)))
+    return tuple(checked)
+
+
+def check_clocks(clocks: ClocksSection, topology: Topology, source: Source) -> None:
+    """Check that the nodes exist."""
+    names = [node.name for node in topology.nodes]
+    for name in clocks.skew_ppm:
+        if name not in names:
+            raise source.error(
+                ("clocks", "skew_ppm", name),
+                problem=f"{topology.name} has no node `{name}`",
+                remedy=pick_one_of(name, names),
+            )
 
 
 def _check_carrier_faults(faults: Sequence[Fault], source: Source) -> None:
@@ -270,20 +330,22 @@ def _fault_target(topology: Topology, fault: Fault, path: KeyPath, source: Sourc
 
 
 def _check_impairments(faults: Sequence[Fault], source: Source) -> None:
-    """At no time do two impairments of a link set the same property."""
-    active: dict[tuple[str, str], tuple[int, Impair]] = {}  # link, property -> the last impairment
+    """At no time do two impairments of a link set the same property of the same direction."""
+    active: dict[tuple[str, str], list[tuple[int, Impair]]] = {}  # link, property -> the impairments so far
     for index, fault in _by_time(faults):
         if not isinstance(fault, Impair):
             continue
         for name in fault.changes():
-            earlier = active.get((fault.target, name))
-            if earlier and fault.at_s < _end_s(earlier[1]) - _SAME_MOMENT_S:
-                raise source.error(
-                    ("fault", index, name),
-                    problem=f"[[fault]] {earlier[0] + 1} also sets {name} of {fault.target} then ({_span(earlier[1])})",
-                    remedy="move one of them, or let the earlier end first with for_s",
-                )
-            active[fault.target, name] = (index, fault)
+            before = active.setdefault((fault.target, name), [])
+            for number, earlier in before:
+                same_way = fault.sender is None or earlier.sender in (None, fault.sender)
+                if same_way and fault.at_s < _end_s(earlier) - _SAME_MOMENT_S:
+                    raise source.error(
+                        ("fault", index, name),
+                        problem=f"[[fault]] {number + 1} also sets {name} of {fault.target} then ({_span(earlier)})",
+                        remedy="move one of them, or let the earlier end first with for_s",
+                    )
+            before.append((index, fault))
 
 
 def _by_time(faults: Sequence[Fault]) -> list[tuple[int, Fault]]:

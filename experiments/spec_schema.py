@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from topologies.model import SIMULATED_ONLY
+
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Moment = Annotated[float, Meta(ge=0, le=86_400, description="seconds since the start of the run")]
 DelayMs = Annotated[float, Meta(ge=0, le=60_000, description="one way")]
@@ -49,6 +51,27 @@ class LinkSection(Struct, frozen=True, forbid_unknown_fields=True):
     loss_ratio: Ratio | None = None
     rate_mbps: RateMbps | None = None
     queue_packets: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    duplicate_ratio: Ratio | None = None  #: this and the next two with --mode simulated only
+    reorder_ratio: Ratio | None = None
+    corrupt_ratio: Ratio | None = None
+
+
+class ClocksSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[clocks]``: with --mode simulated only; really, all nodes of a machine share one clock."""
+
+    #: By node: how much faster than true its clock runs, in parts per million.
+    skew_ppm: dict[str, Annotated[float, Meta(ge=-10_000, le=10_000)]] = {}
+
+
+class AttendanceSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[attendance]]``: devices that are not there all the time. Those that none names are, from before t = 0 on."""
+
+    devices: Annotated[tuple[Word, ...], Meta(min_length=1)] | None = None  #: UEs; None: all
+    join_at_s: Moment | None = None  #: None: before t = 0, as the others
+    join_within_s: Annotated[float, Meta(ge=0, le=86_400)] = (
+        0.0  #: each at a random moment from join_at_s to so much later
+    )
+    leave_at_s: Moment | None = None  #: closes then; None: stays to the end
 
 
 class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,12 +165,16 @@ class Impair(_Fault, frozen=True, forbid_unknown_fields=True, tag="impair", kw_o
     jitter_ms: DelayMs | None = None
     loss_ratio: Ratio | None = None
     rate_mbps: RateMbps | None = None
+    duplicate_ratio: Ratio | None = None  #: this and the next two with --mode simulated only
+    reorder_ratio: Ratio | None = None
+    corrupt_ratio: Ratio | None = None
+    sender: Word | None = None  #: only what this end of the link sends; None: both directions
 
     def changes(self) -> dict[str, float]:
         """Return the properties that are given, by name."""
         return {
             name: value
-            for name in ("delay_ms", "jitter_ms", "loss_ratio", "rate_mbps")
+            for name in ("delay_ms", "jitter_ms", "loss_ratio", "rate_mbps", *SIMULATED_ONLY)
             if (value := getattr(self, name)) is not None
         }
 
@@ -203,6 +230,8 @@ class ExperimentFile(Struct, frozen=True, forbid_unknown_fields=True):
     topology: dict[str, Any]
     links: dict[str, LinkSection] = {}
     conference: ConferenceSection = ConferenceSection()
+    attendance: tuple[AttendanceSection, ...] = ()
+    clocks: ClocksSection = ClocksSection()
     workload: tuple[Workload, ...] = ()
     fault: tuple[Fault, ...] = ()
     expect: tuple[Expectation, ...] = ()

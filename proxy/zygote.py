@@ -158,7 +158,7 @@ def _become_node(request: dict[str, Any], *, netns_fd: int, control_fd: int, zyg
         os.close(control_fd)
         os.close(netns_fd)
         status = run_node(Path(request["config_path"]), control)
-    except BaseException:  # noqa: BLE001 - whatever it is, it must not unwind into the zygote
+    except BaseException:  # noqa: ASYNC103, BLE001 - whatever it is, it must not unwind into the zygote
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):

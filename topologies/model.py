@@ -42,6 +42,10 @@ class Node:
     position: tuple[float, float] | None = None  #: longitude, latitude in degrees
 
 
+#: What no link back end but the simulator does to packets.
+SIMULATED_ONLY: Final = ("duplicate_ratio", "reorder_ratio", "corrupt_ratio")
+
+
 @dataclass(frozen=True, slots=True)
 class LinkProperties:
     """How a link treats a packet; both directions alike.
@@ -54,14 +58,18 @@ class LinkProperties:
     loss_ratio: float = 0.0  #: a fraction, 0 to 1
     rate_mbps: float | None = None  #: None: not limited
     queue_packets: int = 1000  #: what waits for the rate; more is dropped
+    duplicate_ratio: float = 0.0  #: this and the next two only in a simulation (testbed/links/model.py, Impairment)
+    reorder_ratio: float = 0.0
+    corrupt_ratio: float = 0.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.delay_ms) and self.delay_ms >= 0):
             raise ValueError(f"delay_ms = {self.delay_ms} is not a finite time of 0 or more")
         if not (math.isfinite(self.jitter_ms) and self.jitter_ms >= 0):
             raise ValueError(f"jitter_ms = {self.jitter_ms} is not a finite time of 0 or more")
-        if not 0.0 <= self.loss_ratio <= 1.0:
-            raise ValueError(f"loss_ratio = {self.loss_ratio} is outside 0.0 to 1.0")
+        for name in ("loss_ratio", *SIMULATED_ONLY):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} = {getattr(self, name)} is outside 0.0 to 1.0")
         if self.rate_mbps is not None and not (math.isfinite(self.rate_mbps) and self.rate_mbps > 0):
             raise ValueError(f"rate_mbps = {self.rate_mbps} is not a finite rate above 0")
         if self.queue_packets < 1:

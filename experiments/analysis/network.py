@@ -43,7 +43,7 @@ def measure_links(run: RecordedRun) -> pd.DataFrame:
             _bps(link.measured_rate_mbps),
             link.packets,
             link.carried_bytes,
-            *(link.dropped_packets.get(cause, 0) for cause in ("loss", "queue", "carrier", "overrun")),
+            *(link.dropped_packets.get(cause, 0) for cause in ("loss", "queue", "carrier", "corrupt", "overrun")),
             link.delay_error_p50_ms,
             link.delay_error_p99_ms,
             link.delay_error_max_ms,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from experiments.analysis.deliveries import Deliveries, Flags, Floats
 from experiments.columns import DELIVERY_SCOPES, METRICS, QUANTITIES, STATISTICS
 from experiments.recorded_run import RecordedRun
+from proxy.records import SessionChanged
 
 Values = dict[str, float]
 
@@ -27,6 +28,7 @@ def measure_summary(
         tables: rows of "messages", "links" and "nodes".
     """
     values = {f"network.{name}": float(value) for name, value in (run.manifest.get("phases") or {}).items()}
+    values |= _distribution("sessions.join_ms", _join_times_ms(run.history.sessions))
     values |= _update_metrics(deliveries.updates)
     values |= _delivery_metrics(run, deliveries)
     values |= _recovery_metrics(run, recovery)
@@ -55,6 +57,21 @@ def summary_frame(values: Values, fault_ids: list[str]) -> pd.DataFrame:
             names = [metric.name.replace("<fault_id>", fault_id) for fault_id in fault_ids]
         rows += [(name, values.get(name, np.nan), metric.unit) for name in names]
     return pd.DataFrame(rows, columns=["metric", "value", "unit"])
+
+
+def _join_times_ms(sessions: Sequence[SessionChanged]) -> Floats:
+    """Return how long each device that asked to join took, in ms; those that never got there are left out."""
+    asked_s: dict[tuple[str, str], float] = {}
+    times_ms: list[float] = []
+    for session in sessions:
+        device = (session.conference, session.device)
+        if session.state == "login":
+            asked_s[device] = session.t_s
+        elif session.state == "joined" and device in asked_s:
+            times_ms.append((session.t_s - asked_s.pop(device)) * 1e3)
+        elif session.state == "closed":
+            asked_s.pop(device, None)
+    return np.array(times_ms, dtype=np.float64)
 
 
 def _update_metrics(updates: pd.DataFrame) -> Values:

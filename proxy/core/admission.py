@@ -6,13 +6,15 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from proxy.core.client_session import HELD_MAX, ClientSession
+from proxy.core.client_session import ClientSession
 from proxy.core.rate_limit import RateLimit
 from proxy.core.trust import KEY_EVENTS, Grant, Refusal, Trust, check_update, join_statement
 from proxy.wire.messages import FpUpdate, JoinRequest, MessageName, Revocation, SignedToken, SignedUpdate, decode
 
 __all__ = ["Admission", "Refusal"]
 
+#: An update further ahead of its predecessors than any window reaches is no update of an honest client.
+SEQUENCE_JUMP_MAX = 10_000
 #: A join is answered again under the same name so long after the first time: its reply may have been lost.
 JOIN_REPEAT_S = 10.0
 #: Joins refused at one proxy, whoever they are from.
@@ -96,12 +98,15 @@ class Admission:
         """
         if (update.conference, update.device, update.boot, update.seq) != (*name.parts, name.boot, name.seq):
             raise Refusal("update_under_other_name")
-        if update.seq > session.accepted_seq + HELD_MAX:
+        if update.seq > session.accepted_seq + SEQUENCE_JUMP_MAX:
             raise Refusal("sequence_jump")
+        self.check_grant(session.grant, now_s=now_s)
         grant = session.grant
-        if update.event in KEY_EVENTS:
-            grant = self.check_token(decode(update.body, SignedToken), session.device, update.conference, now_s=now_s)
-        self.check_grant(grant, now_s=now_s)
+        if (
+            update.event in KEY_EVENTS
+        ):  # sent again after a renewal, it may carry an earlier token, which was valid then
+            token = decode(update.body, SignedToken)
+            grant = self._trust.grant(token, device=session.device, conference=update.conference)
         check_update(update, signed, grant)
         return grant
 

@@ -88,7 +88,9 @@ class ClientSide:
         session.accepted_seq = max(session.accepted_seq, request.acked_seq)
         entries = None if request.known is None else conference.log.suffix(request.known)
         snapshot = conference.log.snapshot() if entries is None else None
-        self._out.reply(interest, JoinReply(True, "", conference.log.vector(), snapshot, tuple(entries or ())))
+        own_seq = max(session.accepted_seq, conference.log.view.seq(device, request.boot))
+        reply = JoinReply(True, "", conference.log.vector(), snapshot, tuple(entries or ()), own_seq)
+        self._out.reply(interest, reply)
 
     def drop(self, conference: Conference, device: str) -> None:
         """End the session of a client; its join, said again, does not bring it back."""
@@ -167,7 +169,8 @@ class ClientSide:
         interest_name: bytes,
         grant: Grant,
     ) -> None:
-        session.grant = grant
+        if grant.token.expires_s > session.grant.token.expires_s:
+            session.grant = grant
         conference.log.view.offer(signed, "push", grant=grant)
         entry = conference.log.append_own(conference.own, (signed,), signer=self._out.signer)
         session.remember_ack(seq, entry.seq)

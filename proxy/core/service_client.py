@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +79,8 @@ from proxy.wire.tlv import MalformedError
 
 #: A join is tried so often at one proxy before the next ranked one is asked.
 JOIN_ATTEMPTS = 3
+#: Updates that were acked and are kept, in case a proxy that we re-join at has never heard of them.
+RETAINED_MAX = 64
 NO_REPLY_LIFETIME_MS = 250
 #: A login is tried so often before it waits: LOGIN_WAIT_S, and twice as long each time, up to LOGIN_WAIT_MAX_S.
 LOGIN_ATTEMPTS = 4
@@ -143,8 +145,12 @@ class ServiceClient:
         self._seq = 0
         self._digest = EMPTY_DIGEST  #: chained over our own updates
         self._acked_seq = 0
+        self._leaving = False  #: asked to close, as soon as the session is whole again
         self._acked_early: set[int] = set()
         self._unacked: dict[int, SignedUpdate] = {}
+        #: The last ones acked: a proxy that loses its disk may be the only one that had them.
+        self._retained: OrderedDict[int, SignedUpdate] = OrderedDict()
+        self._forgotten_seq = 0  #: highest one that was acked and is not retained any more
         self._queue: deque[Unsent] = deque()
         self._numbered = 0
         self._heard_s = self._sent_s = float("-inf")
@@ -204,6 +210,9 @@ class ServiceClient:
                 self._close()
             case CarrierChanged():
                 pass  # the forwarder deals with it; what we notice is whether our proxy answers
+        if self._leaving and self.state == "joined":
+            self._leaving = False
+            self._close()
         return self._effects
 
     def _on_packet(self, packet: bytes) -> None:
@@ -290,6 +299,7 @@ class ServiceClient:
 
     def _request_login(self) -> None:
         if self.state in ("idle", "closed", "refused"):
+            self._leaving = False
             self._enter("login", "")
             self._log_in()
 
@@ -368,7 +378,7 @@ class ServiceClient:
         assert self._grant is not None, "joined without a token"
         self._consumer.cancel(("join", 0))
         if proxy != self.proxy:  # what the last proxy has not acked goes to this one
-            for seq in self._unacked:
+            for seq in (*self._unacked, *self._retained):
                 self._consumer.cancel(("update", seq))
             self._consumer.cancel(("recover", 0))
         self.proxy = proxy
@@ -377,7 +387,7 @@ class ServiceClient:
         known = self.positions.vector() if self._joined_once else None
         self._joins += 1
         name = message_name(node_prefix(proxy), JOIN, self.conference, self.device, boot=self.boot, seq=self._joins)
-        request = JoinRequest(self._grant.signed, self.boot, self._acked_seq, known)
+        request = JoinRequest(self._grant.signed, self.boot, min(self._acked_seq, self._forgotten_seq), known)
         proof = join_statement(request, parse_message_name(name), proxy)
         self._effects += self._consumer.express(
             ("join", 0),
@@ -415,7 +425,7 @@ class ServiceClient:
         if not self._announced:
             self._announced = True
             self._publish("join", b"", "")
-        for seq in self._unacked:
+        for seq in (*(seq for seq in self._retained if seq > reply.own_seq), *self._unacked):
             if ("update", seq) not in self._consumer:
                 self._send_update(seq)
         self._pump()
@@ -447,7 +457,7 @@ class ServiceClient:
             raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
         if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
             raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
-        if not self._announced or self.state in ("closing", "closed", "refused"):
+        if not self._announced or self._leaving or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
         if self._config.role == "observer" and event not in OBSERVER_EVENTS:
             raise PublishError(f"{self.device} is an observer; only participants publish")
@@ -498,7 +508,7 @@ class ServiceClient:
             message_name(node_prefix(self.proxy), UPDATE, self.conference, self.device, boot=self.boot, seq=seq),
             now_s=self._now_s,
             peer=self.proxy,
-            parameters=encode(self._unacked[seq]),
+            parameters=encode(self._unacked.get(seq) or self._retained[seq]),
         )
 
     def _on_ack(self, seq: int, ack: UpdateAck) -> None:
@@ -511,8 +521,12 @@ class ServiceClient:
             elif ack.reason == "revoked":
                 self._end(ack.reason)
             return
-        if self._unacked.pop(seq, None) is None:
+        acked = self._unacked.pop(seq, None)
+        if acked is None:
             return
+        self._retained[seq] = acked
+        if len(self._retained) > RETAINED_MAX:
+            self._forgotten_seq = max(self._forgotten_seq, self._retained.popitem(last=False)[0])
         self._effects.append(
             Log(Acked(self._now_s, self.conference, self.device, self.boot, seq, ack.level, ack.proxy))
         )
@@ -525,7 +539,14 @@ class ServiceClient:
         self._pump()
 
     def _close(self) -> None:
-        if self.state not in ("joined", "suspect"):
+        if self.state in ("login", "joining"):  # nobody has heard of us yet
+            self._consumer.cancel(("login", 0))
+            self._leave("asked for")
+            return
+        if self.state == "suspect":  # the proxy that we are about to join does not know us yet: first that, then this
+            self._leaving = True
+            return
+        if self.state != "joined":
             raise PublishError(f"{self.device} is not joined ({self.state})")
         self._queue.append(Unsent("leave", b"", ""))
         self._enter("closing", "asked for")
@@ -562,7 +583,7 @@ class ServiceClient:
             ("recover", 0),
             ("keys", 0),
             ("login", 0),
-            *(("update", seq) for seq in self._unacked),
+            *(("update", seq) for seq in (*self._unacked, *self._retained)),
         ]:
             self._consumer.cancel(key)
         self._announced = False

@@ -53,6 +53,7 @@ class LocalFace:
 
     def __init__(self, loop: PacketLoop, dispatch: Dispatch) -> None:
         self.counters: dict[str, int] = Counter()
+        self.attached = trio.Event()  #: for the first time
         self._loop, self._dispatch = loop, dispatch
         self._attached: PacketSocket | None = None
 
@@ -96,6 +97,7 @@ class LocalFace:
 
     async def _run(self, packets: PacketSocket) -> None:
         self._attached = packets
+        self.attached.set()
         self._loop.add(packets)
         self._dispatch(CarrierChanged(LOCAL_FACE, up=True))
         try:

@@ -21,22 +21,22 @@ import msgspec
 import trio
 
 from proxy.config import NodeConfig
-from proxy.core.build import NodeCore, build_core, client_of, forwarder_of
+from proxy.core.build import NodeCore, build_core
 from proxy.core.events import LOCAL_FACE, CarrierChanged, Event, Log, Persist, Restored, Send, TimerExpired
-from proxy.core.host import Host
-from proxy.core.service_proxy import ServiceProxy
 from proxy.driver.carrier import CarrierWatch
 from proxy.driver.control import ControlServer
 from proxy.driver.faces import LocalFace, listen_for_service, open_udp_face
 from proxy.driver.lag import LagHistogram
 from proxy.driver.packet_loop import PacketLoop, PacketSocket
 from proxy.driver.records import RecordWriter
-from proxy.driver.status import reported_state, status_of
-from proxy.records import CountersReported, FaceChanged, MessageCount, SessionChanged
+from proxy.driver.status import bounds_of, counters_of, reported_state, sent_messages, status_of
+from proxy.records import CountersReported, FaceChanged, SessionChanged
 from proxy.storage.log_store import LogStore
 from proxy.storage.writer import LogWriter
 
 COUNTERS_INTERVAL_S: Final = 1.0
+#: A service proxy whose forwarder is not there is ready all the same, after so long.
+ATTACH_LIMIT_S: Final = 1.0
 #: Cores make hardly any reference cycles; a full collection would hold up packets for milliseconds.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 
@@ -84,6 +84,9 @@ class NodeProgram:
                     gc.collect()
                     gc.freeze()  # what lives now lives to the end: keep the collector from looking at it again
                     gc.set_threshold(*GC_THRESHOLDS)
+                    if self.config.process == "proxy":  # before, the forwarder tells clients that there is none
+                        with trio.move_on_after(ATTACH_LIMIT_S):
+                            await self._local.attached.wait()
                     self._control.say({"event": "ready", "t_s": trio.current_time()})
                     await self._stopping.wait()
                     nursery.cancel_scope.cancel()
@@ -176,40 +179,13 @@ class NodeProgram:
     def report_counters(self) -> CountersReported:
         """Append a CountersReported record and return it."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        forwarder = forwarder_of(self.core)
-        application = self.core.application if isinstance(self.core, Host) else None
         counters: Counter[str] = Counter(self.counters)
         counters.update(self._local.counters)
-        counters.update(self.core.counters if forwarder is None else forwarder.counters_now())
-        if application is not None:
-            counters.update(application.counters)
+        counters.update(counters_of(self.core))
         if self._log is not None:
             counters.update(self._log.counters_now())
         if self._records.bytes_lost:
             counters["record_bytes_lost"] = self._records.bytes_lost
-        bounds: dict[str, int] = {}
-        if self.config.forwarder is not None:
-            limits = self.config.forwarder
-            bounds = {
-                "pit_entries": limits.pit_max_entries,
-                "pit_peak": limits.pit_max_entries,
-                "cs_entries": limits.cs_max_entries,
-                "cs_bytes": limits.cs_max_bytes,
-            }
-        if isinstance(self.core, ServiceProxy) and self.config.proxy is not None:
-            counters["history_entries"] = max(
-                (conference.log.history_entries for conference in self.core.conferences.values()), default=0
-            )
-            bounds["history_entries"] = self.config.proxy.history_max_entries
-        client = client_of(self.core)
-        if client is not None and self.config.client is not None:
-            counters["queued"], bounds["queued"] = client.queued, self.config.client.queue_max
-            counters["unacked"], bounds["unacked"] = client.unacked, self.config.client.window_max
-        sent = [
-            MessageCount(face.link, face.peer, message, packets, size_bytes)
-            for face in (forwarder.faces.values() if forwarder is not None else ())
-            for message, (packets, size_bytes) in face.sent.items()
-        ]
         report = CountersReported(
             trio.current_time(),
             self.config.node,
@@ -218,9 +194,9 @@ class NodeProgram:
             usage.ru_maxrss * 1024,
             self.lag.quantile_ms(0.99),
             self.lag.max_ms,
-            sent,
+            sent_messages(self.core),
             dict(counters),
-            bounds,
+            bounds_of(self.config),
         )
         self._records.write(report)
         return report

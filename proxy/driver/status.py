@@ -1,16 +1,19 @@
-"""What a node tells of its state: for records, and over the control channel."""
+"""What a node tells of its state: for records, and over the control channel. Both drivers use it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from proxy.config import NodeConfig
 from proxy.core.build import NodeCore, client_of, forwarder_of
 from proxy.core.conference import Conference
+from proxy.core.host import Host
 from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.core.view import View
-from proxy.records import StateReported
+from proxy.records import MessageCount, StateReported
 
 
 def _heads(view: View) -> list[tuple[str, int, int]]:
@@ -72,6 +75,48 @@ def status_of(core: NodeCore) -> dict[str, Any]:
             "conferences": {name: _conference_status(conference) for name, conference in core.conferences.items()}
         }
     return status
+
+
+def counters_of(core: NodeCore) -> Counter[str]:
+    """Return everything that the core counts, and how full what is bounded is."""
+    forwarder, client = forwarder_of(core), client_of(core)
+    counters: Counter[str] = Counter(core.counters if forwarder is None else forwarder.counters_now())
+    if isinstance(core, Host):
+        counters.update(core.application.counters)
+    if isinstance(core, ServiceProxy):
+        counters["history_entries"] = max(
+            (conference.log.history_entries for conference in core.conferences.values()), default=0
+        )
+    if client is not None:
+        counters["queued"], counters["unacked"] = client.queued, client.unacked
+    return counters
+
+
+def bounds_of(config: NodeConfig) -> dict[str, int]:
+    """Return the configured bound of each counter that has one."""
+    bounds: dict[str, int] = {}
+    if (forwarder := config.forwarder) is not None:
+        bounds |= {
+            "pit_entries": forwarder.pit_max_entries,
+            "pit_peak": forwarder.pit_max_entries,
+            "cs_entries": forwarder.cs_max_entries,
+            "cs_bytes": forwarder.cs_max_bytes,
+        }
+    if config.proxy is not None:
+        bounds["history_entries"] = config.proxy.history_max_entries
+    if config.client is not None:
+        bounds |= {"queued": config.client.queue_max, "unacked": config.client.window_max}
+    return bounds
+
+
+def sent_messages(core: NodeCore) -> list[MessageCount]:
+    """Return what a forwarder has sent, by link and type of message."""
+    forwarder = forwarder_of(core)
+    return [
+        MessageCount(face.link, face.peer, message, packets, size_bytes)
+        for face in (forwarder.faces.values() if forwarder is not None else ())
+        for message, (packets, size_bytes) in face.sent.items()
+    ]
 
 
 def _client_status(client: ServiceClient) -> dict[str, Any]:

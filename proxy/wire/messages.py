@@ -185,7 +185,7 @@ class LoginReply(Struct, frozen=True, array_like=True):
 class JoinRequest(Struct, frozen=True, array_like=True):
     token: SignedToken
     boot: Number
-    acked_seq: Number  #: the client's own updates up to this one are acked
+    acked_seq: Number  #: the client's own updates up to this one are acked, and it cannot send them again
     known: tuple[Position, ...] | None  #: last known state; None on the first join
     #: by the device's key over the join's name and all of the above: proves possession, for this very join
     signature: Annotated[bytes, Meta(max_length=64)] = b""
@@ -197,6 +197,7 @@ class JoinReply(Struct, frozen=True, array_like=True):
     current: tuple[Position, ...]  #: state of the proxy
     snapshot: Snapshot | None
     entries: tuple[StreamEntry, ...]  #: the suffix, as much as fits
+    own_seq: Number = 0  #: the client's own updates up to this one are known here
 
 
 class UpdateAck(Struct, frozen=True, array_like=True):

@@ -46,7 +46,7 @@ from testbed.links.wire import WireEmulator
 from testbed.node_config import build_node_configs, log_files
 from testbed.plan import NetworkPlan
 from topologies.errors import CapabilityError
-from topologies.model import Link
+from topologies.model import SIMULATED_ONLY, Link
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -218,6 +218,7 @@ class EmulatedNetwork:
         Returns: both directions, read back. Raises: InputError.
         """
         change: Callable[..., dict[Direction, Impairment]] = _there(self._links).change
+        properties = {name: value for name, value in properties.items() if value or name not in SIMULATED_ONLY}
         return await trio.to_thread.run_sync(partial(change, self._link(link).name, direction=direction, **properties))
 
     async def kill_process(self, process: str) -> None:

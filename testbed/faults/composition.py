@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.faults.model import Fault
+from testbed.links.model import DIRECTIONS, Direction
 from topologies.model import LinkProperties
 
 
@@ -26,10 +27,11 @@ class SetCarrier:
 
 @dataclass(frozen=True, slots=True)
 class SetProperties:
-    """Give a link all these properties, in both directions."""
+    """Give a link all these properties, in one direction or in both."""
 
     link: str
     properties: LinkProperties
+    direction: Direction | None = None  #: None: both
 
 
 Effect = SetCarrier | SetProperties
@@ -58,11 +60,11 @@ class ActiveFaults:
         self._built_as[link]
         return not any(fault.kind == "link-down" for fault in self._on(link))
 
-    def properties(self, link: str) -> LinkProperties:
-        """Return what the properties of *link* should be now. Raises: KeyError if there is no such link."""
+    def properties(self, link: str, direction: Direction = "a_to_b") -> LinkProperties:
+        """Return what one direction of *link* should be like now. Raises: KeyError if there is no such link."""
         composed = self._built_as[link]
         for fault in self._on(link):
-            if fault.kind == "impair":
+            if fault.kind == "impair" and fault.direction in (None, direction):
                 composed = dataclasses.replace(composed, **_as_fields(fault.parameters))
         return composed
 
@@ -89,14 +91,21 @@ class ActiveFaults:
     def _on(self, link: str) -> list[Fault]:
         return [fault for fault in self._active.values() if fault.target == link]
 
-    def _state(self, link: str) -> tuple[bool, LinkProperties]:
-        return self.carrier(link), self.properties(link)
+    def _state(self, link: str) -> tuple[bool, dict[Direction, LinkProperties]]:
+        return self.carrier(link), {direction: self.properties(link, direction) for direction in DIRECTIONS}
 
-    def _difference(self, link: str, before: tuple[bool, LinkProperties]) -> tuple[Effect, ...]:
+    def _difference(self, link: str, before: tuple[bool, dict[Direction, LinkProperties]]) -> tuple[Effect, ...]:
         effects: list[Effect] = []
         carrier, properties = self._state(link)
         if properties != before[1]:
-            effects.append(SetProperties(link, properties))
+            if properties["a_to_b"] == properties["b_to_a"]:
+                effects.append(SetProperties(link, properties["a_to_b"]))
+            else:
+                effects += [
+                    SetProperties(link, of_one, direction)
+                    for direction, of_one in properties.items()
+                    if of_one != before[1][direction]
+                ]
         if carrier != before[0]:
             effects.append(SetCarrier(link, carrier))
         return tuple(effects)

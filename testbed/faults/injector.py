@@ -40,14 +40,26 @@ class BreakableNetwork(Protocol):
     def process_state(self, process: str) -> ProcessState: ...
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FaultStep:
+    """One entry of the schedule: a fault is applied, or healed."""
+
+    due_s: float  #: CLOCK_MONOTONIC
+    heals: bool
+    fault: Fault
+
+
 class FaultInjector:
-    """All faults of one run, from the schedule and by hand. One at a time: each is applied and verified as a whole."""
+    """All faults of one run, from the schedule and by hand. One at a time: each is applied and verified as a whole.
+
+    Its rows are appended to the file *rows_path*, if there is to be one.
+    """
 
     def __init__(
         self,
         network: BreakableNetwork,
         topology: Topology,
-        rows_path: Path,
+        rows_path: Path | None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,6 +75,14 @@ class FaultInjector:
         Args:
             faults: their `at_s` counts from *epoch_s*, their `for_s` from the intended time.
             epoch_s: CLOCK_MONOTONIC.
+        """
+        for step in self.timeline(faults, epoch_s=epoch_s):
+            await trio.sleep(max(0.0, step.due_s - self._clock()))
+            await self.take(step)
+
+    @staticmethod
+    def timeline(faults: Iterable[Fault], *, epoch_s: float) -> list[FaultStep]:
+        """Return what is to be done, in the order of time; arguments as those of `run`.
 
         At equal times faults are applied before others are healed, in the order given: a link that is down until
         12 s for one reason and from 12 s on for another stays down.
@@ -72,12 +92,16 @@ class FaultInjector:
             timeline.append((epoch_s + fault.at_s, False, order, fault))
             if fault.for_s is not None:
                 timeline.append((epoch_s + fault.at_s + fault.for_s, True, order, fault))
-        for due_s, heals, _, fault in sorted(timeline, key=lambda entry: entry[:3]):
-            await trio.sleep(max(0.0, due_s - self._clock()))
-            if not heals:
-                await self.apply(fault, intended_s=due_s)
-            elif self._is_active(fault.fault_id):  # else a `link-up` or a hand was faster
-                await self.heal(fault.fault_id)
+        return [
+            FaultStep(due_s, heals, fault) for due_s, heals, _, fault in sorted(timeline, key=lambda entry: entry[:3])
+        ]
+
+    async def take(self, step: FaultStep) -> None:
+        """Do what is due now."""
+        if not step.heals:
+            await self.apply(step.fault, intended_s=step.due_s)
+        elif self._is_active(step.fault.fault_id):  # else a `link-up` or a hand was faster
+            await self.heal(step.fault.fault_id)
 
     async def apply(self, fault: Fault, *, intended_s: float | None = None) -> FaultApplied:
         """Apply *fault* now, whatever its `at_s`; healing it after `for_s` is the caller's (`run` does it).
@@ -104,7 +128,11 @@ class FaultInjector:
                 fault_id=fault.fault_id,
                 kind=fault.kind,
                 target=fault.target,
-                parameters={**fault.parameters, **({} if fault.for_s is None else {"for_s": fault.for_s})},
+                parameters={
+                    **fault.parameters,
+                    **({} if fault.for_s is None else {"for_s": fault.for_s}),
+                    **({} if fault.sender is None else {"sender": fault.sender}),
+                },
                 intended_s=applied_s if intended_s is None else intended_s,
                 applied_s=applied_s,
                 verified=verified,
@@ -144,9 +172,12 @@ class FaultInjector:
                     await self._network.set_carrier(effect.link, effect.up)
                 else:
                     wanted = dataclasses.asdict(effect.properties)
+                    if effect.direction is not None:
+                        wanted["direction"] = effect.direction
                     read_back = await self._network.change_link(effect.link, **wanted)
-                    if not all(_has(direction, effect.properties) for direction in read_back.values()):
-                        return False
+                    for direction, impairment in read_back.items():
+                        if effect.direction in (None, direction) and not _has(impairment, effect.properties):
+                            return False
             carrier = self._active.carrier(link)
             return await self._network.read_carrier(link) == (carrier, carrier)
         except (HconfError, OSError):
@@ -182,6 +213,8 @@ class FaultInjector:
 
     def _write(self, row: FaultApplied) -> None:
         self.rows[row.fault_id] = row
+        if self._rows_path is None:
+            return
         with self._rows_path.open("ab") as rows:  # opened for each: a run that is killed loses none
             rows.write(msgspec.json.encode(row) + b"\n")
 

@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
+from testbed.links.model import Direction
 from topologies.errors import InputError, pick_one_of
 
 FaultKind = Literal["link-down", "link-up", "impair", "crash", "freeze", "disk-loss"]
@@ -23,6 +24,9 @@ IMPAIR_PARAMETERS: Final[Mapping[str, float]] = {
     "loss_ratio": 1.0,
     "rate_mbps": math.inf,
     "queue_packets": 100_000,
+    "duplicate_ratio": 1.0,
+    "reorder_ratio": 1.0,
+    "corrupt_ratio": 1.0,
 }
 
 
@@ -45,6 +49,14 @@ class Fault:
     for_s: float | None = None  #: healed after that time; None: when somebody does it
     parameters: Mapping[str, float] = field(default_factory=dict)
     source: FaultSource = "schedule"
+    sender: str | None = None  #: `impair`: only what this end of the link sends; None: both directions
+
+    @property
+    def direction(self) -> Direction | None:
+        """The direction that is impaired; None: both."""
+        if self.sender is None:
+            return None
+        return "a_to_b" if self.target.partition("-")[0] == self.sender else "b_to_a"
 
     def __post_init__(self) -> None:
         if self.kind not in FAULT_KINDS:
@@ -55,6 +67,8 @@ class Fault:
             raise self._refuse(f"for_s = {self.for_s} is no time", "give seconds of more than 0, or leave it out")
         if self.kind == "link-up" and self.for_s is not None:
             raise self._refuse("`link-up` does not end by itself", "leave for_s out")
+        if self.sender is not None and (self.kind != "impair" or self.sender not in self.target.split("-")):
+            raise self._refuse(f"sender = {self.sender} is no end of an impaired link", "name an end, or leave it out")
         if self.kind != "impair" and self.parameters:
             raise self._refuse(f"`{self.kind}` takes no {next(iter(self.parameters))}", "leave it out")
         if self.kind == "impair" and not self.parameters:
@@ -83,7 +97,7 @@ class FaultApplied(Struct, frozen=True, kw_only=True):
     fault_id: str
     kind: FaultKind
     target: str  #: as the topology names it; a process as ``<node>.<process>``
-    parameters: dict[str, float]  #: as asked for, with ``for_s`` where it was given
+    parameters: Mapping[str, float | str]  #: as asked for, with ``for_s`` and ``sender`` where they were given
     intended_s: float
     applied_s: float  #: just before the change was made
     verified: bool  #: every change, the healing included, was read back as it should be

@@ -13,9 +13,10 @@ DIRECTIONS: Final[tuple[Direction, Direction]] = ("a_to_b", "b_to_a")
 
 #: Why a frame was not delivered. `loss`: the seeded loss that was asked for; `queue`: the queue in front of the rate
 #: was full; `carrier`: the link was down, or the receiving interface was; `overrun`: this machine could not keep up, so
-#: it was not the modelled network that dropped it and the run is not faithful.
-Cause = Literal["loss", "queue", "carrier", "overrun"]
-CAUSES: Final[tuple[Cause, ...]] = ("loss", "queue", "carrier", "overrun")
+#: it was not the modelled network that dropped it and the run is not faithful; `corrupt`: bits were changed on the way, and
+#: the receiver's UDP checksum did not match.
+Cause = Literal["loss", "queue", "carrier", "overrun", "corrupt"]
+CAUSES: Final[tuple[Cause, ...]] = ("loss", "queue", "carrier", "overrun", "corrupt")
 
 MTU_BYTES: Final = 1500
 MAX_DELAY_MS: Final = 60_000.0
@@ -36,6 +37,10 @@ class Impairment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     loss_ratio: float = 0.0  #: 0 to 1; each frame on its own (Bernoulli)
     rate_mbps: float | None = None  #: 10**6 bit/s, counted over whole Ethernet frames without FCS; None: no limit
     queue_packets: int = 1000  #: frames that wait or are being sent; one more is dropped (drop-tail); needs a rate
+    #: The simulator alone does these three; the `wire` back end refuses them. 0 to 1, each frame on its own.
+    duplicate_ratio: float = 0.0  #: arrives a second time, a little later
+    reorder_ratio: float = 0.0  #: arrives a little later, so that frames sent after it overtake it
+    corrupt_ratio: float = 0.0  #: arrives with changed bits, which the receiver's UDP checksum finds
 
     def __post_init__(self) -> None:
         for name, value in (("delay_ms", self.delay_ms), ("jitter_ms", self.jitter_ms)):
@@ -43,6 +48,13 @@ class Impairment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 raise ValueError(f"{name} = {value} is outside 0 to {MAX_DELAY_MS:.0f}")
         if not 0.0 <= self.loss_ratio <= 1.0:
             raise ValueError(f"loss_ratio = {self.loss_ratio} is outside 0.0 to 1.0; it is a fraction, not per cent")
+        for name, ratio in (
+            ("duplicate_ratio", self.duplicate_ratio),
+            ("reorder_ratio", self.reorder_ratio),
+            ("corrupt_ratio", self.corrupt_ratio),
+        ):
+            if not 0.0 <= ratio <= 1.0:
+                raise ValueError(f"{name} = {ratio} is outside 0.0 to 1.0; it is a fraction, not per cent")
         if self.rate_mbps is not None and not (self.rate_mbps >= 0.001 and math.isfinite(self.rate_mbps)):
             raise ValueError(f"rate_mbps = {self.rate_mbps} is not a rate of at least 0.001 (leave it out: no limit)")
         if not 1 <= self.queue_packets <= MAX_QUEUE_PACKETS:

@@ -7,7 +7,7 @@ and seed, same bytes: nothing here asks a clock or the machine for chance.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -29,8 +29,9 @@ from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.records import Record
 from testbed.faults.processes import ProcessState
-from testbed.links.channel import Channel
-from testbed.links.model import DIRECTIONS, Direction, Impairment
+from testbed.links.channel import QUEUE_FULL, Channel
+from testbed.links.mangling import Mangler
+from testbed.links.model import CAUSES, DIRECTIONS, Cause, Direction, Impairment
 from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
 from testbed.simulation.disk import SimulatedDisk
@@ -44,6 +45,22 @@ START_S = 1_000.0
 FROZEN_EVENTS_MAX = 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class NodeClock:
+    """The clock of a node, which may run fast or slow; at *start_s* it is right."""
+
+    start_s: float
+    rate: float  #: seconds of its own per true second
+
+    def local_s(self, true_s: float) -> float:
+        """Return what it says at a time."""
+        return true_s if self.rate == 1.0 else self.start_s + (true_s - self.start_s) * self.rate
+
+    def true_s(self, local_s: float) -> float:
+        """Return when it will say *local_s*, or a nanosecond later: it must not be early for a deadline."""
+        return local_s if self.rate == 1.0 else self.start_s + (local_s - self.start_s) / self.rate + 1e-9
+
+
 @dataclass(slots=True)
 class SimulatedProcess:
     """One node program. A stopped one takes in nothing."""
@@ -51,6 +68,7 @@ class SimulatedProcess:
     name: str
     config: NodeConfig
     core: NodeCore
+    clock: NodeClock
     running: bool = True
     wakes_at_s: float | None = None
     disk: SimulatedDisk | None = None
@@ -59,22 +77,50 @@ class SimulatedProcess:
 
 
 @dataclass(slots=True)
+class LinkTraffic:
+    """What one direction of a link has done to packets."""
+
+    packets: int = 0  #: arrived; a duplicate counts again
+    carried_bytes: int = 0
+    delay_sum_s: float = 0.0  #: of those that arrived
+    first_s: float | None = None
+    last_s: float = 0.0
+    dropped: dict[Cause, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
+    in_flight: int = 0
+
+
+@dataclass(slots=True)
 class SimulatedLink:
     """Two channels and a carrier."""
 
     link: Link
     channels: dict[Direction, Channel]
+    manglers: dict[Direction, Mangler]
+    traffic: dict[Direction, LinkTraffic]
     carrier: bool = True
     blocked: set[Direction] = field(default_factory=set)  #: silently: neither end sees it
     epoch: int = 0  #: frames in flight when the carrier is lost do not arrive
 
 
 class SimulatedNetwork:
-    """Build it, ``run_until`` some time, look at ``records`` and at the cores."""
+    """Build it, ``run_until`` some time, look at ``records`` and at the cores.
 
-    def __init__(self, plan: NetworkPlan) -> None:
+    Args:
+        plan: of the network.
+        clock_skew_ppm: how much faster than the virtual clock that of a node runs; 0 for those not named.
+        on_record: is given each record and the process that wrote it, instead of ``records``.
+    """
+
+    def __init__(
+        self,
+        plan: NetworkPlan,
+        *,
+        clock_skew_ppm: Mapping[str, float] | None = None,
+        on_record: Callable[[str, Record], None] | None = None,
+    ) -> None:
         self.now_s = START_S
         self.records: list[Record] = []
+        self._on_record = on_record
         self.delivered_packets = 0
         self.processes: dict[str, SimulatedProcess] = {}
         self.links: dict[str, SimulatedLink] = {}
@@ -90,14 +136,18 @@ class SimulatedNetwork:
                     direction: Channel(impairment, seed=plan.seed, link=link.name, direction=direction)
                     for direction in DIRECTIONS
                 },
+                {direction: Mangler(seed=plan.seed, link=link.name, direction=direction) for direction in DIRECTIONS},
+                {direction: LinkTraffic() for direction in DIRECTIONS},
             )
+        skew_ppm = clock_skew_ppm or {}
         for name, raw in build_node_configs(plan):
             config = msgspec.convert(raw, NodeConfig)
             disk = None
             if config.proxy is not None and config.proxy.log_path is not None:
                 disk = SimulatedDisk(lambda delay_s, action: self.at(self.now_s + delay_s, action))
                 config = msgspec.structs.replace(config, boot=disk.take_boot(config.boot))
-            self.processes[name] = SimulatedProcess(name, config, build_core(config), disk=disk)
+            clock = NodeClock(START_S, 1.0 + skew_ppm.get(config.node, 0.0) * 1e-6)
+            self.processes[name] = SimulatedProcess(name, config, build_core(config), clock, disk=disk)
         self._connect()
         for name in self.processes:
             self._deliver(name, TimerExpired())
@@ -168,19 +218,30 @@ class SimulatedNetwork:
             if len(process.frozen) < FROZEN_EVENTS_MAX and not isinstance(event, TimerExpired):
                 process.frozen.append(event)
             return
-        for effect in process.core.handle(event, now_s=self.now_s):
+        for effect in process.core.handle(event, now_s=process.clock.local_s(self.now_s)):
             match effect:
                 case Send(face_id, packet):
                     self._transmit(process, face_id, packet)
                 case Log(record):
-                    self.records.append(record)
+                    self.log(process, record)
                 case Persist():
                     assert process.disk is not None, "the core persists only where there is a log"
                     process.disk.put(effect, lambda done: self._deliver(name, done))
         self._wake(process)
 
+    def log(self, process: SimulatedProcess, record: Record) -> None:
+        """Keep a record; whatever the node's clock says, its time is that of the one clock that all records share."""
+        if process.clock.rate != 1.0:
+            record = msgspec.structs.replace(record, t_s=self.now_s)
+        if self._on_record is None:
+            self.records.append(record)
+        else:
+            self._on_record(process.name, record)
+
     def _wake(self, process: SimulatedProcess) -> None:
         deadline_s = process.core.deadline_s
+        if deadline_s is not None:
+            deadline_s = process.clock.true_s(deadline_s)
         if deadline_s is None or (process.wakes_at_s is not None and process.wakes_at_s <= deadline_s):
             return
         at_s = max(deadline_s, self.now_s)
@@ -200,21 +261,38 @@ class SimulatedNetwork:
             self.at(self.now_s, lambda: self._deliver(other, PacketReceived(LOCAL_FACE, packet)))
             return
         simulated, direction, peer, peer_face = self._wires[node, face_id]
-        channel = simulated.channels[direction]
+        channel, traffic = simulated.channels[direction], simulated.traffic[direction]
         if not simulated.carrier:
             channel.refuse()
+            traffic.dropped["carrier"] += 1
             return
-        due_ns = channel.offer(len(packet) + HEADERS_BYTES, now_ns=round(self.now_s * 1e9))
+        size_bytes = len(packet) + HEADERS_BYTES
+        due_ns = channel.offer(size_bytes, now_ns=round(self.now_s * 1e9))
         if due_ns < 0 or direction in simulated.blocked:
+            traffic.dropped["queue" if due_ns == QUEUE_FULL else "loss"] += 1
             return
-        epoch = simulated.epoch
+        epoch, sent_s = simulated.epoch, self.now_s
+        extra_delays_ms = simulated.manglers[direction].extra_delays_ms(channel.impairment)
+        if not extra_delays_ms:
+            traffic.dropped["corrupt"] += 1
 
         def arrive() -> None:
-            if simulated.epoch == epoch:
-                self.delivered_packets += 1
-                self._deliver(f"{peer}.forwarder", PacketReceived(peer_face, packet))
+            traffic.in_flight -= 1
+            if simulated.epoch != epoch:
+                traffic.dropped["carrier"] += 1
+                return
+            self.delivered_packets += 1
+            traffic.packets += 1
+            traffic.carried_bytes += size_bytes
+            traffic.delay_sum_s += self.now_s - sent_s
+            traffic.last_s = self.now_s
+            if traffic.first_s is None:
+                traffic.first_s = self.now_s
+            self._deliver(f"{peer}.forwarder", PacketReceived(peer_face, packet))
 
-        self.at(due_ns / 1e9, arrive)
+        for extra_ms in extra_delays_ms:
+            traffic.in_flight += 1
+            self.at(due_ns / 1e9 + extra_ms / 1e3, arrive)
 
     # ------------------------------------------------------------------ faults
 
@@ -304,10 +382,10 @@ class SimulatedNetwork:
         """Let everything through again."""
         self.links[link].blocked.clear()
 
-    def impair(self, link: str, impairment: Impairment) -> None:
-        """Change what both directions of a link do, from the next packet on."""
-        for channel in self.links[link].channels.values():
-            channel.change(impairment)
+    def impair(self, link: str, impairment: Impairment, *directions: Direction) -> None:
+        """Change what a link does, in the directions named (default both), from the next packet on."""
+        for direction in directions or DIRECTIONS:
+            self.links[link].channels[direction].change(impairment)
 
 
 def impairment_of(properties: LinkProperties) -> Impairment:
@@ -318,4 +396,7 @@ def impairment_of(properties: LinkProperties) -> Impairment:
         loss_ratio=properties.loss_ratio,
         rate_mbps=properties.rate_mbps,
         queue_packets=properties.queue_packets,
+        duplicate_ratio=properties.duplicate_ratio,
+        reorder_ratio=properties.reorder_ratio,
+        corrupt_ratio=properties.corrupt_ratio,
     )

@@ -41,7 +41,7 @@ class RunningNode:
         try:
             with control:
                 trio.run(NodeProgram(self.config, control=control).run, clock=MonotonicClock())
-        except BaseException as error:  # noqa: BLE001 - reported by `end`, in the test's own thread
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - reported by `end`, in the test's own thread
             self.failure = error
 
     # ------------------------------------------------------------------ control channel

@@ -193,6 +193,27 @@ def test_an_ack_waits_for_the_disk_and_nothing_else_does() -> None:
     assert delivered_s["durable"] == delivered_s["accepted"]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_updates_that_only_a_lost_disk_had_are_sent_again(seed: int) -> None:
+    """They are acked, and pushes that get lost have not reached anybody else; later ones of their publisher must not wait."""
+    conference = Conference(TIERS, seed=seed)
+    conference.join()
+    for link in conference.topology.links_of("csr1"):
+        if link.tier == "core":
+            conference.network.block(link.name, "a_to_b" if link.a == "csr1" else "b_to_a")
+    conference.publish("ue1", count=3)
+    conference.run_for(0.05)
+    assert conference.network.client("ue1").unacked == 0
+    conference.network.crash("csr1.proxy")
+    conference.network.lose_disk("csr1.proxy")
+    for link in conference.topology.links:
+        conference.network.unblock(link.name)
+    conference.publish("ue1", count=2)
+    conference.at(3.0, lambda: conference.network.restart("csr1.proxy"))
+    conference.run_for(5.0)
+    assert_clean(conference)
+
+
 def test_replicated_updates_survive_the_loss_of_the_disk() -> None:
     conference = Conference(TIERS, proxy_settings={"ack_level": "replicated"})
     impair_everywhere(conference, loss_ratio=0.1)

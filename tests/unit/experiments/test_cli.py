@@ -74,7 +74,6 @@ def test_check_accepts_a_good_file_and_the_quickstart(hconf: Hconf) -> None:
         ),
         (["run", "missing.toml"], "there is no such file"),
         (["run", "good.toml", "--set", "topology.name=nowhere"], "nowhere"),
-        (["run", "good.toml", "--mode", "simulated"], "there is no simulator yet (fix: leave it out"),
         (["run", "good.toml", "--out", "good.toml"], "--out: good.toml exists already"),
         (["run", "good.toml", "--out", "good.toml/x"], "good.toml is no folder that you can write to"),
         (["report"], "no run folder given"),

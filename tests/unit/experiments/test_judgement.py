@@ -71,6 +71,13 @@ def test_a_faithful_run_passes_everything() -> None:
             {"history": History(counters=[msgspec.structs.replace(COUNTERS, timer_lag_p99_ms=9.0)], quiesced_s=110.0)},
         ),
         ("fidelity.cpu", {"manifest": {"cpu_busy_ratio": 0.95}}),
+        (
+            "run.settled",
+            {
+                "manifest": {"unsettled": "csr1 sees another state"},
+                "faults": [msgspec.structs.replace(FAULT, healed_s=106.0)],
+            },
+        ),
         ("fidelity.fault-timing", {"faults": [msgspec.structs.replace(FAULT, applied_s=105.3)]}),
     ],
 )
@@ -97,7 +104,7 @@ def test_what_was_not_measured_is_inconclusive(name: str, changes: dict[str, Any
 
 def test_only_what_changes_the_experiment_fails_the_run() -> None:
     failing = {name for name in verdicts() if fails_the_run(Check(name, "fail", "", ""))}
-    assert failing == {"run.complete", "fidelity.faults", "fidelity.nodes"}
+    assert failing == {"run.complete", "run.settled", "fidelity.faults", "fidelity.nodes"}
     assert fails_the_run(Check("invariant.in-order", "inconclusive", "", ""))
     assert fails_the_run(Check("expect.deliveries.lost", "inconclusive", "", ""))
     assert not fails_the_run(Check("invariant.in-order", "pass", "", ""))

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from experiments.flow import injectable
 from experiments.progress import PlainProgress, choose_progress
 from experiments.run_folder import RunVerdict
-from experiments.runner import Outcome, fault_ids, injectable
-from experiments.spec_schema import Impair, LinkDown, LinkUp
+from experiments.runner import Outcome
+from experiments.spec_schema import Impair, LinkDown, LinkUp, fault_ids
 from testbed.faults.model import Fault
 
 

@@ -392,6 +392,38 @@ def test_faults_that_follow_each_other_are_accepted(load: Callable[..., Experime
     ]
 
 
+def strike(kind: str, target: str, at_s: float, more: str = "") -> str:
+    return f'[[fault]]\nkind = "{kind}"\ntarget = "{target}"\nat_s = {at_s}\n{more}\n'
+
+
+@pytest.mark.parametrize(
+    ("added", "problem"),
+    [
+        (strike("crash", "NewYork.prox", 1), "has no node or process `NewYork.prox`"),
+        (strike("crash", "Chicago-NewYork", 1), "has no node or process `Chicago-NewYork`"),
+        (strike("crash", "Denver.proxy", 1), "has no node or process `Denver.proxy`"),
+        (strike("disk-loss", "NewYork.forwarder", 1), "has no disk"),
+        (strike("disk-loss", "Denver", 1), "has no disk"),
+        (strike("crash", "ue1", 1), "is a UE"),
+        (strike("crash", "NewYork", 1) + strike("freeze", "NewYork.proxy", 5, "for_s = 1"), "does not run at 5 s"),
+        (strike("freeze", "NewYork.proxy", 1, "for_s = 5") + strike("crash", "NewYork.proxy", 5), "does not run at 5"),
+    ],
+)
+def test_process_faults_that_cannot_be_are_refused(refusal: Refusal, added: str, problem: str) -> None:
+    assert problem in refusal(text=GOOD + added).problem
+
+
+def test_process_faults_are_accepted(load: Callable[..., Experiment]) -> None:
+    added = (
+        strike("crash", "NewYork.proxy", 1, "for_s = 1")
+        + strike("disk-loss", "NewYork.proxy", 2, "for_s = 1")
+        + strike("freeze", "ue1", 1, "for_s = 1")
+        + strike("crash", "login", 1)
+        + strike("crash", "Chicago", 1, "for_s = 5.5")
+    )
+    assert len(load(GOOD + added).faults) == 6
+
+
 def test_decimal_fractions_do_not_make_an_overlap(load: Callable[..., Experiment]) -> None:
     first = GOOD.replace("at_s = 8.0", "at_s = 1.1").replace("for_s = 4.0", "for_s = 2.2")
     assert len(load(first + second("link-down", 3.3, "for_s = 1")).faults) == 2  # 1.1 + 2.2 > 3.3 in binary

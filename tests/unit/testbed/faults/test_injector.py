@@ -10,14 +10,16 @@ from trio.testing import MockClock
 
 from testbed.faults.injector import FaultInjector
 from testbed.faults.model import Fault, FaultApplied
+from testbed.faults.processes import ProcessState
 from testbed.links.model import Impairment
 from topologies.errors import CapabilityError, InputError
 from topologies.model import Link, LinkProperties, Node, Topology
 
-NODES = (Node("a", "core"), Node("b", "core"), Node("c", "core"))
+NODES = (Node("a", "core"), Node("b", "core"), Node("c", "core"), Node("d", "csr"))
 LINKS = (
     Link.between("a", "b", "core", LinkProperties(delay_ms=4.0)),
     Link.between("b", "c", "core", LinkProperties(delay_ms=1.0)),
+    Link.between("c", "d", "core", LinkProperties(delay_ms=1.0)),
 )
 TOPOLOGY = Topology("line", NODES, LINKS)
 
@@ -28,6 +30,9 @@ class FakeNetwork:
     def __init__(self) -> None:
         self.log: list[tuple[float, str, Any]] = []
         self.carrier = {link.name: True for link in LINKS}
+        self.states: dict[str, ProcessState] = dict.fromkeys(
+            ("a.forwarder", "b.forwarder", "c.forwarder", "d.forwarder", "d.proxy"), "running"
+        )
         self.lies = False  #: says yes and does nothing
         self.refuses = False
 
@@ -51,6 +56,33 @@ class FakeNetwork:
         self._tell(link, properties)
         done = Impairment(**properties)
         return {"a_to_b": done, "b_to_a": Impairment() if self.lies else done}
+
+    async def _bring(self, process: str, what: str, state: ProcessState) -> None:
+        await trio.lowlevel.checkpoint()
+        self._tell(process, what)
+        if not self.lies:
+            self.states[process] = state
+
+    async def kill_process(self, process: str) -> None:
+        await self._bring(process, "kill", "dead")
+
+    async def restart_process(self, process: str) -> None:
+        assert self.states[process] == "dead" or self.lies
+        await self._bring(process, "restart", "running")
+
+    async def freeze_process(self, process: str) -> None:
+        assert self.states[process] == "running"
+        await self._bring(process, "freeze", "frozen")
+
+    async def thaw_process(self, process: str) -> None:
+        await self._bring(process, "thaw", "running")
+
+    def lose_disk(self, process: str) -> None:
+        assert self.states[process] == "dead" or self.lies
+        self._tell(process, "lose disk")
+
+    def process_state(self, process: str) -> ProcessState:
+        return self.states[process]
 
 
 @pytest.fixture
@@ -164,3 +196,56 @@ async def test_wrong_hands_change_nothing(injector: FaultInjector, network: Fake
         await injector.heal("1")
     with pytest.raises(InputError, match="that ID is taken"):  # rows are told apart by it
         await injector.apply(Fault("1", "link-down", "b-c"))
+
+
+async def test_processes_are_killed_and_started_again(
+    injector: FaultInjector, network: FakeNetwork, autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    del autojump_clock
+    faults = [
+        Fault("1", "crash", "d.proxy", at_s=1.0, for_s=2.0),
+        Fault("2", "freeze", "a", at_s=2.0, for_s=2.0),
+        Fault("3", "disk-loss", "d.proxy", at_s=5.0, for_s=1.0),
+        Fault("4", "crash", "d", at_s=7.0),
+    ]
+    await injector.run(faults, epoch_s=0.0)
+    assert network.log == [
+        (1.0, "d.proxy", "kill"),
+        (2.0, "a.forwarder", "freeze"),
+        (3.0, "d.proxy", "restart"),
+        (4.0, "a.forwarder", "thaw"),
+        (5.0, "d.proxy", "kill"),
+        (5.0, "d.proxy", "lose disk"),
+        (6.0, "d.proxy", "restart"),
+        (7.0, "d.forwarder", "kill"),
+        (7.0, "d.proxy", "kill"),
+    ]
+    assert all(each.verified for each in injector.rows.values())
+    assert [injector.rows[fault_id].healed_s for fault_id in "1234"] == [3.0, 4.0, 6.0, None]
+    assert rows_in(tmp_path / "faults.jsonl")[0] == row("1", "crash", "d.proxy", {"for_s": 2.0}, 1.0, None)
+
+
+@pytest.mark.parametrize("flaw", ["lies", "refuses"])
+@pytest.mark.parametrize("kind", ["crash", "freeze", "disk-loss"])
+async def test_a_process_fault_that_did_not_take_is_not_verified(
+    injector: FaultInjector, network: FakeNetwork, flaw: str, kind: Any
+) -> None:
+    setattr(network, flaw, True)
+    assert not (await injector.apply(Fault("1", kind, "d.proxy"))).verified
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "problem"),
+    [
+        ("crash", "d.proxi", "has no such node or process"),
+        ("freeze", "a-b", "has no such node or process"),
+        ("disk-loss", "a", "stores nothing"),
+    ],
+)
+async def test_what_cannot_be_struck_is_refused(
+    injector: FaultInjector, network: FakeNetwork, kind: Any, target: str, problem: str
+) -> None:
+    with pytest.raises(InputError, match=problem):
+        await injector.apply(Fault("1", kind, target))
+    assert network.log == []
+    assert "1" not in injector.rows

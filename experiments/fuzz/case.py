@@ -1,0 +1,285 @@
+"""A random experiment as plain data, in the shape of an experiment file, and its text."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from topologies.catalogue import build
+from topologies.model import Link, Node, Topology
+
+#: In the shape of an experiment file (experiments/spec_schema.py), with a list for every table that may stand repeatedly.
+Case = dict[str, Any]
+
+SETTLE_S: Final = 30.0  #: after everything has been healed
+HEALED_BEFORE_END_S: Final = 0.2
+_ABILENE_CITIES: Final = (
+    *("Seattle", "Sunnyvale", "LosAngeles", "Denver", "KansasCity", "Houston"),
+    *("Chicago", "Indianapolis", "Atlanta", "WashingtonDC", "NewYork"),
+)
+
+
+def draw_case(seed: int) -> Case:
+    """Return the random experiment that *seed* stands for: the same on every machine and in every process."""
+    return _Draw(seed).case()
+
+
+class _Draw:
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.chance = random.Random(f"hconf fuzz-schedules {seed}")
+        self.duration_s = self.seconds(3.0, 8.0)
+        self.topology_table = self.draw_topology()
+        self.topology = build(
+            self.topology_table["name"], {key: item for key, item in self.topology_table.items() if key != "name"}
+        )
+        self.faults: list[dict[str, Any]] = []
+        self.taken: list[tuple[str, str, str | None, float, float]] = []  # link or node, property, sender, from, to
+
+    def case(self) -> Case:
+        case: Case = {
+            "experiment": {
+                "name": f"fuzz-{self.seed}",
+                "duration_s": self.duration_s,
+                "seed": self.seed,
+                "settle_s": SETTLE_S,
+            },
+            "topology": self.topology_table,
+            "links": {},
+            "conference": self.draw_conference(),
+        }
+        for tier in ("core", "access"):
+            if self.chance.random() < 0.5:
+                case["links"][tier] = {"delay_ms": self.number(0.5, 30.0)}
+                if self.chance.random() < 0.3:
+                    case["links"][tier]["jitter_ms"] = self.number(0.1, 10.0)
+        if self.chance.random() < 0.5:
+            names = [node.name for node in self.topology.nodes]
+            case["clocks"] = {"skew_ppm": {name: float(self.chance.randint(-500, 500)) for name in names}}
+        case["attendance"] = list(self.draw_attendance())
+        case["workload"] = [self.draw_workload() for _ in range(self.chance.randint(1, 3))]
+        for _ in range(self.chance.randint(1, 5)):
+            self.chance.choice(FAULT_DRAWS)(self)
+        case["fault"] = self.faults
+        return case
+
+    # ------------------------------------------------------------------ what there is
+
+    def draw_topology(self) -> dict[str, Any]:
+        kind = self.chance.random()
+        if kind < 0.3:
+            cities = self.chance.sample(_ABILENE_CITIES, self.chance.randint(2, 4))
+            return {"name": "topozoo/Abilene", "csr_nodes": cities, "ues_per_csr": self.chance.randint(1, 2)}
+        cores = self.chance.randint(3, 6 if kind < 0.6 else 4)  # a ring, larger or smaller
+        return {
+            "name": "tiers",
+            "cores": cores,
+            "csrs": self.chance.randint(1, 4),
+            "ues_per_csr": self.chance.randint(1, 3),
+        }
+
+    def draw_conference(self) -> dict[str, Any]:
+        conference: dict[str, Any] = {"mode": self.chance.choice(("hybrid", "hybrid", "push", "pull"))}
+        for key, choices in (
+            ("history_max_entries", (5, 20, 100)),
+            ("armed_max", (1, 4, 32)),
+            ("cs_max_entries", (0, 10, 4096)),
+            ("window_max", (1, 8, 64)),
+            ("sync_interest_lifetime_s", (0.5, 2.0)),
+        ):
+            if self.chance.random() < 0.25:
+                conference[key] = self.chance.choice(choices)
+        return conference
+
+    def draw_attendance(self) -> Iterator[dict[str, Any]]:
+        for ue in self.topology.ues:
+            if self.chance.random() < 0.2:
+                section: dict[str, Any] = {"devices": [ue]}
+                if self.chance.random() < 0.6:
+                    section["join_at_s"] = self.seconds(0.0, self.duration_s - 1.0)
+                if "join_at_s" not in section or self.chance.random() < 0.3:
+                    section["leave_at_s"] = self.seconds(section.get("join_at_s", 0.0) + 0.3, self.duration_s - 0.2)
+                yield section
+
+    def draw_workload(self) -> dict[str, Any]:
+        workload: dict[str, Any] = {
+            "kind": self.chance.choice(("poisson", "constant")),
+            "rate_per_s": round(10 ** self.chance.uniform(-0.3, 1.2), 1),
+            "size_bytes": self.chance.choice((0, 50, 200, 1_000)),
+        }
+        if self.chance.random() < 0.6:
+            ues = self.topology.ues
+            workload["publishers"] = self.chance.sample(ues, self.chance.randint(1, len(ues)))
+        return workload
+
+    # ------------------------------------------------------------------ what breaks
+
+    def link_down(self) -> None:
+        self.add("link-down", self.link(), *self.span())
+
+    def flap(self) -> None:
+        """A link goes down and comes back, several times."""
+        link, at_s = self.link(), self.seconds(0.1, self.duration_s / 2)
+        for _ in range(self.chance.randint(2, 5)):
+            for_s = self.seconds(0.05, 0.6)
+            self.add("link-down", link, at_s, for_s)
+            at_s = round(at_s + for_s + self.seconds(0.05, 0.6), 3)
+
+    def black_hole(self) -> None:
+        """A link silently loses everything, in one direction or both."""
+        link = self.link()
+        self.impair(link, *self.span(), sender=self.chance.choice((None, link.a, link.b)), loss_ratio=1.0)
+
+    def partition(self) -> None:
+        """All links between two parts of the routers go down or silent, for the same time."""
+        routers = {node.name for node in self.topology.nodes if node.role in ("core", "csr")}
+        some = set(self.chance.sample(sorted(routers), self.chance.randint(1, len(routers) - 1)))
+        at_s, for_s = self.span()
+        silent, one_way = self.chance.random() < 0.4, self.chance.random() < 0.3
+        for link in self.topology.links:
+            if {link.a, link.b} <= routers and (link.a in some) != (link.b in some):
+                if silent:
+                    inside = link.a if link.a in some else link.b
+                    self.impair(link, at_s, for_s, sender=inside if one_way else None, loss_ratio=1.0)
+                else:
+                    self.add("link-down", link, at_s, for_s)
+
+    def loss(self) -> None:
+        self.somewhere(loss_ratio=self.number(0.01, 0.2))
+
+    def jitter(self) -> None:
+        self.somewhere(jitter_ms=self.number(1.0, 30.0))
+
+    def duplication(self) -> None:
+        self.somewhere(duplicate_ratio=self.number(0.01, 0.3))
+
+    def reordering(self) -> None:
+        self.somewhere(reorder_ratio=self.number(0.01, 0.3))
+
+    def corruption(self) -> None:
+        self.somewhere(corrupt_ratio=self.number(0.01, 0.2))
+
+    def delay(self) -> None:
+        """A link becomes slower, or faster."""
+        self.impair(self.link(), *self.span(), delay_ms=self.number(0.1, 80.0))
+
+    def crash(self) -> None:
+        """A process ends without warning and is started again: a service proxy, a router, or the login server."""
+        node = self.chance.choice([node for node in self.topology.nodes if node.role != "ue"])
+        self.strike("crash", node, self.chance.choice(("", ".forwarder", ".proxy")) if node.role == "csr" else "")
+
+    def disk_loss(self) -> None:
+        """A service proxy crashes, and comes back with nothing."""
+        self.strike("disk-loss", self.topology.node(self.chance.choice(self.topology.csrs)), ".proxy")
+
+    def freeze(self) -> None:
+        """A process, of whatever node, does nothing for a while."""
+        node = self.chance.choice(self.topology.nodes)
+        self.strike("freeze", node, self.chance.choice(("", ".forwarder", ".proxy")) if node.role == "csr" else "")
+
+    # ------------------------------------------------------------------ helpers
+
+    def strike(self, kind: str, node: Node, process: str) -> None:
+        """Add a fault of one process, or of all of a node, unless the node suffers from another at that time."""
+        at_s, for_s = self.span()
+        if for_s >= 0.01 and not any(
+            taken == node.name and at_s <= to_s and at_s + for_s >= from_s for taken, _, _, from_s, to_s in self.taken
+        ):
+            self.taken.append((node.name, "process", None, at_s, at_s + for_s))
+            self.faults.append({"at_s": at_s, "for_s": for_s, "kind": kind, "target": node.name + process})
+
+    def somewhere(self, **parameters: Any) -> None:  # noqa: ANN401
+        """Impair one link, or all of them."""
+        at_s, for_s = self.span()
+        for link in self.topology.links if self.chance.random() < 0.4 else (self.link(),):
+            self.impair(link, at_s, for_s, **parameters)
+
+    def impair(self, link: Link, at_s: float, for_s: float, *, sender: str | None = None, **parameters: float) -> None:
+        self.add("impair", link, at_s, for_s, **parameters, **({} if sender is None else {"sender": sender}))
+
+    def add(self, kind: str, link: Link, at_s: float, for_s: float, **parameters: Any) -> None:  # noqa: ANN401
+        """Add a fault, unless one of the same kind is in its way or it would last too long."""
+        sender = parameters.get("sender")
+        properties = [name for name in parameters if name != "sender"] or [kind]
+        for_s = round(min(for_s, self.duration_s - HEALED_BEFORE_END_S - at_s), 3)
+        if for_s < 0.01:
+            return
+        for taken_link, taken, taken_sender, from_s, to_s in self.taken:
+            same_way = sender is None or taken_sender in (None, sender)
+            if taken_link == link.name and taken in properties and same_way and at_s <= to_s and at_s + for_s >= from_s:
+                return
+        self.taken += [(link.name, name, sender, at_s, at_s + for_s) for name in properties]
+        self.faults.append({"at_s": at_s, "for_s": for_s, "kind": kind, "target": link.name, **parameters})
+
+    def link(self) -> Link:
+        return self.chance.choice(self.topology.links)
+
+    def span(self) -> tuple[float, float]:
+        """Return a moment, and how long from then on; short ones are as likely as long ones."""
+        at_s = self.seconds(0.1, self.duration_s - 1.0)
+        return at_s, round(min(10 ** self.chance.uniform(-1.3, 0.8), self.duration_s - HEALED_BEFORE_END_S - at_s), 3)
+
+    def seconds(self, low: float, high: float) -> float:
+        return round(self.chance.uniform(low, high), 2)
+
+    def number(self, low: float, high: float) -> float:
+        """Return a number whose logarithm is uniform."""
+        return round(math.exp(self.chance.uniform(math.log(low), math.log(high))), 3)
+
+
+FAULT_DRAWS: Final[tuple[Callable[[_Draw], None], ...]] = (
+    *(_Draw.link_down, _Draw.flap, _Draw.black_hole, _Draw.partition, _Draw.loss, _Draw.jitter),
+    *(_Draw.duplication, _Draw.reordering, _Draw.corruption, _Draw.delay),
+    *(_Draw.crash, _Draw.crash, _Draw.disk_loss, _Draw.freeze, _Draw.freeze),
+)
+
+
+def topology_of(case: Case) -> Topology:
+    """Return the network of a case. Raises: InputError where its parameters do not fit together."""
+    table = case["topology"]
+    return build(table["name"], {key: item for key, item in table.items() if key != "name"})
+
+
+def to_toml(case: Case, *, comment: str = "") -> str:
+    """Return the text of the experiment file; empty tables and lists are left out."""
+    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
+    for name, section in case.items():
+        if isinstance(section, list):
+            for entry in section:
+                lines += ["", f"[[{name}]]", *_assignments(entry)]
+        elif section and all(isinstance(entry, dict) and name == "links" for entry in section.values()):
+            for key, entry in section.items():
+                lines += ["", f"[{name}.{_key(key)}]", *_assignments(entry)]
+        elif section:
+            lines += ["", f"[{name}]", *_assignments(section)]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _assignments(table: Mapping[str, Any]) -> Iterator[str]:
+    for key, item in table.items():
+        yield f"{_key(key)} = {_spell(item)}"
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").isalnum() and key.isascii() else f'"{key}"'
+
+
+def _spell(item: object) -> str:
+    """Return a value as TOML.
+
+    >>> _spell({"a": [1, 0.5, True, "x"]})
+    '{ a = [1, 0.5, true, "x"] }'
+    """
+    match item:
+        case bool():
+            return str(item).lower()
+        case dict():
+            return "{ " + ", ".join(_assignments(item)) + " }"
+        case list() | tuple():
+            return "[" + ", ".join(map(_spell, item)) + "]"
+        case str():
+            return '"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case _:
+            return repr(item)

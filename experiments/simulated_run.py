@@ -1,0 +1,66 @@
+"""A simulated run's records: into the files that the node programs of an emulated run write, or kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from experiments.spec import Experiment
+from proxy.records import Record
+from testbed.node_config import build_node_configs
+from testbed.plan import NetworkPlan
+from testbed.simulation.controlled import ControlledSimulation
+
+#: Of one process; beyond that they are written.
+BUFFER_MAX_BYTES: Final = 256 * 1024
+
+
+class SimulatedRecords:
+    """Takes the records of all processes and appends them to ``<process>.jsonl``."""
+
+    def __init__(self, raw: Path) -> None:
+        self._raw = raw
+        self._encoder = msgspec.json.Encoder()
+        self._buffers: dict[str, bytearray] = {}
+
+    def __call__(self, process: str, record: Record) -> None:
+        """Take in one record."""
+        buffer = self._buffers.setdefault(process, bytearray())
+        self._encoder.encode_into(record, buffer, -1)
+        buffer += b"\n"
+        if len(buffer) > BUFFER_MAX_BYTES:
+            self._flush(process)
+
+    def write_configs(self, plan: NetworkPlan) -> None:
+        """Write the configuration of every process. Paths are relative to the run folder, wherever that is."""
+        folder = self._raw / "config"
+        folder.mkdir()
+        for name, config in build_node_configs(plan):
+            config["records_path"] = f"raw/{name}.jsonl"
+            self._buffers.setdefault(name, bytearray())  # so that each has a file, be it an empty one
+            (folder / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for process in self._buffers:
+            self._flush(process)
+
+    def _flush(self, process: str) -> None:
+        with (self._raw / f"{process}.jsonl").open("ab") as file:
+            file.write(self._buffers[process])
+        self._buffers[process].clear()
+
+
+def simulate(
+    experiment: Experiment, plan: NetworkPlan, on_record: Callable[[str, Record], None]
+) -> ControlledSimulation:
+    """Return the network of *experiment*, built; no time has passed yet."""
+    return ControlledSimulation(plan, on_record=on_record, clock_skew_ppm=experiment.clock_skew_ppm)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.fuzz.case import Case, draw_case, to_toml, topology_of
+from experiments.fuzz.shrink import shrink
+from experiments.fuzz.trial import try_experiment, try_seed
+from experiments.spec import parse_experiment
+
+
+def always() -> bool:
+    return True
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_schedule_is_a_valid_experiment_file_and_always_the_same(seed: int) -> None:
+    case = draw_case(seed)
+    assert case == draw_case(seed)
+    experiment = parse_experiment(to_toml(case), Path("fuzz.toml"))
+    assert len(experiment.faults) == len(case["fault"])
+    assert experiment.topology == topology_of(case).with_properties(
+        {link.name: link.properties for link in experiment.topology.links}
+    )
+
+
+def test_all_kinds_of_faults_are_drawn() -> None:
+    faults = [fault for seed in range(60) for fault in draw_case(seed)["fault"]]
+    keys = {key for fault in faults for key in fault}
+    assert {fault["kind"] for fault in faults} >= {"impair", "link-down"}
+    assert keys >= {
+        "delay_ms",
+        "jitter_ms",
+        "loss_ratio",
+        "duplicate_ratio",
+        "reorder_ratio",
+        "corrupt_ratio",
+        "sender",
+    }
+    assert all(fault["at_s"] + fault["for_s"] for fault in faults)
+
+
+def test_everything_is_healed_before_the_end() -> None:
+    for seed in range(60):
+        case = draw_case(seed)
+        assert all(fault["at_s"] + fault["for_s"] < case["experiment"]["duration_s"] for fault in case["fault"])
+
+
+def test_a_schedule_runs_the_same_each_time() -> None:
+    one, two = try_seed(2), try_seed(2)
+    assert one == two
+    assert not one.violations
+
+
+def test_shrinking_leaves_only_what_it_takes() -> None:
+    case = next(case for case in map(draw_case, range(1_000)) if len(case["fault"]) > 10 and case.get("clocks"))
+    wanted = case["fault"][7]
+
+    def breaks(candidate: Case) -> bool:
+        return any(
+            (fault["kind"], fault["target"]) == (wanted["kind"], wanted["target"]) for fault in candidate["fault"]
+        )
+
+    small = shrink(case, breaks, may_go_on=always)
+    assert len(small["fault"]) == 1
+    assert not small.get("clocks")
+    assert not small["workload"]
+    assert not small["conference"]
+    assert len(topology_of(small).ues) <= len(topology_of(case).ues)
+    parse_experiment(to_toml(small), Path("small.toml"))
+    assert len(case["fault"]) > 10, "the case itself was changed"
+
+
+def test_shrinking_stops_when_time_is_up() -> None:
+    case = draw_case(3)
+    assert shrink(case, lambda _: True, may_go_on=lambda: False) == case
+
+
+def test_a_conference_that_cannot_come_about_is_a_violation() -> None:
+    case = draw_case(2)
+    case["links"] = {"access": {"loss_ratio": 1.0}}
+    case["attendance"] = []
+    trial = try_experiment(parse_experiment(to_toml(case), Path("deaf.toml")))
+    assert trial.kinds == {"run.complete"}
