@@ -26,7 +26,7 @@ from experiments.history import (
     read_lines,
 )
 from experiments.run_folder import RunFolder
-from testbed.faults.processes import PROCESS_KINDS, processes_of
+from testbed.faults.targets import PROCESS_KINDS, processes_of
 from testbed.routing import path_delays_ms
 from topologies.errors import InputError
 from topologies.model import Topology

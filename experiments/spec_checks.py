@@ -32,7 +32,7 @@ from experiments.spec_schema import (
     fault_ids,
     kind_of,
 )
-from testbed.faults.processes import processes_of
+from testbed.faults.targets import processes_of
 from topologies.errors import InputError, nearest, pick_one_of
 from topologies.model import TIERS, Link, LinkProperties, Topology
 

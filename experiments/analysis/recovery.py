@@ -21,7 +21,7 @@ from experiments.analysis.deliveries import Deliveries, Flags, Floats, Ints, del
 from experiments.columns import RECOVERY
 from experiments.history import FaultRecord
 from experiments.recorded_run import LINK_DOWN, LINK_UP, RecordedRun, links_down
-from testbed.faults.processes import PROCESS_KINDS, processes_of
+from testbed.faults.targets import PROCESS_KINDS, processes_of
 from testbed.routing import path_delays_ms
 from topologies.errors import InputError
 from topologies.model import Link, Topology

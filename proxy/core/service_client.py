@@ -425,7 +425,8 @@ class ServiceClient:
         if not self._announced:
             self._announced = True
             self._publish("join", b"", "")
-        for seq in (*(seq for seq in self._retained if seq > reply.own_seq), *self._unacked):
+        unknown = [] if reply.own_seq is None else [seq for seq in self._retained if seq > reply.own_seq]
+        for seq in (*unknown, *self._unacked):
             if ("update", seq) not in self._consumer:
                 self._send_update(seq)
         self._pump()

@@ -81,7 +81,7 @@ class ControlServer:
         try:
             async for line in self._queue:
                 await stream.send_all(line + self._take_waiting())
-                if self._is_stopping:
+                if self._is_stopping and not self._queue.statistics().current_buffer_used:
                     self._program.stop()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._program.stop()

@@ -197,7 +197,7 @@ class JoinReply(Struct, frozen=True, array_like=True):
     current: tuple[Position, ...]  #: state of the proxy
     snapshot: Snapshot | None
     entries: tuple[StreamEntry, ...]  #: the suffix, as much as fits
-    own_seq: Number = 0  #: the client's own updates up to this one are known here
+    own_seq: Number | None = None  #: the client's own updates up to this one are known here
 
 
 class UpdateAck(Struct, frozen=True, array_like=True):

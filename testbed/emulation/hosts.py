@@ -11,7 +11,7 @@ from typing import Final, Self
 import trio
 
 from testbed.emulation.children import Helper, HelperError
-from testbed.faults.processes import ProcessState
+from testbed.faults.targets import ProcessState
 from topologies.errors import CapabilityError
 
 HOLDER_PROGRAM: Final = Path(__file__).with_name("holders.py")

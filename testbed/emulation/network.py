@@ -40,7 +40,7 @@ from testbed.emulation.ownership import Ownership
 from testbed.emulation.scopes import ShieldedTasks, lone_exception, run_undisturbed
 from testbed.emulation.worker import WorkerThread
 from testbed.emulation.zygote import NODE_PROGRAM, Exit, Zygote
-from testbed.faults.processes import ProcessState
+from testbed.faults.targets import ProcessState
 from testbed.links.model import Direction, EmulatorStats, Impairment, LinkCounters, LinkEnd, LinkPlan
 from testbed.links.wire import WireEmulator
 from testbed.node_config import build_node_configs, log_files

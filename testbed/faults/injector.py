@@ -13,15 +13,8 @@ import trio
 
 from testbed.faults.composition import ActiveFaults, Change, SetCarrier
 from testbed.faults.model import Fault, FaultApplied
-from testbed.faults.processes import (
-    PROCESS_KINDS,
-    ActiveProcessFaults,
-    LoseDisk,
-    ProcessEffect,
-    ProcessState,
-    SetProcess,
-    processes_of,
-)
+from testbed.faults.processes import ActiveProcessFaults, LoseDisk, ProcessEffect, SetProcess
+from testbed.faults.targets import PROCESS_KINDS, ProcessState, processes_of
 from topologies.errors import HconfError, InputError, pick_one_of
 from topologies.model import LinkProperties, Topology
 

@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
 
-from testbed.faults.model import Fault, FaultKind
-from topologies.errors import InputError, pick_one_of
+from testbed.faults.model import Fault
+from testbed.faults.targets import ProcessState, processes_of
+from topologies.errors import InputError
 from topologies.model import Topology
-
-ProcessState = Literal["running", "frozen", "dead"]
-
-#: Kinds of faults that strike processes and not links.
-PROCESS_KINDS: Final[frozenset[FaultKind]] = frozenset({"crash", "freeze", "disk-loss"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +30,6 @@ class LoseDisk:
 
 
 ProcessEffect = SetProcess | LoseDisk
-
-
-def processes_of(topology: Topology, target: str) -> tuple[str, ...]:
-    """Return the processes that a fault on *target* strikes: one process, or all of a node, its forwarder first.
-
-    Raises: InputError if there is no such process or node.
-    """
-    by_node = {
-        node.name: (f"{node.name}.forwarder", *((f"{node.name}.proxy",) if node.role == "csr" else ()))
-        for node in topology.nodes
-    }
-    names = [name for processes in by_node.values() for name in processes]
-    if target in names:
-        return (target,)
-    if target in by_node:
-        return by_node[target]
-    raise InputError(
-        where=f"target {target}",
-        problem=f"{topology.name} has no such node or process",
-        remedy=pick_one_of(target, [*by_node, *names]),
-    )
 
 
 class ActiveProcessFaults:

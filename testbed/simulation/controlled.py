@@ -17,7 +17,7 @@ from proxy.core.service_client import PublishError
 from proxy.driver.status import bounds_of, counters_of, reported_state, sent_messages, status_of
 from proxy.records import CountersReported, Record, SessionChanged
 from testbed.emulation.control import NodeGoneError, NodeRefusedError, NodeSilentError
-from testbed.faults.processes import ProcessState
+from testbed.faults.targets import ProcessState
 from testbed.links.model import DIRECTIONS, Direction, Impairment, LinkCounters
 from testbed.plan import NetworkPlan
 from testbed.simulation.network import SimulatedLink, SimulatedNetwork, SimulatedProcess

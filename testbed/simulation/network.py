@@ -28,7 +28,7 @@ from proxy.core.events import (
 from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.records import Record
-from testbed.faults.processes import ProcessState
+from testbed.faults.targets import ProcessState
 from testbed.links.channel import QUEUE_FULL, Channel
 from testbed.links.mangling import Mangler
 from testbed.links.model import CAUSES, DIRECTIONS, Cause, Direction, Impairment

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from testbed.faults.model import Fault, FaultKind
-from testbed.faults.processes import ActiveProcessFaults, LoseDisk, ProcessEffect, ProcessState, processes_of
+from testbed.faults.processes import ActiveProcessFaults, LoseDisk, ProcessEffect
+from testbed.faults.targets import ProcessState, processes_of
 from topologies.model import Link, LinkProperties, Node, Topology
 
 TOPOLOGY = Topology(

@@ -199,13 +199,16 @@ def test_updates_that_only_a_lost_disk_had_are_sent_again(seed: int) -> None:
     conference = Conference(TIERS, seed=seed)
     conference.join()
     for link in conference.topology.links_of("csr1"):
-        if link.tier == "core":
+        if link.tier == "uplink":
             conference.network.block(link.name, "a_to_b" if link.a == "csr1" else "b_to_a")
     conference.publish("ue1", count=3)
     conference.run_for(0.05)
     assert conference.network.client("ue1").unacked == 0
     conference.network.crash("csr1.proxy")
     conference.network.lose_disk("csr1.proxy")
+    conference.network.crash("csr1.forwarder")  # and with it what its content store had
+    conference.run_for(1.0)
+    conference.network.restart("csr1.forwarder")
     for link in conference.topology.links:
         conference.network.unblock(link.name)
     conference.publish("ue1", count=2)

@@ -277,7 +277,7 @@ def test_updates_held_back_in_a_snapshot() -> None:
 
 def test_suffix_on_joining_again() -> None:
     party = settled()
-    join = of("join", party.live(0.61))[0]
+    join = of("join", party.live(1.0))[-1]
     assert join.read(JoinRequest).known == (("csr1", 1, 1),)
     party.answer(join, welcome(snapshot=None, entries=(entry(2, theirs(1)),), current=(("csr1", 1, 2),)))
     assert [(record.seq, record.via) for record in logged(party, Applied)] == [(1, "recovery")]
@@ -361,6 +361,15 @@ def test_nobody_publishes_without_having_joined() -> None:
     party, _ = joining()
     with pytest.raises(PublishError, match=r"not joined \(joining\)"):
         party.handle(PublishRequested("message", b""))
+
+
+def test_leaving_before_anybody_has_heard_of_us() -> None:
+    party, join = joining()
+    assert party.handle(CloseRequested()) == []
+    assert states(party)[-1] == ("closed", "asked for")
+    assert party.answer(join, welcome()) == []
+    assert core(party).state == "closed"
+    assert party.live(10.0) == []
     with pytest.raises(PublishError, match="not joined"):
         party.handle(CloseRequested())
 
@@ -399,7 +408,7 @@ def test_forgotten_by_its_proxy_a_client_joins_again_and_repeats_what_is_unacked
     (update,) = party.handle(PublishRequested("message", b""))
     (join,) = of("join", party.answer(update, UpdateAck("refused", "not_joined", "csr1", 1, 0)))
     assert states(party)[-1] == ("suspect", "refused")
-    (repeated,) = of("update", party.answer(join, welcome()))
+    (repeated,) = of("update", party.answer(join, welcome(own_seq=1)))
     assert repeated.payload == update.payload
     assert states(party)[-1] == ("joined", "suspect no more")
 
@@ -520,7 +529,20 @@ def test_updates_wait_while_the_session_is_suspect() -> None:
     join = of("join", party.live(1.0))[-1]
     assert of("update", party.handle(PublishRequested("message", b""))) == []
     assert core(party).queued == 1
-    assert len(of("update", party.answer(join, welcome(snapshot=None)))) == 1
+    assert len(of("update", party.answer(join, welcome(snapshot=None, own_seq=1)))) == 1
+
+
+def test_proxy_that_lacks_acked_updates_is_sent_them_again() -> None:
+    """They were acked by a proxy whose memory is gone; the join reply says how far this one has heard of us."""
+    party = settled()
+    for stream_seq in (2, 3):
+        (update,) = party.handle(PublishRequested("message", b""))
+        party.answer(update, ack(stream_seq))
+    join = of("join", party.live(1.0))[-1]
+    again = of("update", party.answer(join, welcome(snapshot=None, own_seq=1)))
+    assert [decode(each.read(SignedUpdate).update, FpUpdate).seq for each in again] == [2, 3]
+    party.answer(again[0], ack(1))
+    assert len(logged(party, Acked)) == 3  # no news to the user
 
 
 def test_updates_move_with_the_client_to_its_next_proxy() -> None:
@@ -530,7 +552,7 @@ def test_updates_move_with_the_client_to_its_next_proxy() -> None:
     join = of("join", party.live(0.2))[-1]
     while b"csr2" not in join.name:
         join = of("join", party.live(0.5) or party.live(0.5))[-1]
-    moved = of("update", party.answer(join, welcome(snapshot=None)))
+    moved = of("update", party.answer(join, welcome(snapshot=None, own_seq=1)))
     assert [each.payload for each in moved] == [update.payload]
     assert b"csr2" in moved[0].name
     assert core(party).proxy == "csr2"
@@ -577,14 +599,17 @@ def test_close_is_repeated_and_ends_without_an_answer() -> None:
     assert party.live(20.0) == []
 
 
-def test_closing_client_does_not_come_back_by_a_late_join_reply() -> None:
+def test_close_while_the_session_is_suspect_waits_until_it_is_whole() -> None:
+    """The proxy that we are about to join does not know us yet and could not take our leave."""
     party = settled()
     join = of("join", party.live(1.0))[-1]
-    (close,) = of("close", party.handle(CloseRequested()))
-    party.answer(join, welcome(snapshot=None))
-    assert core(party).state == "closing"
+    assert of("close", party.handle(CloseRequested())) == []
+    with pytest.raises(PublishError):
+        party.handle(PublishRequested("message", b""))
+    (close,) = of("close", party.answer(join, welcome(snapshot=None, own_seq=1)))
     party.answer(close, ack(2))
     assert core(party).state == "closed"
+    assert party.live(10.0) == []
 
 
 def test_joining_again_after_a_close() -> None:
@@ -596,7 +621,7 @@ def test_joining_again_after_a_close() -> None:
     (login,) = party.handle(JoinRequested())
     (join,) = party.answer(login, LoginReply(True, "", token(), PROXIES))
     assert join.read(JoinRequest).known == (("csr1", 1, 2),)
-    (update,) = of("update", party.answer(join, welcome(snapshot=None)))
+    (update,) = of("update", party.answer(join, welcome(snapshot=None, own_seq=2)))
     told = decode(update.read(SignedUpdate).update, FpUpdate)
     assert (told.seq, told.event) == (3, "join")
     party.answer(update, ack(3))

@@ -531,8 +531,15 @@ def test_heartbeat_shows_what_is_missing() -> None:
 
 def test_missing_entries_of_a_third_proxy_are_seen_too() -> None:
     party = joined()
+    hear(party, "csr3")
     sent = [each for each in of("sync-interest", hear(party, "csr2", ("csr3", 1, 1))) if b"csr3" in each.name]
-    assert asked_for(sent) == [1]
+    assert asked_for(sent) == [1, ARMED_MIN + 1]
+
+
+def test_missing_entries_of_a_proxy_that_is_not_there_are_asked_for_where_they_are() -> None:
+    party = joined()
+    (recovery,) = of("recovery-request", hear(party, "csr2", ("csr3", 1, 1)))
+    assert recovery.name.startswith(to("csr2"))
 
 
 def test_much_missing_is_asked_for_together() -> None:
@@ -557,6 +564,7 @@ def test_entry_that_its_origin_does_not_give_is_asked_for_elsewhere() -> None:
 
 def test_recovery_that_its_origin_does_not_give_is_asked_for_elsewhere() -> None:
     party = joined()
+    hear(party, "csr3")
     sent = hear(party, "csr2", ("csr3", 1, 20)) + keep_heard(party, 8.0, "ue1", proxies=("csr2",))
     assert {each.name.split(b"csr")[1][:1] for each in of("recovery-request", sent)} == {b"2", b"3"}
 

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from testbed.faults.injector import FaultInjector
 from testbed.faults.model import Fault, FaultApplied
-from testbed.faults.processes import ProcessState
+from testbed.faults.targets import ProcessState
 from testbed.links.model import Impairment
 from topologies.errors import CapabilityError, InputError
 from topologies.model import Link, LinkProperties, Node, Topology
