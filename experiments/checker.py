@@ -1,14 +1,15 @@
 """The checker: what must always hold (design.md section 6), judged from the records alone.
 
-Pure functions from a `History` to `Check`s; the emulated and the simulated run use the same. Admission (invariant 5) needs
-the tokens in the records and comes with the durable protocol.
+Pure functions from a `History` to `Check`s; the emulated and the simulated run use the same.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, Literal
 
 from experiments.history import Device, History, Stream, UpdateId, members_at_end
@@ -17,6 +18,14 @@ from proxy.records import Applied, Published, SnapshotApplied, StateReported
 Verdict = Literal["pass", "fail", "inconclusive"]
 Position = tuple[int, int]  #: (boot, seq)
 
+#: An update that a revoked device published so soon may be accepted yet: its proxy hears of it within one heartbeat.
+_REVOCATION_HEARD_S: Final = 1.0
+#: A timer that ends a session may fire so late.
+_TIMER_LAG_S: Final = 0.25
+#: What an observer may publish; the rest is for participants.
+_OBSERVER_EVENTS: Final = frozenset({"join", "renew", "leave"})
+#: Session states in which a device reads its conference.
+_READING: Final = frozenset({"joined", "suspect", "closing"})
 _EXAMPLES_MAX: Final = 3
 _NEVER: Final[Position] = (-1, -1)
 
@@ -39,6 +48,7 @@ def check_invariants(history: History) -> tuple[Check, ...]:
         check_nothing_twice(history),
         check_in_order(history),
         check_agreement(history),
+        check_admission(history),
         check_bounded(history),
     )
 
@@ -176,6 +186,79 @@ def check_agreement(history: History) -> Check:
     )
 
 
+def check_admission(history: History) -> Check:
+    """Invariant 5: who published an applied update held a token for it, and who applied one had joined and held one."""
+    windows = _token_windows(history)
+    published = {_identity(update): update for update in history.published}
+    wrong: list[str] = []
+    unknown: list[str] = []  #: where the login server's records may be incomplete
+    judged: set[UpdateId] = set()
+    for applied in history.applied:
+        source = published.get(_identity(applied))
+        if source is None or _identity(applied) in judged:
+            continue  # an update that nobody published is another invariant's
+        judged.add(_identity(applied))
+        tokens = windows.get((source.conference, source.publisher), ())
+        valid = [token for token in tokens if token.issued_s <= source.t_s <= token.until_s]
+        if not tokens and (history.crashed or not history.granted):
+            unknown.append(f"no token of {source.publisher} is recorded")
+        elif not valid:
+            wrong.append(f"{_what(applied)}, published at {source.t_s:.6f} without a valid token")
+        elif source.event not in _OBSERVER_EVENTS and all(token.role == "observer" for token in valid):
+            wrong.append(f"{_what(applied)}, the {source.event} of an observer")
+    wrong += _uninvited_readers(history, windows)
+    verdict: Verdict = "fail" if wrong else "inconclusive" if unknown or not history.granted else "pass"
+    return Check(
+        "invariant.admission",
+        verdict,
+        f"{len(wrong)} breaches; {len(judged)} updates applied under {len(history.granted)} tokens",
+        "0 breaches",
+        examples(wrong or unknown) or ("" if history.granted else "the login server recorded no tokens"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenWindow:
+    issued_s: float
+    until_s: float
+    role: str
+
+
+def _token_windows(history: History) -> dict[Device, list[_TokenWindow]]:
+    """Return when each device held a token, up to its expiry or what ends it before."""
+    windows: dict[Device, list[_TokenWindow]] = defaultdict(list)
+    for grant in history.granted:
+        ends_s = [
+            revoked.t_s + _REVOCATION_HEARD_S
+            for revoked in history.revoked
+            if revoked.device == grant.device and grant.issued_s <= revoked.t_s
+        ]
+        until_s = min([grant.expires_s, *ends_s])
+        windows[grant.conference, grant.device].append(_TokenWindow(grant.issued_s, until_s, grant.role))
+    return windows
+
+
+def _uninvited_readers(history: History, windows: Mapping[Device, Sequence[_TokenWindow]]) -> list[str]:
+    states: dict[Device, list[tuple[float, str]]] = defaultdict(list)
+    for session in history.sessions:
+        states[session.conference, session.device].append((session.t_s, session.state))
+    readings = [(each.t_s, (each.conference, each.receiver)) for each in history.applied]
+    readings += [(each.t_s, (each.conference, each.receiver)) for each in history.snapshots]
+    wrong: dict[Device, str] = {}
+    for t_s, reader in readings:
+        timeline = states[reader]
+        at = bisect_right(timeline, t_s, key=itemgetter(0)) - 1
+        state = timeline[at][1] if at >= 0 else "not joined"
+        # Of several changes at one instant any may be the one that counts.
+        if state not in _READING and not any(s in _READING for at_s, s in timeline if at_s == t_s):
+            wrong.setdefault(reader, f"{reader[1]} read {reader[0]} at {t_s:.6f}, {state}")
+        elif reader in windows and not any(
+            token.issued_s <= t_s <= token.until_s + _TIMER_LAG_S for token in windows[reader]
+        ):
+            wrong.setdefault(reader, f"{reader[1]} read {reader[0]} at {t_s:.6f} without a valid token")
+    return list(wrong.values())
+
+
 def check_bounded(history: History) -> Check:
     """Invariant 6: whatever has a configured bound stayed within it."""
     wrong: dict[tuple[str, str, str], str] = {}
@@ -248,7 +331,10 @@ def _invented_by_snapshot(history: History, published: Iterable[UpdateId]) -> li
 def _disagreements(states: Sequence[StateReported]) -> list[str]:
     """Return who differs from the most common state. Proxies serve different devices, so only their digest is compared."""
     views = [
-        (state.state_digest, *((tuple(state.heads), tuple(state.roster)) if state.component == "client" else ()))
+        (
+            state.state_digest,
+            *((tuple(state.heads), tuple(state.roster), tuple(state.away)) if state.component == "client" else ()),
+        )
         for state in states
     ]
     if len(set(views)) < 2:

@@ -226,6 +226,8 @@ NODES: Final = Table(
         Column("start_s", "number", "when the last of its processes was ready"),
         Column("exits", "text", "`ok`, or how each process ended: `proxy: signal 9; forwarder: ok`"),
         Column("malformed", "count", "datagrams that were not valid packets"),
+        Column("refused", "count", "well-formed messages that it did not allow or believe"),
+        Column("refusals", "text", "the same by reason: `join_replayed: 2; update_forged: 1`"),
         Column("timer_lag_p99_ms", "number", "how late its timers fired, 99th percentile, worst process"),
         Column("timer_lag_max_ms", "number", "same, maximum"),
     ),

@@ -22,6 +22,7 @@ class ConferenceState:
     digest: str
     roster: frozenset[str]
     waiting: int  #: updates that a client has not got acked yet
+    away: frozenset[str] = frozenset()  #: of the roster, as a client sees it
 
     @classmethod
     def all_of(cls, process: str, status: Mapping[str, Any]) -> Iterator[ConferenceState]:
@@ -36,22 +37,26 @@ class ConferenceState:
                 client["state_digest"],
                 frozenset(client["roster"]),
                 client["unacked"] + client["queued"],
+                frozenset(device for device, standing in client["standings"].items() if standing == "away"),
             )
         for name, view in (status.get("proxy") or {}).get("conferences", {}).items():
             yield cls(node, "proxy", name, "joined", view["state_digest"], frozenset(view["roster"]), 0)
 
 
-def disagreement(states: Sequence[ConferenceState], *, roster: set[str] | None) -> str:
+def disagreement(states: Sequence[ConferenceState], *, rosters: Mapping[str, set[str]] | None) -> str:
     """Return what keeps the states from being one; nothing where all agree and nothing is on its way.
 
     Args:
         states: of all clients and proxies.
-        roster: who have to be joined, and see each other as joined; None: whoever that is.
+        rosters: per conference who have to be joined, and see each other as joined; None: whoever that is.
     """
     for state in states:
         if state.waiting and (state.session not in _OUTSIDE or state.session == "closing"):
             return f"{state.node} waits for the ack of {state.waiting} updates"
-        if roster is None or (state.component == "client" and state.node not in roster):
+        if rosters is None:
+            continue
+        roster = rosters.get(state.conference, set())
+        if state.component == "client" and state.node not in roster:
             continue
         if state.session != "joined":
             return f"{state.node} is in state {state.session}"
@@ -63,9 +68,9 @@ def disagreement(states: Sequence[ConferenceState], *, roster: set[str] | None) 
         if state.session not in _OUTSIDE:
             groups.setdefault((state.conference, state.component), []).append(state)
     for (conference, component), members in groups.items():
-        digests = Counter(state.digest for state in members)
+        digests = Counter((state.digest, state.away) for state in members)
         if len(digests) > 1:
             usual = digests.most_common(1)[0][0]
-            odd = [state.node for state in members if state.digest != usual]
+            odd = [state.node for state in members if (state.digest, state.away) != usual]
             return f"{component} {odd[0]} and {len(odd) - 1} others see another state of {conference}"
     return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
@@ -144,7 +144,7 @@ class ConferenceFlow:
         if missing := set(devices) - self.joined:
             apart = f"{len(missing)} have not joined, such as {min(missing)}"
         else:
-            apart = await self._wait_agreed(until_s, roster=set(devices))
+            apart = await self._wait_agreed(until_s, rosters=self._rosters(devices))
         if apart:
             raise RunFailureError(f"the conference was not in sync after {JOIN_LIMIT_S:g} s: {apart}")
         self.phases["join_s"] = self.pace.now_s() - begun_s
@@ -215,18 +215,25 @@ class ConferenceFlow:
         begun_s = self.pace.now_s()
         self.progress.phase("settling")
         limit_s = self.experiment.settings.settle_s
-        self.unsettled = await self._wait_agreed(begun_s + limit_s, roster=None)
+        self.unsettled = await self._wait_agreed(begun_s + limit_s, rosters=None)
         self.phases["settle_s"] = self.pace.now_s() - begun_s
         if self.unsettled:
             self.progress.note(f"not settled after {limit_s:g} s: {self.unsettled}")
         self.note_clock(quiesced_s=self.pace.now_s())
 
-    async def _wait_agreed(self, until_s: float, *, roster: set[str] | None) -> str:
+    def _rosters(self, devices: Iterable[str]) -> dict[str, set[str]]:
+        """Return which of *devices* are to be in which conference."""
+        rosters: dict[str, set[str]] = {}
+        for device in devices:
+            rosters.setdefault(self.experiment.conference_of[device], set()).add(device)
+        return rosters
+
+    async def _wait_agreed(self, until_s: float, *, rosters: Mapping[str, set[str]] | None) -> str:
         """Ask everybody for their state until all agree; return what still differed at *until_s*, else nothing."""
         while True:
             asked_s = self.pace.now_s()
             states = await self._ask_states()
-            apart = disagreement(states, roster=roster)
+            apart = disagreement(states, rosters=rosters)
             now_s = self.pace.now_s()
             if not apart or now_s >= until_s:
                 return apart
@@ -263,6 +270,7 @@ def plan_of(experiment: Experiment, *, run_id: str, run_dir: Path) -> NetworkPla
         seed=experiment.settings.seed,
         run_dir=run_dir,
         conference=experiment.conference.name,
+        conferences=experiment.conference_of,
         mode=experiment.conference.mode,
         forwarder_settings=sections["forwarder"],
         proxy_settings=sections["proxy"],

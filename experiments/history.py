@@ -18,9 +18,11 @@ from proxy.records import (
     Applied,
     CountersReported,
     FaceChanged,
+    Granted,
     PeerChanged,
     Published,
     Record,
+    Revoked,
     SessionChanged,
     SnapshotApplied,
     StateReported,
@@ -115,6 +117,8 @@ class History:
     #: Both, each receiver's in the order in which it wrote them, which times do not tell that are equal. Empty: not known.
     views: Sequence[Applied | SnapshotApplied] = ()
     sessions: Sequence[SessionChanged] = ()
+    granted: Sequence[Granted] = ()
+    revoked: Sequence[Revoked] = ()
     faces: Sequence[FaceChanged] = ()
     peers: Sequence[PeerChanged] = ()
     states: Sequence[StateReported] = ()
@@ -236,6 +240,8 @@ def history_of(
         sessions=[  # what the run's own tearing down does to sessions is no part of it
             session for session in by_type[SessionChanged] if quiesced_s is None or session.t_s <= quiesced_s
         ],
+        granted=by_type[Granted],
+        revoked=by_type[Revoked],
         faces=by_type[FaceChanged],
         peers=by_type[PeerChanged],
         states=by_type[StateReported],

@@ -21,6 +21,7 @@ from experiments.spec_checks import (
     check_attendance,
     check_captures,
     check_clocks,
+    check_conferences,
     check_expectations,
     check_faults,
     check_workloads,
@@ -83,6 +84,7 @@ class Experiment:
     settings: ExperimentSection  #: name, duration_s, seed, settle_s
     topology: Topology  #: built, with [links] applied
     conference: ConferenceSection
+    conference_of: dict[str, str]  #: UE -> conference
     workloads: tuple[Workload, ...]  #: stop_s and publishers filled in
     faults: tuple[Fault, ...]  #: in the order of the file
     expectations: tuple[Expectation, ...]
@@ -114,6 +116,7 @@ def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Ex
 
     topology, parameters = _build_topology(file.topology, source)
     topology = with_links(topology, file.links, source)
+    conference_of = check_conferences(file.conference, topology, source)
     workloads = check_workloads(file.workload, topology, file.experiment, source)
     faults = check_faults(file.fault, topology, file.experiment, source)
     expectations = check_expectations(file.expect, faults, source)
@@ -133,6 +136,7 @@ def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Ex
         settings=file.experiment,
         topology=topology,
         conference=file.conference,
+        conference_of=conference_of,
         workloads=workloads,
         faults=faults,
         expectations=expectations,

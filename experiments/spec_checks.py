@@ -17,6 +17,7 @@ from experiments.spec_schema import (
     AttendanceSection,
     CaptureSection,
     ClocksSection,
+    ConferenceSection,
     Crash,
     DiskLoss,
     Expectation,
@@ -66,6 +67,29 @@ def with_links(topology: Topology, links: Mapping[str, LinkSection], source: Sou
         if given:
             changed[link.name] = dataclasses.replace(link.properties, **given)
     return topology.with_properties(changed)
+
+
+def check_conferences(section: ConferenceSection, topology: Topology, source: Source) -> dict[str, str]:
+    """Return UE -> its conference, of every UE. Raises: InputError."""
+    conference_of: dict[str, str] = {}
+    for name, ues in section.others.items():
+        path: KeyPath = ("conference", "others", name)
+        if name == section.name:
+            raise source.error(
+                path,
+                problem=f"`{name}` is the conference of all who are in none of the others",
+                remedy="give it another name, or leave it out",
+            )
+        for position, ue in enumerate(ues):
+            place: KeyPath = (*path, position)
+            if ue not in topology.ues:
+                raise source.error(place, problem=f"there is no UE `{ue}`", remedy=_pick_ue(ue, topology))
+            if ue in conference_of:
+                raise source.error(
+                    place, problem=f"`{ue}` is in `{conference_of[ue]}` too", remedy="put it into one of them"
+                )
+            conference_of[ue] = name
+    return {ue: conference_of.get(ue, section.name) for ue in topology.ues}
 
 
 def check_workloads(

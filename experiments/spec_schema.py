@@ -79,6 +79,7 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name = "main"
     mode: Mode = "hybrid"
+    others: dict[Name, tuple[Word, ...]] = {}  #: conference -> UEs that are in it instead
     heartbeat_s: Seconds = 0.2  #: of proxies and clients; their detection time is this x detect_mult
     detect_mult: DetectMult = 3
     face_heartbeat_s: Seconds = 0.1  #: of faces; their detection time is this x face_detect_mult
@@ -91,6 +92,7 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
     cs_max_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 16 * 1024 * 1024
     window_max: Count = 64  #: a client's updates sent and not yet acked
     queue_max: Count = 10_000  #: a client's updates accepted and not yet sent
+    leave_grace_s: Seconds = 30.0  #: a client that is away for so long has left
     token_lifetime_s: Seconds = 3_600.0
 
     def node_sections(self) -> dict[str, dict[str, Any]]:
@@ -112,6 +114,7 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
                 "sync_interest_lifetime_s": self.sync_interest_lifetime_s,
                 "armed_max": self.armed_max,
                 "history_max_entries": self.history_max_entries,
+                "leave_grace_s": self.leave_grace_s,
             },
             "client": {"liveness": liveness, "window_max": self.window_max, "queue_max": self.queue_max},
             "login": {"token_lifetime_s": self.token_lifetime_s},

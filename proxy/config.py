@@ -34,6 +34,8 @@ class FaceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     remote_address: str
     peer: str  #: name of the node at the other end
     port: Annotated[int, Meta(ge=1, le=65535)] = 6363
+    #: entries of the PIT that Interests from this face may hold, as a part of all of them
+    pit_share_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.5
 
 
 class NextHopConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,15 +73,20 @@ class ProxyConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The service proxy of a CSR."""
 
     forwarder_socket: str  #: the service_socket of this CSR's forwarder
+    key_seed_hex: str  #: 32 bytes: the seed of the Ed25519 key that signs sync stream, heartbeats and snapshots
     mode: Literal["hybrid", "push", "pull"] = "hybrid"
     liveness: LivenessConfig = LivenessConfig(desired_min_tx_s=0.2)
     sync_interest_lifetime_s: Seconds = 4.0
     armed_max: Annotated[int, Meta(ge=1, le=256)] = 32  #: most consecutive sync interests kept armed per stream
     history_max_entries: Count = 1_000  #: per conference; older entries live on in the snapshot
-    login_public_key_hex: str = ""  #: Ed25519 public key of the login server
+    login_public_key_hex: str = ""  #: Ed25519 public key of the login server; without it nobody is admitted
+    proxy_keys: dict[str, str] = {}  #: device ID -> Ed25519 public key of every service proxy, in hex
     #: When an update is acked: in memory, on this proxy's disk, or on the disk and held by another proxy too.
     ack_level: Literal["accepted", "durable", "replicated"] = "durable"
     log_path: str | None = None  #: SQLite database of the digest log; None: in memory only, then nothing is durable
+    leave_grace_s: Seconds = 30.0  #: a client that is away for so long has left
+    joins_per_s: Seconds = 4.0  #: of one device; more are dropped unread
+    joins_burst: Count = 8
 
 
 class ClientConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +96,8 @@ class ClientConfig(Struct, frozen=True, forbid_unknown_fields=True):
     login_server: str = "login"  #: device ID
     conference: str = "main"
     role: Literal["participant", "observer"] = "participant"
+    login_public_key_hex: str = ""  #: Ed25519 public key of the login server; without it no update is believed
+    proxy_keys: dict[str, str] = {}  #: device ID -> Ed25519 public key of every service proxy, in hex
     liveness: LivenessConfig = LivenessConfig(desired_min_tx_s=0.2)
     window_max: Count = 64  #: updates sent and not yet acked
     queue_max: Count = 10_000  #: updates accepted from the application and not yet sent
@@ -98,11 +107,16 @@ class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The login server."""
 
     key_seed_hex: str
-    #: device ID -> its registered Ed25519 public key
-    devices: dict[str, str]
     #: device ID -> proxies (device IDs of CSRs), nearest first
     ranked_proxies: dict[str, tuple[str, ...]]
+    #: device ID -> its registered Ed25519 public key, in hex
+    devices: dict[str, str] = {}
+    #: a JSON or TOML file with more of them, in a table ``devices``
+    devices_path: str | None = None
+    #: device ID -> when it was revoked (CLOCK_MONOTONIC); what this server is told meanwhile is kept beside devices_path
+    revoked: dict[str, float] = {}
     token_lifetime_s: Seconds = 3_600.0
+    announce_interval_s: Seconds = 0.2  #: revocations are repeated so often
 
 
 class NodeConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -73,6 +73,24 @@ class SessionChanged(Struct, frozen=True, tag_field="kind", tag="session"):
     reason: str = ""
 
 
+class Granted(Struct, frozen=True, tag_field="kind", tag="granted"):
+    """The login server granted a token."""
+
+    t_s: float
+    conference: str
+    device: str
+    role: Literal["participant", "observer"]
+    issued_s: float
+    expires_s: float
+
+
+class Revoked(Struct, frozen=True, tag_field="kind", tag="revoked"):
+    """The login server voided every token of a device that it had issued until then."""
+
+    t_s: float
+    device: str
+
+
 class FaceChanged(Struct, frozen=True, tag_field="kind", tag="face"):
     t_s: float
     node: str
@@ -102,7 +120,8 @@ class StateReported(Struct, frozen=True, tag_field="kind", tag="state"):
     state_digest: str  #: hex; equal digests = equal state. Proxies compare with proxies, clients with clients
     vector: list[tuple[str, int, int]]  #: sync streams: (proxy, boot, seq), sorted
     heads: list[tuple[str, int, int]]  #: publishers: (device, boot, last seq applied), sorted
-    roster: list[str]  #: devices joined, sorted
+    roster: list[str]  #: devices joined, sorted, those away included
+    away: list[str] = []  #: those of them that their proxy has not heard for the detection time
 
 
 class MessageCount(Struct, frozen=True, array_like=True):
@@ -136,6 +155,8 @@ Record = (
     | Applied
     | SnapshotApplied
     | SessionChanged
+    | Granted
+    | Revoked
     | FaceChanged
     | PeerChanged
     | StateReported

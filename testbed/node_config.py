@@ -24,6 +24,10 @@ ALL_PROXIES_PREFIX: Final = "/hconf/32=all"
 #: The face to what runs on the node itself: client, login server, or (over a socket) service proxy.
 LOCAL_FACE: Final = 0
 
+#: What one UE may fill of its router's PIT: little enough that what it makes the next routers hold is no more than a part of
+#: what they grant this one.
+UE_PIT_SHARE_RATIO: Final = 0.125
+
 #: A run starts each process once; one that is started again gets the next.
 FIRST_BOOT: Final = 1
 
@@ -36,14 +40,17 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
     topology = plan.topology
     addresses = addresses or AddressPlan.of(topology)
     next_hops = ranked_next_hops(topology)
-    login_key = public_key_hex(device_key_seed(plan.seed, topology.login_servers[0]))
+    trust = {
+        "login_public_key_hex": public_key_hex(device_key_seed(plan.seed, topology.login_servers[0])),
+        "proxy_keys": {csr: public_key_hex(device_key_seed(plan.seed, csr)) for csr in topology.csrs},
+    }
 
     configs: list[tuple[str, dict[str, Any]]] = []
     for node in topology.nodes:
         forwarder = _process(plan, node, "forwarder")
         forwarder["forwarder"] = _forwarder_section(plan, node, addresses, next_hops)
         if node.role == "ue":
-            forwarder["client"] = _client_section(plan, node)
+            forwarder["client"] = _client_section(plan, node) | trust | dict(plan.client_settings)
         if node.role == "login":
             forwarder["login"] = _login_section(plan, node)
         configs.append((f"{node.name}.forwarder", forwarder))
@@ -51,9 +58,10 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
             proxy = _process(plan, node, "proxy")
             proxy["proxy"] = {
                 "forwarder_socket": service_socket(plan, node.name),
+                "key_seed_hex": device_key_seed(plan.seed, node.name).hex(),
                 "mode": plan.mode,
-                "login_public_key_hex": login_key,
                 "log_path": str(log_path(plan, node.name).absolute()),
+                **trust,
                 **plan.proxy_settings,
             }
             configs.append((f"{node.name}.proxy", proxy))
@@ -126,8 +134,7 @@ def _client_section(plan: NetworkPlan, node: Node) -> dict[str, Any]:
     return {
         "key_seed_hex": device_key_seed(plan.seed, node.name).hex(),
         "login_server": plan.topology.login_servers[0],
-        "conference": plan.conference,
-        **plan.client_settings,
+        "conference": plan.conferences.get(node.name, plan.conference),
     }
 
 
@@ -157,6 +164,8 @@ def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, ne
                 "peer": peer,
             }
         )
+        if plan.topology.node(peer).role == "ue":
+            faces[-1]["pit_share_ratio"] = UE_PIT_SHARE_RATIO
     return {
         "faces": faces,
         "routes": _routes(plan.topology, node, face_ids, next_hops[node.name]),

@@ -21,7 +21,7 @@ RUN_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 
 @dataclass(frozen=True, slots=True)
 class NetworkPlan:
-    """One network, one conference.
+    """One network, and who confers with whom in it.
 
     The ``*_settings`` override single fields of the section of that name in the configuration of every node that has
     it (proxy/config.py); the node program validates them.
@@ -34,6 +34,8 @@ class NetworkPlan:
     seed: int
     run_dir: Path  #: the run folder; raw records, configurations and logs go to its ``raw``
     conference: str = "main"
+    #: UE -> its conference, for those that are not in the one above
+    conferences: Mapping[str, str] = field(default_factory=dict)
     mode: Literal["hybrid", "push", "pull"] = "hybrid"
     forwarder_settings: Settings = field(default_factory=dict)
     proxy_settings: Settings = field(default_factory=dict)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from typing import Any, Final
 
 import msgspec
 import pandas as pd
@@ -11,6 +12,9 @@ from experiments.columns import FAULTS, LINKS, MESSAGES, NODES
 from experiments.history import NodeExit
 from experiments.recorded_run import RecordedRun
 from proxy.records import CountersReported
+
+#: Counters of what a node did not allow or believe begin so; the reason follows.
+REFUSED: Final = "refused_"
 
 
 def measure_messages(run: RecordedRun) -> pd.DataFrame:
@@ -91,6 +95,15 @@ def _node_row(
     cpu_s |= {exit_.process: exit_.cpu_s for exit_ in exits if exit_.cpu_s is not None}
     rss: dict[str, int] = {report.process: report.max_rss_bytes for report in reports}
     rss |= {exit_.process: exit_.max_rss_bytes for exit_ in exits if exit_.max_rss_bytes is not None}
+    refusals: Counter[str] = Counter()
+    for report in reports:
+        refusals.update(
+            {
+                counter.removeprefix(REFUSED): count
+                for counter, count in report.counters.items()
+                if counter.startswith(REFUSED)
+            }
+        )
     ready = [exit_.ready_s for exit_ in exits if exit_.ready_s is not None]
     return {
         "node": name,
@@ -100,6 +113,8 @@ def _node_row(
         "start_s": max(ready) - run.epoch_s if ready else None,
         "exits": _spell_exits(exits),
         "malformed": sum(report.counters.get("malformed", 0) for report in reports) if reports else None,
+        "refused": sum(refusals.values()) if reports else None,
+        "refusals": "; ".join(f"{reason}: {count}" for reason, count in sorted(refusals.items())),
         "timer_lag_p99_ms": max((report.timer_lag_p99_ms for report in reports), default=None),
         "timer_lag_max_ms": max((report.timer_lag_max_ms for report in reports), default=None),
     }

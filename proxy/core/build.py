@@ -30,7 +30,7 @@ def build_core(config: NodeConfig) -> NodeCore:
     if config.client is not None:
         application = ServiceClient(config.client, device=config.node, boot=config.boot, seed=config.seed + 1)
     elif config.login is not None:
-        application = LoginServer(config.login)
+        application = LoginServer(config.login, device=config.node, boot=config.boot, seed=config.seed + 1)
     else:
         return forwarder
     return Host(forwarder, application)
@@ -46,5 +46,12 @@ def forwarder_of(core: NodeCore) -> Forwarder | None:
 def client_of(core: NodeCore) -> ServiceClient | None:
     """Return the service client in a core, None elsewhere."""
     if isinstance(core, Host) and isinstance(core.application, ServiceClient):
+        return core.application
+    return None
+
+
+def login_server_of(core: NodeCore) -> LoginServer | None:
+    """Return the login server in a core, None elsewhere."""
+    if isinstance(core, Host) and isinstance(core.application, LoginServer):
         return core.application
     return None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from typing import Literal
 
-from proxy.core.signing import Verifier
-from proxy.wire.messages import PAYLOAD_MAX_BYTES, Position, SignedUpdate, StreamEntry, Token
+from proxy.core.trust import Grant
+from proxy.wire.messages import PAYLOAD_MAX_BYTES, Position, RosterEvent, SignedUpdate, StreamEntry
 
 #: Notifications sent and not acked; what comes meanwhile is collected into the next one.
 IN_FLIGHT_MAX = 16
@@ -22,18 +23,19 @@ ACKS_MAX = 256
 class ClientSession:
     """One joined device."""
 
-    token: Token
+    grant: Grant
     boot: int
-    verifier: Verifier
+    join: int  #: number of its last join here
     heard_s: float
     sent_s: float
     present: bool = True  #: heard within the detection time
+    roster_version: int = 0  #: of the last roster event about it
     accepted_seq: int = 0  #: its updates up to this one were accepted, here or elsewhere
     next_notification: int = 1
     outstanding: set[int] = field(default_factory=set)  #: notifications sent and not acked
     queue: deque[StreamEntry] = field(default_factory=deque)
-    #: seq -> (update, name of the Interest to answer once it is accepted)
-    held: dict[int, tuple[SignedUpdate, bytes]] = field(default_factory=dict)
+    #: seq -> (update, name of the Interest to answer once it is accepted, what it falls under)
+    held: dict[int, tuple[SignedUpdate, bytes, Grant]] = field(default_factory=dict)
     acks: OrderedDict[int, int] = field(default_factory=OrderedDict)  #: seq -> place in the proxy's stream
 
     #: places in the proxy's stream of its updates that were accepted and not acked yet (an ordered set)
@@ -41,7 +43,12 @@ class ClientSession:
 
     @property
     def device(self) -> str:
-        return self.token.device
+        return self.grant.token.device
+
+    def next_roster_event(self, state: Literal["present", "away", "left"]) -> RosterEvent:
+        """Return what everybody is to be told of the device now."""
+        self.roster_version += 1
+        return RosterEvent(self.device, self.boot, self.join, self.roster_version, state)
 
     def enqueue(self, entry: StreamEntry) -> bool:
         """Queue an entry for notification; return False where the queue was full and has been dropped."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
-from proxy.core.admission import Admission, Refusal
+from proxy.core.admission import Admission
 from proxy.core.client_session import HELD_MAX, IN_FLIGHT_MAX, ClientSession
 from proxy.core.conference import Conference
 from proxy.core.log_keeper import LogKeeper
 from proxy.core.outbox import Outbox, conference_and_device
 from proxy.core.positions import vector_digest
+from proxy.core.trust import Grant, Refusal, place_of, seal
 from proxy.wire.messages import (
+    FIRST_JOIN,
     HEARTBEAT,
     NOTIFY,
+    REVOKE,
     ClientHeartbeat,
     CloseRequest,
     FpUpdate,
@@ -21,6 +25,8 @@ from proxy.wire.messages import (
     MessageName,
     Notification,
     Position,
+    Revocations,
+    Sealed,
     SignedUpdate,
     StreamEntry,
     UpdateAck,
@@ -30,9 +36,10 @@ from proxy.wire.messages import (
     node_prefix,
 )
 from proxy.wire.packet import Interest
+from proxy.wire.tlv import MalformedError
 
-#: A client that is not heard for so many detection times is forgotten; it re-joins when it comes back.
-FORGET_AFTER = 50
+#: Why a join is refused, where the device can do something about it (log in again) or has to know (it is out).
+TOLD = frozenset({"token_expired", "token_forged", "token_of_other_device", "token_of_other_conference", "revoked"})
 
 
 class ClientSide:
@@ -49,26 +56,35 @@ class ClientSide:
     ) -> None:
         self._out, self._conferences, self._keeper = out, conferences, keeper
         self._open_conference, self._on_accepted = open_conference, on_accepted
-        self._admission = Admission(out.config.login_public_key_hex)
+        self._admission = Admission(
+            out.trust, proxy=out.device, joins_per_s=out.config.joins_per_s, joins_burst=out.config.joins_burst
+        )
 
     def on_join(self, interest: Interest, name: MessageName) -> None:
         """A client joins or re-joins. Raises: Refusal, MalformedError."""
-        request = decode(interest.parameters, JoinRequest)
+        now_s = self._out.now_s
         conference_name, device = conference_and_device(name.parts)
+        self._admission.check_rate(device, now_s=now_s)
         try:
-            token = self._admission.check_token(request.token, device, conference_name, now_s=self._out.now_s)
-        except Refusal as refusal:
-            self._out.reply(interest, JoinReply(False, refusal.reason, (), None, ()))
+            request = decode(interest.parameters, JoinRequest)
+            grant = self._admission.check_join(request, name, now_s=now_s)
+        except (Refusal, MalformedError) as problem:
+            self._admission.note_failure(now_s=now_s)
+            if isinstance(problem, Refusal) and problem.reason in TOLD:
+                self._out.reply(interest, JoinReply(False, problem.reason, (), None, ()))
             raise
         conference = self._open_conference(conference_name)
         session = conference.clients.get(device)
         if session is None or session.boot != request.boot:
-            self.drop(conference, device)
-            now_s = self._out.now_s
-            session = ClientSession(token, request.boot, self._admission.verifier(token), heard_s=now_s, sent_s=now_s)
+            self._forget(conference, device)
+            session = ClientSession(grant, request.boot, name.seq, heard_s=now_s, sent_s=now_s)
             conference.clients[device] = session
             self._out.counters["joins"] += 1
-        session.heard_s, session.present = self._out.now_s, True
+            if name.seq > FIRST_JOIN:  # another proxy may believe that it has it still, and would miss it
+                self._tell_roster(conference, session, "present")
+        else:
+            session.grant, session.join = grant, name.seq
+            self._heard(conference, session)
         session.accepted_seq = max(session.accepted_seq, request.acked_seq)
         entries = None if request.known is None else conference.log.suffix(request.known)
         snapshot = conference.log.snapshot() if entries is None else None
@@ -77,18 +93,46 @@ class ClientSide:
         self._out.reply(interest, reply)
 
     def drop(self, conference: Conference, device: str) -> None:
-        """Forget a client."""
+        """End the session of a client; its join, said again, does not bring it back."""
+        self._forget(conference, device)
+        self._admission.end_join(conference.name, device)
+
+    def _forget(self, conference: Conference, device: str) -> None:
         session = conference.clients.pop(device, None)
         if session is not None:
             for n in session.outstanding:
                 self._out.consumer.cancel(("notify", conference.name, device, n, session.boot))
+
+    def _heard(self, conference: Conference, session: ClientSession) -> None:
+        """A client is there; tell everybody where they were told that it is away."""
+        session.heard_s = self._out.now_s
+        if not session.present:
+            session.present = True
+            self._tell_roster(conference, session, "present")
+
+    def _tell_roster(
+        self, conference: Conference, session: ClientSession, state: Literal["present", "away", "left"]
+    ) -> None:
+        """Put a roster event into our stream."""
+        event = session.next_roster_event(state)
+        conference.log.view.note(event)
+        entry = conference.log.append_own(conference.own, (), signer=self._out.signer, roster=(event,))
+        self._out.counters[f"roster_{state}"] += 1
+        self._on_accepted(conference, entry)
+        self.notify(conference, entry)
+
+    def _expel(self, conference: Conference, session: ClientSession, reason: str) -> None:
+        """End a session for good: tell its client why, and everybody that it has left."""
+        self._out.counters[f"sessions_ended_{reason}"] += 1
+        self._send_heartbeat(conference, session, self._heartbeat(conference, (), session.device, ended=reason))
+        self.drop(conference, session.device)
+        self._tell_roster(conference, session, "left")
 
     def _session(self, conference_name: str, device: str, boot: int) -> tuple[Conference, ClientSession]:
         conference = self._conferences.get(conference_name)
         session = conference.clients.get(device) if conference is not None else None
         if conference is None or session is None or session.boot != boot:
             raise Refusal("not_joined")
-        session.heard_s, session.present = self._out.now_s, True
         return conference, session
 
     def on_update(self, interest: Interest, name: MessageName) -> None:
@@ -98,27 +142,37 @@ class ClientSide:
         conference_name, device = conference_and_device(name.parts)
         try:
             conference, session = self._session(conference_name, device, name.boot)
-            self._admission.check_update(signed, update, session, name, now_s=self._out.now_s)
+            accepted_seq = max(session.accepted_seq, conference.log.view.seq(device, name.boot))
+            session.accepted_seq = accepted_seq
+            grant = self._admission.check_update(signed, update, session, name, now_s=self._out.now_s)
         except Refusal as refusal:
             self._out.reply(interest, UpdateAck("refused", refusal.reason, self._out.device, self._out.boot, 0))
             raise
-        accepted_seq = max(session.accepted_seq, conference.log.view.seq(device, name.boot))
+        self._heard(conference, session)
         if update.seq <= accepted_seq:
             self._out.counters["updates_repeated"] += 1
             self._keeper.ack(conference, session, interest.name, session.acks.get(update.seq, 0))
         elif update.seq > accepted_seq + 1:
             if len(session.held) < HELD_MAX:
-                session.held[update.seq] = (signed, interest.name)
+                session.held[update.seq] = (signed, interest.name, grant)
         else:
-            self._accept(conference, session, update.seq, signed, interest.name)
+            self._accept(conference, session, update.seq, signed, interest.name, grant)
             while (held := session.held.pop(session.accepted_seq + 1, None)) is not None:
                 self._accept(conference, session, session.accepted_seq + 1, *held)
 
     def _accept(
-        self, conference: Conference, session: ClientSession, seq: int, signed: SignedUpdate, interest_name: bytes
+        self,
+        conference: Conference,
+        session: ClientSession,
+        seq: int,
+        signed: SignedUpdate,
+        interest_name: bytes,
+        grant: Grant,
     ) -> None:
-        conference.log.view.offer(signed, "push")
-        entry = conference.log.append_own(conference.own, (signed,))
+        if grant.token.expires_s > session.grant.token.expires_s:
+            session.grant = grant
+        conference.log.view.offer(signed, "push", grant=grant)
+        entry = conference.log.append_own(conference.own, (signed,), signer=self._out.signer)
         session.remember_ack(seq, entry.seq)
         session.accepted_seq = seq
         self._out.counters["updates_accepted"] += 1
@@ -162,7 +216,7 @@ class ClientSide:
         session = conference.clients.get(device)
         if session is not None:
             session.outstanding.discard(n)
-            session.heard_s, session.present = self._out.now_s, True
+            self._heard(conference, session)
             self._flush(conference, session)
 
     def on_notification_given_up(self, conference: Conference, device: str, n: int) -> None:
@@ -176,7 +230,7 @@ class ClientSide:
     def on_heartbeat(self, interest: Interest, name: MessageName) -> None:
         """A client is there. Raises: Refusal, MalformedError."""
         decode(interest.parameters, ClientHeartbeat)
-        self._session(*conference_and_device(name.parts), name.boot)
+        self._heard(*self._session(*conference_and_device(name.parts), name.boot))
 
     def on_close(self, interest: Interest, name: MessageName) -> None:
         """A client leaves. Raises: Refusal, MalformedError."""
@@ -192,44 +246,77 @@ class ClientSide:
         except Refusal as refusal:  # it has to join again before it can leave
             self._out.reply(interest, UpdateAck("refused", refusal.reason, self._out.device, self._out.boot, 0))
             raise
-        self._admission.check_update(signed, update, session, name, now_s=self._out.now_s)
+        grant = self._admission.check_update(signed, update, session, name, now_s=self._out.now_s)
         accepted_seq = max(session.accepted_seq, conference.log.view.seq(device, name.boot))
         if update.event != "leave" or update.seq != accepted_seq + 1:
             raise Refusal("close_out_of_order")
-        self._accept(conference, session, update.seq, signed, interest.name)
+        self._accept(conference, session, update.seq, signed, interest.name, grant)
         self.drop(conference, device)
         self._out.counters["closes"] += 1
 
     def notice_silence(self, conference: Conference, *, detection_time_s: float) -> None:
-        """Clients not heard for the detection time are away; they are forgotten much later."""
+        """Clients not heard for the detection time are away, after a grace period they have left.
+
+        Those whose token has run out are not served any more; they come back with a new one.
+        """
         for device, session in list(conference.clients.items()):
             silence_s = self._out.now_s - session.heard_s
-            if session.present and silence_s > detection_time_s:
+            if session.grant.token.expires_s <= self._out.now_s:
+                self._expel(conference, session, "token_expired")
+            elif session.present and silence_s > detection_time_s:
                 session.present = False
                 session.queue.clear()
                 self._out.counters["clients_away"] += 1
-            elif silence_s > FORGET_AFTER * detection_time_s:
+                self._tell_roster(conference, session, "away")
+            elif silence_s > detection_time_s + self._out.config.leave_grace_s:
                 self.drop(conference, device)
+                self._tell_roster(conference, session, "left")
+
+    def on_revocations(self, interest: Interest, name: MessageName) -> None:
+        """The login server says whose tokens are void. Raises: Refusal, MalformedError."""
+        if len(name.parts) != 1:
+            raise MalformedError("revocations without their sender")
+        sealed = decode(interest.parameters, Sealed)
+        place = place_of(REVOKE, *name.parts, boot=name.boot, seq=0)
+        revocations = self._out.trust.open_from_login(sealed, Revocations, place).revocations
+        for device in self._admission.revoke(revocations):
+            self._out.counters["revocations"] += 1
+            for conference in self._conferences.values():
+                session = conference.clients.get(device)
+                if session is not None and self._admission.is_revoked(session.grant):
+                    self._expel(conference, session, "revoked")
 
     def send_heartbeats(self, conference: Conference, *, always: bool) -> None:
         """Tell every quiet client where we are; *always*: the others too."""
-        vector, interval_s = conference.log.vector(), self._out.config.liveness.desired_min_tx_s
-        parameters = encode(ClientHeartbeat(vector_digest(vector), vector))
-        for device, session in conference.clients.items():
+        interval_s = self._out.config.liveness.desired_min_tx_s
+        vector = conference.log.vector()
+        for_all: tuple[int, bytes] | None = None
+        for session in conference.clients.values():
             if not always and session.present and self._out.now_s - session.sent_s < 0.7 * interval_s:
                 continue
-            session.sent_s = self._out.now_s
             told = session.current(vector, conference.own.key)
-            name = message_name(
-                node_prefix(device),
-                HEARTBEAT,
-                conference.name,
-                self._out.device,
-                boot=self._out.boot,
-                seq=self._out.next_number(),
-            )
-            beat = parameters if told is vector else encode(ClientHeartbeat(vector_digest(told), told))
-            self._out.send_unanswered(name, beat)
+            if told is not vector:
+                beat = self._heartbeat(conference, told)
+            else:
+                beat = for_all = for_all or self._heartbeat(conference, vector)
+            self._send_heartbeat(conference, session, beat)
+
+    def _heartbeat(
+        self, conference: Conference, vector: tuple[Position, ...], device: str = "", *, ended: str = ""
+    ) -> tuple[int, bytes]:
+        """Return a heartbeat's number and parameters; one that says the same to all clients is signed once."""
+        number = self._out.next_number()
+        place = place_of(HEARTBEAT, conference.name, self._out.device, device, boot=self._out.boot, seq=number)
+        beat = ClientHeartbeat(vector_digest(vector), vector, ended)
+        return number, encode(seal(self._out.signer, beat, place))
+
+    def _send_heartbeat(self, conference: Conference, session: ClientSession, beat: tuple[int, bytes]) -> None:
+        session.sent_s = self._out.now_s
+        number, parameters = beat
+        name = message_name(
+            node_prefix(session.device), HEARTBEAT, conference.name, self._out.device, boot=self._out.boot, seq=number
+        )
+        self._out.send_unanswered(name, parameters)
 
 
 def _before(batch: list[StreamEntry]) -> tuple[Position, ...]:

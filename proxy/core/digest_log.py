@@ -10,13 +10,18 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from proxy.core.events import EntryLogged, LogChange, LogCompacted, LogReplaced, StoredConference
 from proxy.core.positions import AHEAD_MAX, StreamKey
+from proxy.core.signing import Signer
+from proxy.core.trust import entry_contents, entry_statement
 from proxy.core.view import AppliedUpdate, View, chained
 from proxy.wire.messages import (
     EMPTY_DIGEST,
     PAYLOAD_MAX_BYTES,
     Position,
+    RosterEvent,
     SignedUpdate,
     Snapshot,
     StreamEntry,
@@ -27,10 +32,13 @@ from proxy.wire.messages import (
 )
 from proxy.wire.tlv import MalformedError
 
+#: What a snapshot spends on tokens; who lacks one asks for it.
+TOKENS_IN_SNAPSHOT_BYTES = 3_000
 
-def chain_of(previous: bytes, updates: Iterable[SignedUpdate]) -> bytes:
-    """Return the chain digest of a stream after an entry with *updates*."""
-    return chained(previous, *(part for signed in updates for part in (signed.update, signed.signature)))
+
+def chain_of(previous: bytes, sync_update: SyncUpdate) -> bytes:
+    """Return the chain digest of a stream after an entry that holds what *sync_update* does."""
+    return chained(previous, *entry_contents(sync_update))
 
 
 @dataclass(slots=True)
@@ -54,8 +62,9 @@ class Stream:
 class DigestLog:
     """Entries in, updates to apply out."""
 
-    def __init__(self, *, history_max_entries: int) -> None:
-        self.view = View()
+    def __init__(self, *, history_max_entries: int, conference: str = "", view: View | None = None) -> None:
+        self.conference = conference
+        self.view = view or View()
         self.streams: dict[StreamKey, Stream] = {}
         self._history: OrderedDict[tuple[StreamKey, int], StreamEntry] = OrderedDict()
         self._history_max_entries = history_max_entries
@@ -80,12 +89,24 @@ class DigestLog:
         stream = self.streams.get(key)
         return stream is not None and (seq <= stream.seq or seq in stream.early)
 
-    def append_own(self, stream: Stream, updates: tuple[SignedUpdate, ...]) -> StreamEntry:
-        """Append what this proxy has just accepted to its own *stream*; the updates were offered to the view already."""
-        stream.chain_digest = chain_of(stream.chain_digest, updates)
+    def append_own(
+        self,
+        stream: Stream,
+        updates: tuple[SignedUpdate, ...],
+        *,
+        signer: Signer | None = None,
+        roster: tuple[RosterEvent, ...] = (),
+    ) -> StreamEntry:
+        """Append what this proxy has just accepted to its own *stream*; the view has taken it in already."""
+        sync_update = SyncUpdate(EMPTY_DIGEST, updates, roster=roster)
+        stream.chain_digest = chain_of(stream.chain_digest, sync_update)
         stream.seq += 1
-        content = encode(SyncUpdate(stream.chain_digest, updates))
-        entry = StreamEntry(stream.proxy, stream.boot, stream.seq, "push", content)
+        sync_update = replace(sync_update, chain_digest=stream.chain_digest)
+        entry = StreamEntry(stream.proxy, stream.boot, stream.seq, "push", b"")
+        if signer is not None:
+            signature = signer.sign(entry_statement(self.conference, entry, sync_update))
+            sync_update = replace(sync_update, signature=signature)
+        entry = replace(entry, content=encode(sync_update))
         self._remember(entry)
         return entry
 
@@ -107,10 +128,12 @@ class DigestLog:
         else:
             return None
         stream.announced_seq = max(stream.announced_seq, entry.seq)
+        for event in sync_update.roster:
+            self.view.note(event)
         return [applied for signed in sync_update.updates for applied in self.view.offer(signed, entry.via)]
 
     def _extend(self, stream: Stream, entry: StreamEntry, sync_update: SyncUpdate) -> None:
-        if chain_of(stream.chain_digest, sync_update.updates) != sync_update.chain_digest:
+        if chain_of(stream.chain_digest, sync_update) != sync_update.chain_digest:
             raise MalformedError(f"entry {entry.seq} of {entry.proxy} does not fit its chain")
         stream.seq, stream.chain_digest = entry.seq, sync_update.chain_digest
         self._remember(entry)
@@ -151,8 +174,8 @@ class DigestLog:
                 entries.append(entry)
         return entries
 
-    def snapshot(self) -> Snapshot:
-        """Return the view and how far each stream is known."""
+    def snapshot(self, *, complete: bool = False) -> Snapshot:
+        """Return the view and how far each stream is known; *complete*: with all tokens, for who cannot ask for more."""
         return Snapshot(
             self.view.heads(),
             tuple(
@@ -161,11 +184,13 @@ class DigestLog:
                 if stream.seq
             ),
             self.view.held(),
+            self.view.presence(),
+            self.view.tokens(max_bytes=10**9 if complete else TOKENS_IN_SNAPSHOT_BYTES),
         )
 
     def install(self, snapshot: Snapshot) -> list[AppliedUpdate]:
         """Take over another proxy's snapshot; return what could be applied behind it."""
-        _, released = self.view.install(snapshot.heads)
+        _, released = self.view.install(snapshot)
         self._jumped = True
         for head in snapshot.streams:
             stream = self.stream(head.proxy, head.boot)
@@ -190,7 +215,7 @@ class DigestLog:
             self._jumped = False
             keep = min(self._logged_entries, self._history_max_entries * 3 // 4)
             self._logged_entries = keep
-            changes.append(LogCompacted(conference, self.snapshot(), keep))
+            changes.append(LogCompacted(conference, self.snapshot(complete=True), keep))
         return changes
 
     def whole(self, conference: str) -> LogReplaced:
@@ -198,7 +223,7 @@ class DigestLog:
         self._journal.clear()
         self._jumped = False
         self._logged_entries = len(self._history)
-        return LogReplaced(conference, self.snapshot(), tuple(self._history.values()))
+        return LogReplaced(conference, self.snapshot(complete=True), tuple(self._history.values()))
 
     def restore(self, stored: StoredConference) -> int:
         """Take back what the disk held, into an empty log; return how many entries did not verify and were left out.
@@ -216,6 +241,8 @@ class DigestLog:
                 sync_update = decode(entry.content, SyncUpdate)
                 if entry.seq == stream.seq + 1:
                     self._extend(stream, entry, sync_update)
+                    for event in sync_update.roster:
+                        self.view.note(event)
                     for signed in sync_update.updates:
                         self.view.offer(signed, "recovery")
                 elif entry.seq <= heads.get(stream.key, (0, b""))[0]:
@@ -241,7 +268,7 @@ class DigestLog:
             previous = EMPTY_DIGEST
         else:
             previous = None
-        fits = previous is None or chain_of(previous, sync_update.updates) == sync_update.chain_digest
+        fits = previous is None or chain_of(previous, sync_update) == sync_update.chain_digest
         if not fits or (entry.seq == head[0] and sync_update.chain_digest != head[1]):
             raise MalformedError(f"entry {entry.seq} of {entry.proxy} does not fit its chain")
 

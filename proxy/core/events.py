@@ -84,6 +84,12 @@ class PersistFailed(Struct, frozen=True):
     token: int
 
 
+class RevokeRequested(Struct, frozen=True):
+    """The operator of the login server takes a device's right to take part away."""
+
+    device: str
+
+
 Event = (
     PacketReceived
     | CarrierChanged
@@ -95,6 +101,7 @@ Event = (
     | Restored
     | Persisted
     | PersistFailed
+    | RevokeRequested
 )
 
 

@@ -67,6 +67,9 @@ class Forwarder:
         for choice in config.strategies:
             self.fib.set_strategy(from_uri(choice.prefix), choice.strategy)
         self.pit = Pit(max_entries=config.pit_max_entries)
+        self._pit_shares = {
+            face.face_id: max(1, int(config.pit_max_entries * face.pit_share_ratio)) for face in config.faces
+        }
         self.cs = ContentStore(max_entries=config.cs_max_entries, max_bytes=config.cs_max_bytes)
         self.dead_nonces = DeadNonceList()
         self.counters: dict[str, int] = Counter()
@@ -315,8 +318,13 @@ class Forwarder:
             self.counters["pit_full"] += 1
             self._send_nack(face, interest.wire, NackReason.CONGESTION, now_s)
             return None
+        share = self._pit_shares.get(face.face_id)
+        if share is not None and self.pit.held_by(face.face_id) >= share:
+            self.counters["refused_pit_share"] += 1  # whoever is behind that face, the others find room
+            self._send_nack(face, interest.wire, NackReason.CONGESTION, now_s)
+            return None
         next_hops, strategy = self.fib.lookup(interest.name)
-        return self.pit.insert(interest, strategy, next_hops)
+        return self.pit.insert(interest, strategy, next_hops, opener=face.face_id)
 
     def _multicast(self, face: Face, entry: PitEntry, record: InRecord, now_s: float) -> None:
         for hop in entry.next_hops:

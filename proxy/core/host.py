@@ -13,6 +13,7 @@ from proxy.core.events import (
     JoinRequested,
     PacketReceived,
     PublishRequested,
+    RevokeRequested,
     ScheduleExtended,
     Send,
 )
@@ -42,7 +43,9 @@ class Host:
         """Take in one event, return what leaves this process, in order."""
         effects: list[Effect] = []
         inside: deque[tuple[bool, bytes]] = deque()
-        if not isinstance(event, JoinRequested | PublishRequested | ScheduleExtended | CloseRequested):
+        if not isinstance(
+            event, JoinRequested | PublishRequested | ScheduleExtended | CloseRequested | RevokeRequested
+        ):
             inside += self._inward(self.forwarder.handle(event, now_s=now_s), effects)
         if not isinstance(event, PacketReceived | CarrierChanged):
             inside += self._outward(self.application.handle(event, now_s=now_s), effects)

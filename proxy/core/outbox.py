@@ -8,7 +8,9 @@ from proxy.config import ProxyConfig
 from proxy.core.consumer import Consumer
 from proxy.core.events import LOCAL_FACE, Effect, Send
 from proxy.core.seeded import SplitMix64
-from proxy.wire.messages import ALL_PROXIES, JoinReply, RecoveryReply, UpdateAck, encode, message_name
+from proxy.core.signing import Signer
+from proxy.core.trust import Trust
+from proxy.wire.messages import ALL_PROXIES, JoinReply, KeysReply, RecoveryReply, UpdateAck, encode, message_name
 from proxy.wire.packet import Interest, encode_data, encode_interest
 from proxy.wire.tlv import MalformedError
 
@@ -16,7 +18,7 @@ from proxy.wire.tlv import MalformedError
 NO_REPLY_LIFETIME_MS = 250
 
 #: What the consumer's Interests are for: ("sync", conference, proxy, boot, seq), ("notify", conference, device, n, boot)
-#: or ("recover", conference, peer, 0, 0).
+#: or ("recover", conference, peer, 0, 0), ("keys", conference, peer, 0, 0).
 RequestKey = tuple[str, str, str, int, int]
 
 
@@ -25,6 +27,8 @@ class Outbox:
 
     def __init__(self, config: ProxyConfig, *, device: str, boot: int, seed: int) -> None:
         self.config, self.device, self.boot = config, device, boot
+        self.signer = Signer(bytes.fromhex(config.key_seed_hex))
+        self.trust = Trust(login_public_key_hex=config.login_public_key_hex, proxy_keys_hex=config.proxy_keys)
         self.chance = SplitMix64(seed)
         self.consumer: Consumer[RequestKey] = Consumer(self.chance)
         self.counters: dict[str, int] = Counter()
@@ -41,6 +45,10 @@ class Outbox:
         self._numbered += 1
         return self._numbered
 
+    def count_refusal(self, reason: str) -> None:
+        """Something well-formed was not allowed."""
+        self.counters[f"refused_{reason}"] += 1
+
     def send_data(self, name: bytes, content: bytes, *, freshness_ms: int = 0) -> None:
         """Answer an Interest; an answer that is too large for a packet is counted and not sent."""
         try:
@@ -50,7 +58,7 @@ class Outbox:
             return
         self.effects.append(Send(LOCAL_FACE, packet))
 
-    def reply(self, interest: Interest, message: JoinReply | UpdateAck | RecoveryReply) -> None:
+    def reply(self, interest: Interest, message: JoinReply | KeysReply | RecoveryReply | UpdateAck) -> None:
         """Answer an Interest with a message."""
         self.send_data(interest.name, encode(message))
 

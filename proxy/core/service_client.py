@@ -30,8 +30,9 @@ from proxy.core.liveness import detection_time_s
 from proxy.core.login_server import login_proof
 from proxy.core.positions import Positions
 from proxy.core.seeded import SplitMix64
-from proxy.core.signing import Signer, fingerprint
+from proxy.core.signing import Signer
 from proxy.core.timers import Timers
+from proxy.core.trust import KEY_EVENTS, OBSERVER_EVENTS, Grant, Refusal, Trust, join_statement, place_of
 from proxy.core.view import AppliedUpdate, View, chained
 from proxy.records import Acked, Applied, Published, SessionChanged, SessionState, SnapshotApplied
 from proxy.wire.lp import decode_link_packet
@@ -42,6 +43,7 @@ from proxy.wire.messages import (
     HEARTBEAT,
     IDENTIFIER_MAX_OCTETS,
     JOIN,
+    KEYS,
     LOGIN,
     NOTIFY,
     OBJECT_NAME_MAX_OCTETS,
@@ -52,12 +54,15 @@ from proxy.wire.messages import (
     FpUpdate,
     JoinReply,
     JoinRequest,
+    KeysReply,
+    KeysRequest,
     LoginReply,
     LoginRequest,
+    MessageName,
     Notification,
     RecoveryReply,
     RecoveryRequest,
-    SignedToken,
+    Sealed,
     SignedUpdate,
     Snapshot,
     StreamEntry,
@@ -77,9 +82,19 @@ JOIN_ATTEMPTS = 3
 #: Updates that were acked and are kept, in case a proxy that we re-join at has never heard of them.
 RETAINED_MAX = 64
 NO_REPLY_LIFETIME_MS = 250
+#: A login is tried so often before it waits: LOGIN_WAIT_S, and twice as long each time, up to LOGIN_WAIT_MAX_S.
+LOGIN_ATTEMPTS = 4
+LOGIN_WAIT_S = 0.5
+LOGIN_WAIT_MAX_S = 8.0
+#: A token is renewed when this part of its lifetime is over, so that a login server may be down for the rest of it.
+RENEW_AT_RATIO = 2 / 3
+#: Events that only the client itself publishes.
+RESERVED_EVENTS = frozenset({"join", "renew", "leave"})
+#: What a proxy refuses because of the token; a new one helps.
+TOKEN_REFUSALS = frozenset({"token_expired", "token_forged"})
 
 ClientState = SessionState | Literal["idle"]
-#: ("login", 0), ("join", n), ("update", seq), ("recover", 0), ("close", 0)
+#: ("login", 0), ("join", n), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0)
 RequestKey = tuple[str, int]
 
 
@@ -102,13 +117,13 @@ class ServiceClient:
     def __init__(self, config: ClientConfig, *, device: str, boot: int, seed: int) -> None:
         self.device, self.boot, self.conference = device, boot, config.conference
         self.state: ClientState = "idle"
-        self.view = View()
         self.positions = Positions()
         self.proxy = ""  #: the one we are joined at, or joining
         self.counters: dict[str, int] = Counter()
         self._config = config
         self._signer = Signer(bytes.fromhex(config.key_seed_hex))
-        self._fingerprint = fingerprint(self._signer.public_key)
+        self._trust = Trust(login_public_key_hex=config.login_public_key_hex, proxy_keys_hex=config.proxy_keys)
+        self.view = View(conference=self.conference, trust=self._trust, on_refusal=self._count_refusal)
         self._chance = SplitMix64(seed)
         self._consumer: Consumer[RequestKey] = Consumer(self._chance)
         self._interval_s = config.liveness.desired_min_tx_s
@@ -118,7 +133,10 @@ class ServiceClient:
         self._timers: Timers[str] = Timers()
         self._schedule: Timers[tuple[int, str, int]] = Timers()
         self._scheduled = 0
-        self._token: SignedToken | None = None
+        self._grant: Grant | None = None
+        self._logins = 0  #: tried in vain since the last token
+        self._joins = 0  #: of this boot; each is numbered, and goes to one proxy
+        self._last_beats: dict[str, tuple[int, int]] = {}  #: of each proxy: (boot, number) of its last heartbeat
         self._proxies: tuple[str, ...] = ()
         self._tried = 0  #: joins tried since the session was lost
         self._passed_over = 0  #: proxies given up at a Nack since we last waited
@@ -175,16 +193,20 @@ class ServiceClient:
                     self._on_packet(packet)
                 except MalformedError:
                     self.counters["malformed"] += 1
+                except Refusal as refusal:
+                    self._count_refusal(refusal.reason)
             case TimerExpired():
                 self._on_timer()
             case PublishRequested(kind, body, object_name):
+                if kind in RESERVED_EVENTS:
+                    raise PublishError(f"{kind!r} is published by the client itself; choose another event type")
                 self._publish(kind, body, object_name)
             case ScheduleExtended(updates):
                 for at_s, kind, size_bytes in updates:
                     self._scheduled += 1
                     self._schedule.set((self._scheduled, kind, size_bytes), at_s)
             case JoinRequested():
-                self._log_in()
+                self._request_login()
             case CloseRequested():
                 self._close()
             case CarrierChanged():
@@ -228,6 +250,11 @@ class ServiceClient:
             self._on_ack(seq, decode(data.content, UpdateAck))
         elif kind == "close":
             self._on_close_reply(decode(data.content, UpdateAck))
+        elif kind == "keys":
+            tokens = decode(data.content, KeysReply).tokens
+            self._log_applied(self.view.learn(tokens))
+            if tokens:
+                self._ask_for_keys()  # the rest
         else:
             self._on_recovery_reply(decode(data.content, RecoveryReply))
 
@@ -245,11 +272,21 @@ class ServiceClient:
                 self._try_next_proxy()
             elif request.key[0] == "close":
                 self._leave("no close reply")
+            elif request.key[0] == "login":
+                self._wait_to_log_in()
         for timer in self._timers.pop_due(self._now_s):
             if timer == "heartbeat":
                 self._beat()
-            else:
+            elif timer == "expiry":
+                self._expire()
+            elif timer != "login":
                 self._notice_silence()
+            elif self.state not in ("idle", "closed", "refused"):
+                self._log_in()
+
+    def _count_refusal(self, reason: str) -> None:
+        """Something well-formed was not believed."""
+        self.counters[f"refused_{reason}"] += 1
 
     def _enter(self, state: SessionState, reason: str) -> None:
         if state == self.state:
@@ -261,33 +298,85 @@ class ServiceClient:
 
     # ------------------------------------------------------------------ login and join
 
+    def _request_login(self) -> None:
+        if self.state in ("idle", "closed", "refused"):
+            self._leaving = False
+            self._enter("login", "")
+            self._log_in()
+
     def _log_in(self) -> None:
-        if self.state not in ("idle", "closed", "refused"):
-            return
-        self._leaving = False
-        self._enter("login", "")
-        proof = login_proof(self.device, self.conference, self._config.role)
-        request = LoginRequest(
-            self.device, self.conference, self._config.role, self._signer.public_key, self._signer.sign(proof)
-        )
+        """Ask for a token, the first one or the next."""
         server = self._config.login_server
+        name = message_name(node_prefix(server), LOGIN, self.device, boot=self.boot, seq=self._next_number())
+        request = LoginRequest(self.device, self.conference, self._config.role, self._signer.public_key, b"")
+        proof = login_proof(request, parse_message_name(name))
         self._effects += self._consumer.express(
             ("login", 0),
-            message_name(node_prefix(server), LOGIN, self.device, boot=self.boot, seq=self._next_number()),
+            name,
             now_s=self._now_s,
             peer=server,
-            parameters=encode(request),
+            parameters=encode(replace(request, signature=self._signer.sign(proof))),
+            attempts_max=LOGIN_ATTEMPTS,
         )
 
+    def _wait_to_log_in(self) -> None:
+        """The login server does not answer: joined or not, try again later, and later still."""
+        wait_s = min(LOGIN_WAIT_S * 2.0**self._logins, LOGIN_WAIT_MAX_S)
+        self._logins = min(self._logins + 1, 16)
+        self._timers.set("login", self._now_s + wait_s * (1.0 - 0.5 * self._chance.uniform()))
+
     def _on_login_reply(self, reply: LoginReply) -> None:
-        if not reply.granted or reply.token is None or not reply.proxies:
-            self._enter("refused", reply.reason or "no proxy assigned")
+        if self.state in ("idle", "closed", "refused"):
             return
-        self._token, self._proxies, self._tried = reply.token, reply.proxies, 0
-        self._join(reply.proxies[0], "logged in")
+        if not reply.granted or reply.token is None or not reply.proxies:
+            self._end(reply.reason or "no proxy assigned")
+            return
+        try:
+            grant = self._trust.grant(reply.token, device=self.device, conference=self.conference)
+        except Refusal:
+            self._wait_to_log_in()  # not from our login server
+            raise
+        self._grant, self._logins = grant, 0
+        lifetime_s = grant.token.expires_s - self._now_s
+        self._timers.set("login", self._now_s + lifetime_s * RENEW_AT_RATIO)
+        self._timers.set("expiry", grant.token.expires_s)
+        self._proxies = reply.proxies
+        if self._announced and self.state != "closing":  # everybody has to know how long our updates are good for
+            self._queue.appendleft(Unsent("renew", b"", ""))
+        if self.state == "login":
+            self._tried = self._proxies.index(self.proxy) if self.proxy in self._proxies else 0
+            self._join(self._proxies[self._tried], "logged in")
+        else:
+            self._pump()
+
+    def _expire(self) -> None:
+        """Our token has run out; without one there is nothing to do but to ask for another."""
+        if self.state in ("joining", "joined", "suspect", "closing"):
+            if self.state == "closing":
+                self._leave("token expired")
+                return
+            self._consumer.cancel(("join", 0))
+            self._consumer.cancel(("recover", 0))
+            self._consumer.cancel(("keys", 0))
+            for seq in self._unacked:
+                self._consumer.cancel(("update", seq))
+            self._enter("login", "token expired")
+            if ("login", 0) not in self._consumer:
+                self._log_in()
+
+    def _end(self, reason: str) -> None:
+        """We are out, and asking again does not help."""
+        for key in [
+            *(("login", 0), ("close", 0), ("join", 0), ("recover", 0), ("keys", 0)),
+            *(("update", seq) for seq in self._unacked),
+        ]:
+            self._consumer.cancel(key)
+        self._timers.cancel("login")
+        self._timers.cancel("expiry")
+        self._enter("refused", reason)
 
     def _join(self, proxy: str, reason: str) -> None:
-        assert self._token is not None, "joined without a token"
+        assert self._grant is not None, "joined without a token"
         self._consumer.cancel(("join", 0))
         if proxy != self.proxy:  # what the last proxy has not acked goes to this one
             for seq in (*self._unacked, *self._retained):
@@ -297,14 +386,16 @@ class ServiceClient:
         if self.state != "suspect":
             self._enter("joining", reason)
         known = self.positions.vector() if self._joined_once else None
+        self._joins += 1
+        name = message_name(node_prefix(proxy), JOIN, self.conference, self.device, boot=self.boot, seq=self._joins)
+        request = JoinRequest(self._grant.signed, self.boot, min(self._acked_seq, self._forgotten_seq), known)
+        proof = join_statement(request, parse_message_name(name), proxy)
         self._effects += self._consumer.express(
             ("join", 0),
-            message_name(
-                node_prefix(proxy), JOIN, self.conference, self.device, boot=self.boot, seq=self._next_number()
-            ),
+            name,
             now_s=self._now_s,
             peer=proxy,
-            parameters=encode(JoinRequest(self._token, self.boot, min(self._acked_seq, self._forgotten_seq), known)),
+            parameters=encode(replace(request, signature=self._signer.sign(proof))),
             attempts_max=JOIN_ATTEMPTS,
         )
 
@@ -317,7 +408,10 @@ class ServiceClient:
     def _on_join_reply(self, reply: JoinReply) -> None:
         self._heard_s = self._now_s
         if not reply.granted:
-            self._enter("refused", reply.reason)
+            if reply.reason in TOKEN_REFUSALS:
+                self._expire()
+            else:
+                self._end(reply.reason)
             return
         self._tried = self._passed_over = 0
         if self.state != "closing":
@@ -338,6 +432,23 @@ class ServiceClient:
                 self._send_update(seq)
         self._pump()
         self._recover_if_behind(reply.current)
+        self._ask_for_keys()
+
+    def _ask_for_keys(self) -> None:
+        """Ask our proxy for tokens of those whom only a snapshot told of, and whose updates must wait without."""
+        devices = self.view.keys_missing()
+        if not devices or ("keys", 0) in self._consumer or self.state not in ("joined", "suspect", "closing"):
+            return
+        self._effects += self._consumer.express(
+            ("keys", 0),
+            message_name(
+                node_prefix(self.proxy), KEYS, self.conference, self.device, boot=self.boot, seq=self._next_number()
+            ),
+            now_s=self._now_s,
+            peer=self.proxy,
+            parameters=encode(KeysRequest(devices)),
+            attempts_max=6,
+        )
 
     # ------------------------------------------------------------------ publishing
 
@@ -350,6 +461,8 @@ class ServiceClient:
             raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
         if not self._announced or self._leaving or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
+        if self._config.role == "observer" and event not in OBSERVER_EVENTS:
+            raise PublishError(f"{self.device} is an observer; only participants publish")
         if len(self._queue) >= self._config.queue_max:
             raise PublishError(f"{self.device} has {len(self._queue)} updates waiting; the network does not keep up")
         self._queue.append(Unsent(event, body, object_name))
@@ -357,6 +470,8 @@ class ServiceClient:
 
     def _pump(self) -> None:
         """Send what the window admits."""
+        if self._grant is None or self._grant.token.expires_s <= self._now_s:
+            return  # the timer that says so is due
         while self._queue and len(self._unacked) < self._config.window_max and self.state == "joined":
             unsent = self._queue.popleft()
             self._seq += 1
@@ -365,16 +480,19 @@ class ServiceClient:
 
     def _sign(self, unsent: Unsent) -> SignedUpdate:
         """Make the FP update with our current sequence number."""
+        assert self._grant is not None, "published without a token"
+        if unsent.event in KEY_EVENTS:
+            unsent = replace_body(unsent, encode(self._grant.signed))
         last_digest = self._digest
         self._digest = chained(last_digest, unsent.event.encode(), unsent.object_name.encode(), unsent.body)
         update = encode(
             FpUpdate(
                 self.conference, self.device, self.boot, self._seq, unsent.event, unsent.object_name,
-                self._fingerprint, self._now_s, last_digest, self._digest, unsent.body,
+                self._grant.fingerprint, self._now_s, last_digest, self._digest, unsent.body,
             )
         )  # fmt: skip
         signed = SignedUpdate(update, self._signer.sign(update))
-        self.view.offer(signed, "push")  # what we publish is part of what we see
+        self.view.offer(signed, "push", grant=self._grant)  # what we publish is part of what we see
         self._effects.append(
             Log(
                 Published(
@@ -397,9 +515,13 @@ class ServiceClient:
 
     def _on_ack(self, seq: int, ack: UpdateAck) -> None:
         if ack.level == "refused":
-            self.counters[f"refused_{ack.reason}"] += 1
+            self.counters[f"rejected_{ack.reason}"] += 1  # by the proxy; what we refuse has another name
             if ack.reason == "not_joined" and self.state == "joined":  # the proxy has forgotten us
                 self._suspect("refused")
+            elif ack.reason in TOKEN_REFUSALS:
+                self._expire()
+            elif ack.reason == "revoked":
+                self._end(ack.reason)
             return
         acked = self._unacked.pop(seq, None)
         if acked is None:
@@ -463,10 +585,14 @@ class ServiceClient:
         self._leave("close reply")
 
     def _leave(self, reason: str) -> None:
+        self._timers.cancel("login")
+        self._timers.cancel("expiry")
         for key in [
             ("close", 0),
             ("join", 0),
             ("recover", 0),
+            ("keys", 0),
+            ("login", 0),
             *(("update", seq) for seq in (*self._unacked, *self._retained)),
         ]:
             self._consumer.cancel(key)
@@ -490,11 +616,33 @@ class ServiceClient:
                 self._take(entry)
             self._recover_if_behind(notification.current)
         elif name.kind == HEARTBEAT:
-            beat = decode(interest.parameters, ClientHeartbeat)
+            beat = self._open_heartbeat(interest, name)
+            if beat.ended:
+                self._on_ended(beat.ended)
+                return
             self._hear()
             self._recover_if_behind(beat.current)
+            self._ask_for_keys()
         else:
             raise MalformedError("not a message for a client")
+
+    def _open_heartbeat(self, interest: Interest, name: MessageName) -> ClientHeartbeat:
+        """Return what our proxy says. Raises: Refusal where it does not, or has said it before; MalformedError."""
+        if (name.boot, name.seq) <= self._last_beats.get(self.proxy, (0, 0)):
+            raise Refusal("heartbeat_replayed")
+        sealed = decode(interest.parameters, Sealed)
+        addressee = self.device if decode(sealed.content, ClientHeartbeat).ended else ""
+        place = place_of(HEARTBEAT, self.conference, self.proxy, addressee, boot=name.boot, seq=name.seq)
+        beat = self._trust.open_from_proxy(sealed, ClientHeartbeat, place, self.proxy)
+        self._last_beats[self.proxy] = (name.boot, name.seq)
+        return beat
+
+    def _on_ended(self, reason: str) -> None:
+        """Our proxy does not serve us any more."""
+        if reason in TOKEN_REFUSALS:
+            self._expire()
+        else:
+            self._end(reason)
 
     def _hear(self) -> None:
         self._heard_s = self._now_s
@@ -509,7 +657,14 @@ class ServiceClient:
             self.counters["entries_repeated"] += 1
             return
         sync_update = decode(entry.content, SyncUpdate)
+        try:
+            self._trust.check_entry(self.conference, entry, sync_update)
+        except Refusal as refusal:
+            self._count_refusal(refusal.reason)
+            return
         self.positions.add(key, entry.seq)
+        for event in sync_update.roster:
+            self.view.note(event)
         for signed in sync_update.updates:
             self._log_applied(self.view.offer(signed, entry.via))
 
@@ -528,7 +683,7 @@ class ServiceClient:
             )  # fmt: skip
 
     def _install(self, snapshot: Snapshot) -> None:
-        news, released = self.view.install(snapshot.heads)
+        news, released = self.view.install(snapshot)
         self.positions.install((head.proxy, head.boot, head.seq) for head in snapshot.streams)
         heads = [(head.device, head.boot, head.seq) for head in news if head.device != self.device]
         if heads:
@@ -601,6 +756,11 @@ class ServiceClient:
     def _next_number(self) -> int:
         self._numbered += 1
         return self._numbered
+
+
+def replace_body(unsent: Unsent, body: bytes) -> Unsent:
+    """Return the same update with another body."""
+    return Unsent(unsent.event, body, unsent.object_name)
 
 
 def short_digest(update: bytes) -> str:

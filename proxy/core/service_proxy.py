@@ -6,7 +6,6 @@ Control plane only. Its only face leads to the forwarder of its CSR.
 from __future__ import annotations
 
 from proxy.config import ProxyConfig
-from proxy.core.admission import Refusal
 from proxy.core.client_side import ClientSide
 from proxy.core.conference import Conference
 from proxy.core.digest_log import DigestLog
@@ -27,17 +26,22 @@ from proxy.core.log_keeper import LogKeeper
 from proxy.core.outbox import Outbox
 from proxy.core.stream_sync import StreamSync
 from proxy.core.timers import Timers
+from proxy.core.trust import Refusal, place_of, seal
+from proxy.core.view import View
 from proxy.wire.lp import decode_link_packet
 from proxy.wire.messages import (
     ALL_PROXIES,
     CLOSE,
     HEARTBEAT,
     JOIN,
+    KEYS,
     PUSH,
     RECOVER,
+    REVOKE,
     SYNC,
     UPDATE,
     ConferenceState,
+    KeysReply,
     ProxyHeartbeat,
     RecoveryReply,
     StreamEntry,
@@ -99,7 +103,7 @@ class ServiceProxy:
                 except MalformedError:
                     self.counters["malformed"] += 1
                 except Refusal as refusal:
-                    self.counters[f"refused_{refusal.reason}"] += 1
+                    self._out.count_refusal(refusal.reason)
             case TimerExpired():
                 self._on_timer()
             case CarrierChanged(_, up):
@@ -157,6 +161,10 @@ class ServiceProxy:
             self._sync.on_recovery_request(interest, name)
         elif kind == CLOSE:
             self._clients.on_close(interest, name)
+        elif kind == KEYS:
+            self._sync.on_keys_request(interest, name)
+        elif kind == REVOKE:
+            self._clients.on_revocations(interest, name)
         else:
             raise MalformedError("not a message for a service proxy")
 
@@ -173,6 +181,8 @@ class ServiceProxy:
             self._sync.on_sync_update(conference, pending, data)
         elif kind == "notify":
             self._clients.on_notification_ack(conference, who, n)
+        elif kind == "keys":
+            self._sync.on_keys_reply(conference, decode(data.content, KeysReply))
         else:
             self._sync.on_recovery_reply(conference, decode(data.content, RecoveryReply), who)
 
@@ -185,6 +195,8 @@ class ServiceProxy:
             conference = self.conferences.get(conference_name)
             if conference is not None and kind == "notify":
                 self._clients.on_notification_given_up(conference, who, n)
+            elif conference is not None and kind == "keys":
+                self._sync.ask_for_keys(conference)
             elif conference is not None and kind == "sync":
                 self._sync.recover_from_anyone(conference)
             elif conference is not None:
@@ -202,6 +214,7 @@ class ServiceProxy:
         for conference in self.conferences.values():
             self._sync.notice_silence(conference, since_s=silent_since_s)
             self._sync.narrow(conference)
+            self._sync.ask_for_keys(conference)
             self._clients.notice_silence(conference, detection_time_s=self._detection_time_s)
             self._clients.send_heartbeats(conference, always=False)
             conference.armed = {seq: until_s for seq, until_s in conference.armed.items() if until_s > now_s}
@@ -210,12 +223,15 @@ class ServiceProxy:
             for conference in self.conferences.values()
         )
         if states:
-            self._out.send_to_all(HEARTBEAT, encode(ProxyHeartbeat(states)), self._out.device, seq=self._beats)
+            place = place_of(HEARTBEAT, self._out.device, boot=self._out.boot, seq=self._beats)
+            beat = seal(self._out.signer, ProxyHeartbeat(states), place)
+            self._out.send_to_all(HEARTBEAT, encode(beat), self._out.device, seq=self._beats)
 
     def _open_conference(self, name: str) -> Conference:
         conference = self.conferences.get(name)
         if conference is None:
-            log = DigestLog(history_max_entries=self._out.config.history_max_entries)
+            view = View(conference=name, trust=self._out.trust, on_refusal=self._out.count_refusal)
+            log = DigestLog(history_max_entries=self._out.config.history_max_entries, conference=name, view=view)
             conference = Conference(name, log, log.stream(self._out.device, self._out.boot))
             self.conferences[name] = conference
             self._timers.set("heartbeat", self._out.now_s)  # the others must hear of us at once

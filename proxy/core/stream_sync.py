@@ -9,22 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proxy.core.admission import Refusal
 from proxy.core.conference import Conference, Peer
 from proxy.core.consumer import Pending
 from proxy.core.digest_log import Stream
 from proxy.core.events import Log
 from proxy.core.outbox import Outbox, RequestKey, conference_and_device
+from proxy.core.trust import Refusal, place_of
 from proxy.records import PeerChanged
 from proxy.wire.messages import (
+    HEARTBEAT,
+    KEYS,
     PUSH,
     RECOVER,
     SYNC,
+    KeysReply,
+    KeysRequest,
     MessageName,
     Position,
     ProxyHeartbeat,
     RecoveryReply,
     RecoveryRequest,
+    Sealed,
     StreamEntry,
     SyncUpdate,
     Via,
@@ -67,6 +72,7 @@ class StreamSync:
         self._out, self._conferences = out, conferences
         self._on_entry, self._on_jump = on_entry, on_jump
         self._open_conference, self._on_replicated = open_conference, on_replicated
+        self._last_beats: dict[str, tuple[int, int]] = {}  #: of each proxy with a key: (boot, number)
 
     def publish(self, conference: Conference, entry: StreamEntry) -> None:
         """Send a new entry of our own stream: to everyone with a sync interest armed for it, else to all proxies."""
@@ -99,13 +105,18 @@ class StreamSync:
             self._out.send_data(interest.name, entry.content, freshness_ms=SYNC_UPDATE_FRESHNESS_MS)
 
     def on_sync_update(self, conference: Conference, pending: Pending[RequestKey], data: Data) -> None:
-        """The entry that we asked for. Raises: MalformedError."""
+        """The entry that we asked for. Raises: Refusal, MalformedError."""
         _, _, proxy, boot, seq = pending.key
-        if decode(data.content, SyncUpdate).truncated:
-            self._recover(conference, proxy)
-            return
         via: Via = "armed" if pending.armed else "recovery"
-        self._add(conference, StreamEntry(proxy, boot, seq, via, data.content))
+        try:
+            if decode(data.content, SyncUpdate).truncated:
+                self._recover(conference, proxy)
+                return
+            self._add(conference, StreamEntry(proxy, boot, seq, via, data.content))
+        except (Refusal, MalformedError):
+            # Whoever forged it may have filled content stores with it, so to ask under this name again may bring it again.
+            self._recover(conference, proxy)
+            raise
         self._arm(conference, conference.log.stream(proxy, boot))
 
     def on_late_data(self, data: Data) -> None:
@@ -120,7 +131,7 @@ class StreamSync:
             self._add(conference, StreamEntry(origin, name.boot, name.seq, "armed", data.content))
 
     def on_push(self, interest: Interest, name: MessageName) -> None:
-        """An entry that we did not ask for in time. Raises: MalformedError."""
+        """An entry that we did not ask for in time. Raises: Refusal, MalformedError."""
         pushed = decode(interest.parameters, StreamEntry)
         conference_name, proxy = conference_and_device(name.parts)
         if (pushed.proxy, pushed.boot, pushed.seq) != (proxy, name.boot, name.seq):
@@ -128,14 +139,16 @@ class StreamSync:
         conference = self._conferences.get(conference_name)
         if conference is None or proxy == self._out.device:
             return
-        self._out.consumer.cancel(("sync", conference_name, proxy, name.boot, name.seq))
         self._add(conference, StreamEntry(proxy, name.boot, name.seq, "push", pushed.content))
+        self._out.consumer.cancel(("sync", conference_name, proxy, name.boot, name.seq))
         if proxy in conference.peers:  # none of ours was armed in time: this remote publishes faster than we follow
             conference.widen(proxy, self._out.config.armed_max, now_s=self._out.now_s)
         self._arm(conference, conference.log.stream(proxy, name.boot))
 
     def _add(self, conference: Conference, entry: StreamEntry) -> None:
         """Take in an entry of another proxy, whichever way it came, and pass it on to our clients at once."""
+        if not conference.log.has((entry.proxy, entry.boot), entry.seq):
+            self._out.trust.check_entry(conference.name, entry, decode(entry.content, SyncUpdate))
         if conference.log.add(entry) is None:
             self._out.counters["entries_repeated"] += 1
             return
@@ -185,13 +198,17 @@ class StreamSync:
                     self._out.consumer.let_expire(("sync", conference.name, proxy, peer.boot, seq))
 
     def on_heartbeat(self, interest: Interest, name: MessageName) -> None:
-        """Another proxy says where it is. Raises: MalformedError."""
-        beat = decode(interest.parameters, ProxyHeartbeat)
+        """Another proxy says where it is. Raises: Refusal, MalformedError."""
         if len(name.parts) != 1:
             raise MalformedError("heartbeat without its sender")
         sender = name.parts[0]
         if sender == self._out.device:
             return
+        if (name.boot, name.seq) <= self._last_beats.get(sender, (0, 0)):
+            raise Refusal("heartbeat_replayed")
+        place = place_of(HEARTBEAT, sender, boot=name.boot, seq=name.seq)
+        beat = self._out.trust.open_from_proxy(decode(interest.parameters, Sealed), ProxyHeartbeat, place, sender)
+        self._last_beats[sender] = (name.boot, name.seq)
         for state in beat.conferences:
             conference = self._conferences.get(state.conference)
             if conference is None and any(proxy == self._out.device for proxy, _, _ in state.current):
@@ -280,10 +297,54 @@ class StreamSync:
             self._out.counters["snapshots_installed"] += 1
         for entry in reply.entries:
             if (entry.proxy, entry.boot) != conference.own.key:
-                self._add(conference, StreamEntry(entry.proxy, entry.boot, entry.seq, "recovery", entry.content))
+                try:
+                    self._add(conference, StreamEntry(entry.proxy, entry.boot, entry.seq, "recovery", entry.content))
+                except Refusal as refusal:
+                    self._out.count_refusal(refusal.reason)
         if reply.snapshot is not None:
             self._on_jump(conference)
+            self.ask_for_keys(conference)
         self._compare(conference, reply.current, sender)
+
+    def ask_for_keys(self, conference: Conference) -> None:
+        """Ask the peer heard last for tokens that a snapshot did not bring."""
+        devices = conference.log.view.keys_missing()
+        ups = [(peer.heard_s, device) for device, peer in conference.peers.items() if peer.up]
+        if not devices or not ups:
+            return
+        peer = max(ups)[1]
+        key = ("keys", conference.name, peer, 0, 0)
+        if key not in self._out.consumer:
+            self._out.effects += self._out.consumer.express(
+                key,
+                message_name(
+                    node_prefix(peer),
+                    KEYS,
+                    conference.name,
+                    self._out.device,
+                    boot=self._out.boot,
+                    seq=self._out.next_number(),
+                ),
+                now_s=self._out.now_s,
+                peer=peer,
+                parameters=encode(KeysRequest(devices)),
+                attempts_max=MISSING_ATTEMPTS,
+            )
+
+    def on_keys_request(self, interest: Interest, name: MessageName) -> None:
+        """A client or proxy lacks tokens. Raises: Refusal, MalformedError."""
+        request = decode(interest.parameters, KeysRequest)
+        conference_name, device = conference_and_device(name.parts)
+        conference = self._conferences.get(conference_name)
+        if conference is None or (device not in conference.clients and device not in conference.peers):
+            raise Refusal("not_joined")
+        self._out.reply(interest, KeysReply(conference.log.view.tokens_of(request.devices)))
+
+    def on_keys_reply(self, conference: Conference, reply: KeysReply) -> None:
+        """Take in tokens, and with them what has waited for them."""
+        conference.log.view.learn(reply.tokens)
+        if reply.tokens:
+            self.ask_for_keys(conference)  # the rest
 
     def notice_silence(self, conference: Conference, *, since_s: float) -> None:
         """Peers that were not heard since then are down."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import trio
 
-from proxy.core.build import client_of
-from proxy.core.events import CloseRequested, JoinRequested, PublishRequested, ScheduleExtended
+from proxy.core.build import client_of, login_server_of
+from proxy.core.events import CloseRequested, JoinRequested, PublishRequested, RevokeRequested, ScheduleExtended
 from proxy.core.service_client import PublishError, ServiceClient
+from proxy.driver.register import revoked_path, save_revoked
 from proxy.records import FaceChanged, SessionChanged
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Request(msgspec.Struct):
     body: str | None = None
     size_bytes: SizeBytes = 0
     object_name: str = ""
+    device: str = ""
     updates: list[tuple[float, str, SizeBytes]] = msgspec.field(default_factory=list)
 
 
@@ -143,6 +146,9 @@ class ControlServer:
                 self._client("close")
                 program.dispatch(CloseRequested())
                 return {}
+            case "revoke":
+                self._revoke(request.device)
+                return {}
             case _:
                 raise RequestError(f"unknown op {request.op!r}")
 
@@ -151,6 +157,19 @@ class ControlServer:
         body = bytes(request.size_bytes) if request.body is None else request.body.encode()
         self._program.dispatch(PublishRequested(request.event, body, request.object_name))
         return {"boot": client.boot, "seq": client.published_seq}
+
+    def _revoke(self, device: str) -> None:
+        config, server = self._program.config, login_server_of(self._program.core)
+        if server is None or config.login is None:
+            raise RequestError(f"revoke is for the login server; {config.node} is a {config.role}")
+        if not server.is_registered(device):
+            raise RequestError(f"{device!r} is not registered")
+        self._program.dispatch(RevokeRequested(device))
+        if config.login.devices_path is not None:
+            try:
+                save_revoked(revoked_path(Path(config.login.devices_path)), server.revoked)
+            except OSError as error:
+                raise RequestError(f"{device} is revoked until this server restarts: {error}") from error
 
     def _client(self, op: str) -> ServiceClient:
         client = client_of(self._program.core)

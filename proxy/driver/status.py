@@ -33,6 +33,7 @@ def reported_state(core: NodeCore, node: str, t_s: float) -> Iterator[StateRepor
             list(client.positions.vector()),
             _heads(client.view),
             client.view.roster(),
+            client.view.away(),
         )
     if isinstance(core, ServiceProxy):
         for conference in core.conferences.values():
@@ -46,6 +47,7 @@ def reported_state(core: NodeCore, node: str, t_s: float) -> Iterator[StateRepor
                 list(log.vector()),
                 _heads(log.view),
                 log.view.roster(),
+                log.view.away(),
             )
 
 
@@ -126,6 +128,7 @@ def _client_status(client: ServiceClient) -> dict[str, Any]:
         "vector": client.positions.vector(),
         "heads": _heads(client.view),
         "roster": client.view.roster(),
+        "standings": client.view.standings(),
         "unacked": client.unacked,
         "queued": client.queued,
     }
@@ -138,6 +141,7 @@ def _conference_status(conference: Conference) -> dict[str, Any]:
         "vector": log.vector(),
         "heads": _heads(log.view),
         "roster": log.view.roster(),
+        "standings": log.view.standings(),
         "clients": sorted(conference.clients),
         "peers": sorted(device for device, peer in conference.peers.items() if peer.up),
     }

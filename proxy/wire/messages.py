@@ -20,6 +20,7 @@ ALL_PROXIES: Final = ROOT + keyword("all")
 
 LOGIN, JOIN, UPDATE, NOTIFY, SYNC = (keyword(word) for word in ("login", "join", "update", "notify", "sync"))
 PUSH, HEARTBEAT, RECOVER, CLOSE = (keyword(word) for word in ("push", "heartbeat", "recover", "close"))
+KEYS, REVOKE = (keyword(word) for word in ("keys", "revoke"))
 
 #: keyword component -> (message type of the Interest, message type of the Data), as in messages.csv
 MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
@@ -32,6 +33,8 @@ MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
     HEARTBEAT: ("heartbeat", "heartbeat-reply"),
     RECOVER: ("recovery-request", "recovery-reply"),
     CLOSE: ("close", "close-reply"),
+    KEYS: ("keys-request", "keys-reply"),
+    REVOKE: ("revocation", "revocation-reply"),
 }
 
 #: Identifiers are components of names, so it is octets that count there.
@@ -48,6 +51,8 @@ EMPTY_DIGEST: Final = bytes(16)
 #: What one packet may carry of updates, so that it stays below PACKET_MAX_BYTES with its name and signature.
 PAYLOAD_MAX_BYTES: Final = 8_000
 OBJECT_NAME_MAX_OCTETS: Final = 512
+#: Number of the first join of a boot; a later one may be a move from another proxy.
+FIRST_JOIN: Final = 1
 #: Longest body of one FP update.
 BODY_MAX_BYTES: Final = 7_000
 
@@ -75,12 +80,33 @@ class SignedUpdate(Struct, frozen=True, array_like=True):
     signature: Annotated[bytes, Meta(max_length=64)]
 
 
+class RosterEvent(Struct, frozen=True, array_like=True):
+    """What a proxy says of the presence of one of its clients; of two, the one with the greater ``order`` holds.
+
+    Joins of a device are numbered and each goes to one proxy, which numbers what it says; so everybody who knows the same
+    events sees the same roster, in whatever order they came, and who has moved is not marked left by the proxy it left.
+    """
+
+    device: Identifier
+    boot: Number
+    join: Number  #: number of the join with which the device came to this proxy
+    version: Number  #: grows with everything that the proxy says of that device
+    state: Literal["present", "away", "left"]
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        return (self.boot, self.join, self.version)
+
+
 class SyncUpdate(Struct, frozen=True, array_like=True):
-    """Entry *seq* of a sync stream: what was accepted, chained to all entries before it."""
+    """Entry *seq* of a sync stream: what was accepted, chained to all entries before it, signed by the proxy."""
 
     chain_digest: Digest  #: of the stream up to and including this entry
     updates: Annotated[tuple[SignedUpdate, ...], Meta(max_length=256)]
     truncated: bool = False  #: the entry lies behind the snapshot; ask for recovery instead
+    roster: Annotated[tuple[RosterEvent, ...], Meta(max_length=64)] = ()
+    #: Ed25519, over conference, proxy, boot, seq, the chain digest and what the entry holds
+    signature: Annotated[bytes, Meta(max_length=64)] = b""
 
 
 class StreamEntry(Struct, frozen=True, array_like=True):
@@ -112,15 +138,6 @@ class StreamHead(Struct, frozen=True, array_like=True):
     chain_digest: Digest
 
 
-class Snapshot(Struct, frozen=True, array_like=True):
-    """The view of a conference at a state, without history."""
-
-    heads: tuple[Head, ...]
-    streams: tuple[StreamHead, ...]
-    #: of entries that the streams count: updates that wait for an earlier one of their publisher
-    held: tuple[SignedUpdate, ...] = ()
-
-
 class Token(Struct, frozen=True, array_like=True):
     """What the login server grants."""
 
@@ -128,12 +145,25 @@ class Token(Struct, frozen=True, array_like=True):
     conference: Identifier
     role: Literal["participant", "observer"]
     public_key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    issued_s: float
     expires_s: float
 
 
 class SignedToken(Struct, frozen=True, array_like=True):
     token: Annotated[bytes, Meta(max_length=1_024)]
     signature: Annotated[bytes, Meta(max_length=64)]
+
+
+class Snapshot(Struct, frozen=True, array_like=True):
+    """The view of a conference at a state, without history."""
+
+    heads: tuple[Head, ...]
+    streams: tuple[StreamHead, ...]
+    #: of entries that the streams count: updates that wait for an earlier one of their publisher, or for its token
+    held: tuple[SignedUpdate, ...] = ()
+    presence: tuple[RosterEvent, ...] = ()
+    #: of devices that are joined, as many as fit; the others are asked for (``KeysRequest``)
+    tokens: tuple[SignedToken, ...] = ()
 
 
 class LoginRequest(Struct, frozen=True, array_like=True):
@@ -157,6 +187,8 @@ class JoinRequest(Struct, frozen=True, array_like=True):
     boot: Number
     acked_seq: Number  #: the client's own updates up to this one are acked, and it cannot send them again
     known: tuple[Position, ...] | None  #: last known state; None on the first join
+    #: by the device's key over the join's name and all of the above: proves possession, for this very join
+    signature: Annotated[bytes, Meta(max_length=64)] = b""
 
 
 class JoinReply(Struct, frozen=True, array_like=True):
@@ -187,6 +219,39 @@ class ClientHeartbeat(Struct, frozen=True, array_like=True):
 
     state_digest: Digest  #: of the sender's vector
     current: tuple[Position, ...]
+    ended: Annotated[str, Meta(max_length=IDENTIFIER_MAX_OCTETS)] = (
+        ""  #: proxy to client: why it is not served any more
+    )
+
+
+class Sealed(Struct, frozen=True, array_like=True):
+    """An encoded message with its sender's signature over the message and the place it is meant for."""
+
+    content: Annotated[bytes, Meta(max_length=PAYLOAD_MAX_BYTES)]
+    signature: Annotated[bytes, Meta(max_length=64)]
+
+
+class Revocation(Struct, frozen=True, array_like=True):
+    """Every token of *device* that was issued until then is void."""
+
+    device: Identifier
+    revoked_s: float
+
+
+class Revocations(Struct, frozen=True, array_like=True):
+    """Login server to all proxies, sealed; repeated as long as tokens that it voids have not expired by themselves."""
+
+    revocations: Annotated[tuple[Revocation, ...], Meta(max_length=128)]
+
+
+class KeysRequest(Struct, frozen=True, array_like=True):
+    """Client or proxy to proxy: whose token is wanted."""
+
+    devices: Annotated[tuple[Identifier, ...], Meta(max_length=64)]
+
+
+class KeysReply(Struct, frozen=True, array_like=True):
+    tokens: Annotated[tuple[SignedToken, ...], Meta(max_length=64)]
 
 
 class ConferenceState(Struct, frozen=True, array_like=True):

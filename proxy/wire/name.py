@@ -59,9 +59,9 @@ def boundaries(name: bytes) -> list[int]:
         else:
             kind, _, at = next(elements(name, at, size))
             _check_type(kind)
+        if len(ends) == COMPONENTS_MAX:
+            raise MalformedError(f"name of more than {COMPONENTS_MAX} components")
         ends.append(at)
-    if len(ends) > COMPONENTS_MAX:
-        raise MalformedError(f"name of {len(ends)} components")
     return ends
 
 
@@ -70,11 +70,12 @@ def split(name: bytes) -> list[tuple[int, bytes]]:
 
     Raises: MalformedError as ``boundaries``.
     """
-    parts = [(kind, name[start:end]) for kind, start, end in elements(name, 0, len(name))]
-    if len(parts) > COMPONENTS_MAX:
-        raise MalformedError(f"name of {len(parts)} components")
-    for kind, _ in parts:
+    parts: list[tuple[int, bytes]] = []
+    for kind, start, end in elements(name, 0, len(name)):
+        if len(parts) == COMPONENTS_MAX:
+            raise MalformedError(f"name of more than {COMPONENTS_MAX} components")
         _check_type(kind)
+        parts.append((kind, name[start:end]))
     return parts
 
 

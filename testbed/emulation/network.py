@@ -386,6 +386,10 @@ class EmulatedNetwork:
         written = []
         for name, config in build_node_configs(self.plan, self.addresses):
             path = (self.plan.config_dir / f"{name}.json").absolute()
+            if "login" in config:  # the register is a file of its own, as any login server has one
+                register = (self.plan.config_dir / f"{name}.devices.json").absolute()
+                register.write_text(json.dumps({"devices": config["login"].pop("devices")}), encoding="utf-8")
+                config["login"]["devices_path"] = str(register)
             path.write_text(json.dumps(config), encoding="utf-8")
             written.append((name, path))
         return written

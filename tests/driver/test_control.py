@@ -29,7 +29,7 @@ def test_status_of_a_client_that_has_not_joined(start: Start) -> None:
     client = start("ue1.forwarder").request("status")["status"]["client"]
     assert client == {
         "state": "idle", "proxy": "", "conference": "main", "state_digest": client["state_digest"], "vector": [], "heads": [],
-        "roster": [], "unacked": 0, "queued": 0,
+        "roster": [], "standings": {}, "unacked": 0, "queued": 0,
     }  # fmt: skip
     assert re.fullmatch("[0-9a-f]{32}", client["state_digest"])
 

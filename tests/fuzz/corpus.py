@@ -148,6 +148,7 @@ ENCODED = {
     ("SignedUpdate", "update"): messages.FpUpdate,
     ("StreamEntry", "content"): messages.SyncUpdate,
     ("SignedToken", "token"): messages.Token,
+    ("Sealed", "content"): messages.ClientHeartbeat,
 }
 #: What the parameters of an Interest, and the content of a Data, hold.
 PARAMETERS = {
@@ -156,9 +157,11 @@ PARAMETERS = {
     messages.UPDATE: messages.SignedUpdate,
     messages.NOTIFY: messages.Notification,
     messages.PUSH: messages.StreamEntry,
-    messages.HEARTBEAT: messages.ProxyHeartbeat,
+    messages.HEARTBEAT: messages.Sealed,
     messages.RECOVER: messages.RecoveryRequest,
     messages.CLOSE: messages.CloseRequest,
+    messages.KEYS: messages.KeysRequest,
+    messages.REVOKE: messages.Sealed,
 }
 CONTENTS = {
     messages.LOGIN: messages.LoginReply,
@@ -167,6 +170,7 @@ CONTENTS = {
     messages.SYNC: messages.SyncUpdate,
     messages.RECOVER: messages.RecoveryReply,
     messages.CLOSE: messages.UpdateAck,
+    messages.KEYS: messages.KeysReply,
 }
 numbers = st.integers(0, 12) | st.integers(0, 2**63 - 1)
 

@@ -20,8 +20,10 @@ from proxy.records import (
     Applied,
     CountersReported,
     FaceChanged,
+    Granted,
     PeerChanged,
     Published,
+    Revoked,
     SessionChanged,
     SnapshotApplied,
     StateReported,
@@ -56,6 +58,8 @@ class Conference:
         proxy_settings: Mapping[str, Any] | None = None,
         client_settings: Mapping[str, Any] | None = None,
         forwarder_settings: Mapping[str, Any] | None = None,
+        login_settings: Mapping[str, Any] | None = None,
+        conferences: Mapping[str, str] | None = None,
     ) -> None:
         self.topology = topology if isinstance(topology, Topology) else build(*topology)
         self.network = SimulatedNetwork(
@@ -68,6 +72,8 @@ class Conference:
                 proxy_settings=proxy_settings or {},
                 client_settings=client_settings or {},
                 forwarder_settings=forwarder_settings or {},
+                login_settings=login_settings or {},
+                conferences=conferences or {},
             )
         )
         self.ues = self.topology.ues
@@ -136,12 +142,12 @@ class Conference:
                 return f"{ue} has {client.unacked} updates unacked and {client.queued} queued"
         digests = defaultdict(list)
         for ue, client in clients.items():
-            digests[client.view.digest(), tuple(client.view.roster())].append(ue)
+            digests[client.view.digest(), tuple(client.view.roster()), tuple(client.view.away())].append(ue)
         if len(digests) > 1:
             return f"clients differ: {sorted(digests.values(), key=len)}"
-        for _, roster in digests:
-            if set(roster) != self.members:
-                return f"roster is {roster}"
+        for _, roster, away in digests:
+            if set(roster) != self.members or away:
+                return f"roster is {roster}, of these away {away}"
         logs = {
             csr: conference.log.state_digest()
             for csr in self.csrs
@@ -178,6 +184,8 @@ class Conference:
             applied=by_type[Applied],
             snapshots=by_type[SnapshotApplied],
             sessions=by_type[SessionChanged],
+            granted=by_type[Granted],
+            revoked=by_type[Revoked],
             faces=by_type[FaceChanged],
             peers=by_type[PeerChanged],
             states=[*by_type[StateReported], *states],

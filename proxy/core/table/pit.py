@@ -48,6 +48,7 @@ class PitEntry:
     key: PitKey
     strategy: Strategy
     next_hops: tuple[NextHop, ...]
+    opener: int = 0  #: the face whose Interest made the entry
     in_records: dict[int, InRecord] = field(default_factory=dict)
     out_records: dict[int, OutRecord] = field(default_factory=dict)
 
@@ -67,7 +68,12 @@ class Pit:
         self.peak = 0
         self._entries: dict[PitKey, PitEntry] = {}
         self._prefix_entries = 0  #: entries with CanBePrefix; none, and a Data needs no prefix look-ups
+        self._held: dict[int, int] = {}  #: face -> entries that it opened
         self.timers: Timers[PitKey] = Timers()
+
+    def held_by(self, face_id: int) -> int:
+        """Return how many entries are there because of a face."""
+        return self._held.get(face_id, 0)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -83,10 +89,13 @@ class Pit:
         """Return the entry that *interest* would be aggregated into."""
         return self._entries.get((interest.name, interest.can_be_prefix, interest.must_be_fresh))
 
-    def insert(self, interest: Interest, strategy: Strategy, next_hops: tuple[NextHop, ...]) -> PitEntry:
+    def insert(
+        self, interest: Interest, strategy: Strategy, next_hops: tuple[NextHop, ...], *, opener: int = 0
+    ) -> PitEntry:
         """Make the entry of a new Interest; its expiry is set by ``refresh``."""
         key = (interest.name, interest.can_be_prefix, interest.must_be_fresh)
-        entry = self._entries[key] = PitEntry(key, strategy, next_hops)
+        entry = self._entries[key] = PitEntry(key, strategy, next_hops, opener)
+        self._held[opener] = self._held.get(opener, 0) + 1
         self._prefix_entries += interest.can_be_prefix
         self.peak = max(self.peak, len(self._entries))
         return entry
@@ -99,6 +108,7 @@ class Pit:
         """Remove an entry, satisfied or expired."""
         if self._entries.pop(entry.key, None) is not None:
             self._prefix_entries -= entry.key[1]
+            self._held[entry.opener] -= 1
         self.timers.cancel(entry.key)
 
     def matches(self, data: Data) -> list[PitEntry]:

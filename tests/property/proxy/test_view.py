@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.core.view import HELD_MAX, AppliedUpdate, View
-from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, encode
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, Snapshot, encode
 
 Publisher = tuple[str, int]
 
@@ -62,7 +62,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(publisher=st.sampled_from(PUBLISHERS), seq=st.integers(0, LENGTH))
     def install(self, publisher: Publisher, seq: int) -> None:
-        news, released = self.view.install(view_of({publisher: seq}).heads())
+        news, released = self.view.install(Snapshot(view_of({publisher: seq}).heads(), ()))
         is_news = seq > self.applied[publisher]
         assert [(head.device, head.boot, head.seq) for head in news] == ([(*publisher, seq)] if is_news else [])
         if is_news:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from experiments.checker import (
+    check_admission,
     check_agreement,
     check_bounded,
     check_in_order,
@@ -22,7 +23,9 @@ from proxy.records import (
     Acked,
     Applied,
     CountersReported,
+    Granted,
     Published,
+    Revoked,
     SessionChanged,
     SnapshotApplied,
     StateReported,
@@ -54,6 +57,10 @@ def state(node: str, digest: str = "d1", component: Any = "client", t_s: float =
     return StateReported(t_s, "main", node, component, digest, [], [("ue1", 1, 2), ("ue2", 1, 1)], list(DEVICES))
 
 
+def granted(device: str, t_s: float = 0.5, expires_s: float = 30.0, role: Any = "participant") -> Granted:
+    return Granted(t_s, "main", device, role, t_s, expires_s)
+
+
 def counters(**values: int) -> CountersReported:
     bounds = {"pit_entries": 100, "cs_entries": 50}
     used = {"pit_entries": 10, "cs_entries": 50} | values
@@ -67,6 +74,7 @@ GOOD = History(
     acked=[acked(update) for update in UPDATES],
     applied=[applied(update, device) for update in UPDATES for device in DEVICES if device != update.publisher],
     sessions=[joined(device) for device in DEVICES],
+    granted=[granted(device) for device in DEVICES],
     states=[*map(state, DEVICES), state("csr1", "p", "proxy"), state("csr2", "p", "proxy")],
     counters=[counters()],
     quiesced_s=QUIESCED_S,
@@ -83,6 +91,7 @@ def test_a_good_history_passes_every_invariant() -> None:
         ("invariant.nothing-twice", "pass"),
         ("invariant.in-order", "pass"),
         ("invariant.agreement", "pass"),
+        ("invariant.admission", "pass"),
         ("invariant.bounded", "pass"),
     ]
 
@@ -252,6 +261,57 @@ def test_a_missing_final_state_does_not_decide(history: History) -> None:
 def test_only_the_final_state_counts() -> None:
     early = [state("ue1", "older", t_s=QUIESCED_S + 0.05), state("csr1", "older", "proxy", QUIESCED_S - 1)]
     assert check_agreement(but(states=[*early, *GOOD.states])).verdict == "pass"
+
+
+# 5. Admission
+
+
+def others_and(*grants: Granted) -> list[Granted]:
+    return [each for each in GOOD.granted if each.device not in {grant.device for grant in grants}] + list(grants)
+
+
+@pytest.mark.parametrize(
+    ("history", "named"),
+    [
+        # ue1 published at 10.0 and 11.0; its only token ran out between.
+        (but(granted=others_and(granted("ue1", expires_s=10.9))), "ue2 applied main/ue1/1/2, published at 11.0"),
+        (but(granted=others_and(granted("ue1", t_s=10.2))), "ue2 applied main/ue1/1/1, published at 10.0"),
+        (but(granted=others_and(granted("ue1", role="observer"))), "the message of an observer"),
+        (but(granted=[each for each in GOOD.granted if each.device != "ue1"]), "main/ue1/1/1, published at 10.0"),
+        (but(revoked=[Revoked(9.5, "ue1")]), "main/ue1/1/2, published at 11.0"),
+        (but(granted=[msgspec.structs.replace(each, conference="other") for each in GOOD.granted]), "without a valid"),
+        (but(sessions=[joined("ue1"), joined("ue2")]), "ue3 read main at 10.02"),
+        (but(sessions=[joined("ue1"), joined("ue2"), joined("ue3", 10.6)]), "ue3 read main at 10.02"),
+        (
+            but(sessions=[*GOOD.sessions, SessionChanged(10.4, "main", "ue3", "", "refused", "revoked")]),
+            "ue3 read main at 10.52",
+        ),
+        (but(snapshots=[SnapshotApplied(0.9, "main", "ue3", [("ue1", 1, 0)])]), "ue3 read main at 0.9"),
+        (but(granted=others_and(granted("ue3", expires_s=10.1))), "ue3 read main at 10.52"),
+    ],
+)
+def test_breach_of_admission_is_found(history: History, named: str) -> None:
+    check = check_admission(history)
+    assert check.verdict == "fail"
+    assert named in check.detail
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        but(granted=others_and(granted("ue1", expires_s=10.5), granted("ue1", t_s=10.3))),  # renewed
+        but(revoked=[Revoked(10.9, "ue1")]),  # not heard everywhere yet
+        but(sessions=[*GOOD.sessions, SessionChanged(10.4, "main", "ue3", "csr1", "suspect")]),
+    ],
+)
+def test_what_is_admitted_is_no_breach(history: History) -> None:
+    assert check_admission(history).verdict == "pass"
+
+
+def test_lost_records_of_the_login_server_do_not_decide() -> None:
+    assert check_admission(but(granted=[])).verdict == "inconclusive"
+    lost = [each for each in GOOD.granted if each.device != "ue1"]
+    assert check_admission(but(granted=lost, crashed=frozenset({"login"}))).verdict == "inconclusive"
 
 
 # 6. Bounded

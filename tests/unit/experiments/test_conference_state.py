@@ -19,8 +19,8 @@ def but(state: ConferenceState, **changes: Any) -> ConferenceState:
 
 
 def test_clients_agree_with_clients_and_proxies_with_proxies() -> None:
-    assert disagreement([CLIENT, OTHER, PROXY, PEER], roster=set(EVERYBODY)) == ""
-    assert disagreement([], roster=None) == ""
+    assert disagreement([CLIENT, OTHER, PROXY, PEER], rosters={"main": set(EVERYBODY)}) == ""
+    assert disagreement([], rosters=None) == ""
 
 
 @pytest.mark.parametrize(
@@ -31,23 +31,24 @@ def test_clients_agree_with_clients_and_proxies_with_proxies() -> None:
         ([CLIENT, but(OTHER, waiting=3)], "ue2 waits for the ack of 3 updates"),
         ([CLIENT, OTHER, PROXY, but(PEER, digest="q")], "another state of main"),
         ([CLIENT, but(OTHER, digest="e"), PROXY], "another state of main"),
+        ([CLIENT, but(OTHER, away=frozenset({"ue1"})), PROXY], "another state of main"),
     ],
 )
 def test_what_differs_is_said(states: list[ConferenceState], said: str) -> None:
-    assert said in disagreement(states, roster=set(EVERYBODY))
+    assert said in disagreement(states, rosters={"main": set(EVERYBODY)})
 
 
 def test_who_has_left_has_no_say() -> None:
-    assert disagreement([CLIENT, but(OTHER, session="closed", digest="e")], roster=None) == ""
+    assert disagreement([CLIENT, but(OTHER, session="closed", digest="e")], rosters=None) == ""
 
 
 def test_states_are_taken_from_status_replies() -> None:
     client = {
         "state": "joined", "proxy": "csr1", "conference": "main", "state_digest": "d", "roster": ["ue1", "ue2"],
-        "unacked": 1, "queued": 2, "vector": [], "heads": [],
+        "standings": {"ue1": "joined", "ue2": "away", "ue3": "left"}, "unacked": 1, "queued": 2, "vector": [], "heads": [],
     }  # fmt: skip
     assert list(ConferenceState.all_of("ue1.forwarder", {"client": client, "forwarder": {}})) == [
-        but(CLIENT, waiting=3)
+        but(CLIENT, waiting=3, away=frozenset({"ue2"}))
     ]
     proxy = {"conferences": {"main": {"state_digest": "p", "roster": ["ue1", "ue2"], "clients": []}}}
     assert list(ConferenceState.all_of("csr1.proxy", {"proxy": proxy})) == [PROXY]

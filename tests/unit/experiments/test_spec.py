@@ -138,10 +138,29 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     assert load_experiment(path).settings.name == "good"
 
 
+def test_ues_in_other_conferences(load: Callable[..., Experiment]) -> None:
+    ue1, ue2, *rest = load(GOOD).topology.ues
+    experiment = load(GOOD, f'conference.others={{side = ["{ue2}"]}}')
+    assert experiment.conference_of == {ue1: "main", ue2: "side"} | dict.fromkeys(rest, "main")
+
+
+@pytest.mark.parametrize(
+    ("others", "problem"),
+    [
+        ('{side = ["ue99"]}', "there is no UE `ue99`"),
+        ('{side = ["ue1"], back = ["ue1"]}', "`ue1` is in `side` too"),
+        ('{main = ["ue1"]}', "`main` is the conference of all"),
+    ],
+)
+def test_wrong_conferences_are_explained(load: Callable[..., Experiment], others: str, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        load(GOOD, f"conference.others={others}")
+
+
 def test_settings_of_the_conference_fit_the_node_configuration() -> None:
     sections = ConferenceSection().node_sections()
-    proxy = msgspec.convert(sections["proxy"] | {"forwarder_socket": "s"}, config.ProxyConfig)
-    assert proxy == config.ProxyConfig("s")
+    proxy = msgspec.convert(sections["proxy"] | {"forwarder_socket": "s", "key_seed_hex": ""}, config.ProxyConfig)
+    assert proxy == config.ProxyConfig("s", "")
     forwarder = msgspec.convert(sections["forwarder"] | {"faces": (), "routes": ()}, config.ForwarderConfig)
     assert forwarder == config.ForwarderConfig((), ())
     client = msgspec.convert(sections["client"] | {"key_seed_hex": ""}, config.ClientConfig)

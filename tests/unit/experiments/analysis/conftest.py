@@ -18,6 +18,7 @@ from proxy.records import (
     Applied,
     CountersReported,
     FaceChanged,
+    Granted,
     MessageCount,
     Published,
     SessionChanged,
@@ -123,6 +124,9 @@ def write_run(tmp_path: Path) -> WriteRun:
                 by_node[f"{device}.forwarder"].append(_state(device, "client"))
             for csr in ("csr1", "csr2"):
                 by_node[f"{csr}.proxy"] = [_state(csr, "proxy")]
+        by_node["login.forwarder"] = [
+            Granted(98.5, "main", device, "participant", 98.5, 3_698.5) for device in SERVED_BY
+        ]
         by_node["ue1.forwarder"] += extra
         for name, records in by_node.items():
             _write_lines(folder.raw / f"{name}.jsonl", records)
@@ -150,7 +154,16 @@ def _state(node: str, component: Any) -> StateReported:
 def _counters(node: str) -> CountersReported:
     sent = [MessageCount("csr1-csr2", "csr2" if node == "csr1" else "csr1", "sync-update", 5, 900)]
     return CountersReported(
-        QUIESCED_S, node, "forwarder", 0.7, 30_000_000, 0.4, 1.5, sent, {"malformed": 2, "pit": 3}, {"pit": 10}
+        QUIESCED_S,
+        node,
+        "forwarder",
+        0.7,
+        30_000_000,
+        0.4,
+        1.5,
+        sent,
+        {"malformed": 2, "pit": 3, "refused_update_forged": 2, "refused_join_replayed": 1},
+        {"pit": 10},
     )
 
 

@@ -56,11 +56,20 @@ class Bench:
         faces: int = 4,
         up: Sequence[int] | None = None,
         local_attached: bool = True,
+        pit_share_ratio: float = 1.0,
         **settings: Any,
     ) -> None:
         config = ForwarderConfig(
             faces=tuple(
-                FaceConfig(face, f"link{face}", f"r-eth{face}", "10.0.0.0", "10.0.0.1", f"peer{face}")
+                FaceConfig(
+                    face,
+                    f"link{face}",
+                    f"r-eth{face}",
+                    "10.0.0.0",
+                    "10.0.0.1",
+                    f"peer{face}",
+                    pit_share_ratio=pit_share_ratio,
+                )
                 for face in range(1, faces + 1)
             ),
             routes=tuple(

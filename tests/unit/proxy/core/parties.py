@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from proxy.config import ClientConfig, LoginConfig, ProxyConfig
+from proxy.core.digest_log import chain_of
 from proxy.core.events import LOCAL_FACE, Core, Effect, Event, Log, PacketReceived, Send, TimerExpired
 from proxy.core.login_server import LoginServer, login_proof
 from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.core.signing import Signer, fingerprint
+from proxy.core.trust import KEY_EVENTS, entry_statement, join_statement
 from proxy.wire.lp import NackReason, decode_link_packet, encode_nack
 from proxy.wire.messages import (
     EMPTY_DIGEST,
+    JOIN,
     FpUpdate,
+    JoinRequest,
     LoginRequest,
     MessageName,
+    Position,
     SignedToken,
     SignedUpdate,
+    StreamEntry,
+    SyncUpdate,
     Token,
     decode,
     encode,
@@ -33,6 +41,12 @@ from proxy.wire.packet import INTEREST, Interest, decode_data, decode_interest, 
 
 LOGIN = Signer(bytes(32))
 UE1, UE2, STRANGER = (Signer(bytes([number]) * 32) for number in (1, 2, 9))
+#: The keys of the proxies csr1 to csr3.
+PROXIES = {f"csr{number}": Signer(bytes([100 + number]) * 32) for number in (1, 2, 3)}
+TRUSTED: dict[str, Any] = {
+    "login_public_key_hex": LOGIN.public_key.hex(),
+    "proxy_keys": {name: signer.public_key.hex() for name, signer in PROXIES.items()},
+}
 NOW_S = 1_000.0
 
 M = TypeVar("M", bound=msgspec.Struct)
@@ -40,7 +54,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 def token(device: str = "ue1", signer: Signer = UE1, **properties: Any) -> SignedToken:
     """Return a token that the login server grants; *properties* change what it says."""
-    plain = Token(device, "main", "participant", signer.public_key, NOW_S + 3_600.0)
+    plain = Token(device, "main", "participant", signer.public_key, NOW_S, NOW_S + 3_600.0)
     content = encode(msgspec.structs.replace(plain, **properties))
     return SignedToken(content, LOGIN.sign(content))
 
@@ -48,17 +62,38 @@ def token(device: str = "ue1", signer: Signer = UE1, **properties: Any) -> Signe
 def signed_update(
     seq: int, event: str = "message", *, device: str = "ue1", signer: Signer = UE1, boot: int = 1, **properties: Any
 ) -> SignedUpdate:
+    body = encode(token(device, signer)) if event in KEY_EVENTS else b"body"
     plain = FpUpdate(
-        "main", device, boot, seq, event, "", fingerprint(signer.public_key), NOW_S, EMPTY_DIGEST, EMPTY_DIGEST, b"body"
+        "main", device, boot, seq, event, "", fingerprint(signer.public_key), NOW_S, EMPTY_DIGEST, EMPTY_DIGEST, body
     )
     content = encode(msgspec.structs.replace(plain, **properties))
     return SignedUpdate(content, signer.sign(content))
 
 
 def login_request(signer: Signer = UE1, **properties: Any) -> LoginRequest:
-    proof = signer.sign(login_proof("ue1", "main", "participant"))
-    plain = LoginRequest("ue1", "main", "participant", signer.public_key, proof)
-    return msgspec.structs.replace(plain, **properties)
+    """Return what a device asks of the login server in its first message; *properties* are what it has not signed."""
+    plain = LoginRequest("ue1", "main", "participant", signer.public_key, b"")
+    signature = signer.sign(login_proof(plain, MessageName(b"", ("ue1",), 1, 1)))
+    return msgspec.structs.replace(plain, **({"signature": signature} | properties))
+
+
+def join_request(
+    signed: SignedToken, signer: Signer = UE1, *, device: str = "ue1", seq: int = 1, acked_seq: int = 0,
+    known: tuple[Position, ...] | None = None,
+) -> JoinRequest:  # fmt: skip
+    """Return a join at csr1, its number *seq*."""
+    plain = JoinRequest(signed, 1, acked_seq, known)
+    name = MessageName(JOIN, ("main", device), 1, seq)
+    return msgspec.structs.replace(plain, signature=signer.sign(join_statement(plain, name, "csr1")))
+
+
+def signed_entry(proxy: str, seq: int, *updates: SignedUpdate, after: bytes | None = None) -> StreamEntry:
+    """Return an entry of a proxy's stream; *after*: the chain digest before it, where that matters."""
+    plain = SyncUpdate(EMPTY_DIGEST, updates)
+    sync_update = plain if after is None else msgspec.structs.replace(plain, chain_digest=chain_of(after, plain))
+    entry = StreamEntry(proxy, 1, seq, "push", b"")
+    signature = PROXIES[proxy].sign(entry_statement("main", entry, sync_update))
+    return msgspec.structs.replace(entry, content=encode(msgspec.structs.replace(sync_update, signature=signature)))
 
 
 class Sent(msgspec.Struct):
@@ -84,6 +119,7 @@ class Party:
         self.core = core
         self.now_s = NOW_S
         self.records: list[Any] = []
+        self.numbers = itertools.count(1)  #: for messages that must not repeat one
 
     def handle(self, event: Event) -> list[Sent]:
         return self._read(self.core.handle(event, now_s=self.now_s))
@@ -140,13 +176,15 @@ def of(message: str, sent: Sequence[Sent]) -> list[Sent]:
 
 
 def client_party(**settings: Any) -> Party:
-    core = ServiceClient(ClientConfig(key_seed_hex=(bytes([1]) * 32).hex(), **settings), device="ue1", boot=1, seed=1)
+    core = ServiceClient(
+        ClientConfig(key_seed_hex=(bytes([1]) * 32).hex(), **(TRUSTED | settings)), device="ue1", boot=1, seed=1
+    )
     return Party(core)
 
 
 def proxy_party(**settings: Any) -> Party:
-    settings = {"ack_level": "accepted", **settings}  # nothing is stored here, so nothing can be durable
-    config = ProxyConfig(forwarder_socket="", login_public_key_hex=LOGIN.public_key.hex(), **settings)
+    settings = TRUSTED | {"ack_level": "accepted"} | settings  # nothing is stored here, so nothing can be durable
+    config = ProxyConfig(forwarder_socket="", key_seed_hex=(bytes([101]) * 32).hex(), **settings)
     party = Party(ServiceProxy(config, device="csr1", boot=1, seed=1))
     party.handle(TimerExpired())
     return party
@@ -159,7 +197,7 @@ def login_party(**settings: Any) -> Party:
         ranked_proxies={"ue1": ("csr1", "csr2")},
         **settings,
     )
-    return Party(LoginServer(config))
+    return Party(LoginServer(config, device="login", boot=1, seed=1))
 
 
 def to(device: str) -> bytes:

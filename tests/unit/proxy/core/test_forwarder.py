@@ -478,6 +478,17 @@ def test_full_pit_refuses_new_interests_and_serves_pending_ones() -> None:
     assert bench.interest(4, "/p/3", 5) == [(1, "interest", "/p/3")]
 
 
+def test_face_fills_no_more_than_its_share_of_the_pit() -> None:
+    bench = Bench(PRODUCER, pit_max_entries=10, pit_share_ratio=0.2)
+    for number in range(2):
+        assert bench.interest(4, f"/p/{number}", number) == [(1, "interest", f"/p/{number}")]
+    assert bench.interest(4, "/p/2", 2) == [(4, "nack-CONGESTION", "/p/2")]
+    assert bench.counters["refused_pit_share"] == 1
+    assert bench.interest(3, "/p/2", 3) == [(1, "interest", "/p/2")]  # another face finds room
+    bench.data(1, "/p/0")
+    assert bench.interest(4, "/p/3", 4) == [(1, "interest", "/p/3")]
+
+
 # ---------------------------------------------------------------------- malformed
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from proxy.core.events import CloseRequested, JoinRequested, PublishRequested, ScheduleExtended
 from proxy.core.service_client import PublishError, ServiceClient
+from proxy.core.trust import place_of, seal
 from proxy.core.view import View
 from proxy.records import Acked, Applied, Published, SessionChanged, SnapshotApplied
 from proxy.wire.messages import (
@@ -29,12 +31,24 @@ from proxy.wire.messages import (
     Snapshot,
     StreamEntry,
     StreamHead,
-    SyncUpdate,
+    Token,
     UpdateAck,
     decode,
     encode,
 )
-from tests.unit.proxy.core.parties import UE2, Party, Sent, client_party, of, signed_update, to, token
+from tests.unit.proxy.core.parties import PROXIES as PROXY_KEYS
+from tests.unit.proxy.core.parties import (
+    STRANGER,
+    UE2,
+    Party,
+    Sent,
+    client_party,
+    of,
+    signed_entry,
+    signed_update,
+    to,
+    token,
+)
 
 PROXIES = ("csr1", "csr2", "csr3")
 
@@ -84,11 +98,12 @@ def ack(stream_seq: int, proxy: str = "csr1") -> UpdateAck:
 
 
 def entry(seq: int, *updates: SignedUpdate, proxy: str = "csr1") -> StreamEntry:
-    return StreamEntry(proxy, 1, seq, "push", encode(SyncUpdate(EMPTY_DIGEST, updates)))
+    return signed_entry(proxy, seq, *updates)
 
 
-def theirs(seq: int, event: str = "message") -> SignedUpdate:
-    return signed_update(seq, event, device="ue2", signer=UE2)
+def theirs(seq: int, event: str = "") -> SignedUpdate:
+    """Return an update of another participant; its first says that it joins."""
+    return signed_update(seq, event or ("join" if seq == 1 else "message"), device="ue2", signer=UE2)
 
 
 def notify(
@@ -98,9 +113,11 @@ def notify(
     return party.ask(to("ue1"), NOTIFY, "main", proxy, seq=number, payload=payload)
 
 
-def beat(party: Party, *current: Position, proxy: str = "csr1") -> list[Sent]:
-    payload = ClientHeartbeat(EMPTY_DIGEST, current)
-    return party.ask(to("ue1"), HEARTBEAT, "main", proxy, seq=int(party.now_s * 1e6), payload=payload)
+def beat(party: Party, *current: Position, proxy: str = "csr1", ended: str = "") -> list[Sent]:
+    number = next(party.numbers)
+    place = place_of(HEARTBEAT, "main", proxy, ended and "ue1", boot=1, seq=number)
+    payload = seal(PROXY_KEYS[proxy], ClientHeartbeat(EMPTY_DIGEST, current, ended), place)
+    return party.ask(to("ue1"), HEARTBEAT, "main", proxy, seq=number, payload=payload)
 
 
 # ---------------------------------------------------------------------- login and join
@@ -117,7 +134,8 @@ def test_way_into_the_conference() -> None:
 def test_login_is_repeated_until_it_is_answered() -> None:
     party = client_party()
     party.handle(JoinRequested())
-    assert len(of("login", party.live(10.0))) >= 9
+    assert 5 <= len(of("login", party.live(10.0))) <= 12  # in fours, with longer and longer pauses
+    assert 3 <= len(of("login", party.live(60.0))) <= 60
     assert states(party) == [("login", "")]
 
 
@@ -140,8 +158,67 @@ def test_login_refused(reply: LoginReply, reason: str) -> None:
 
 def test_join_refused() -> None:
     party, join = joining()
-    assert party.answer(join, welcome(granted=False, reason="token_expired")) == []
-    assert states(party) == [("login", ""), ("joining", "logged in"), ("refused", "token_expired")]
+    assert party.answer(join, welcome(granted=False, reason="revoked")) == []
+    assert states(party) == [("login", ""), ("joining", "logged in"), ("refused", "revoked")]
+    assert party.live(10_000.0) == []
+
+
+def test_token_that_has_expired_is_renewed() -> None:
+    party, join = joining()
+    (login,) = party.answer(join, welcome(granted=False, reason="token_expired"))
+    assert states(party)[-1] == ("login", "token expired")
+    (join,) = party.answer(login, LoginReply(True, "", token(issued_s=1_001.0), PROXIES))
+    assert decode(join.read(JoinRequest).token.token, Token).issued_s == 1_001.0
+
+
+@pytest.mark.parametrize("reason", ["revoked", "token_expired"])
+def test_end_of_the_session(reason: str) -> None:
+    party = settled()
+    sent = beat(party, ended=reason)
+    assert core(party).state == ("refused" if reason == "revoked" else "login")
+    assert [each.message for each in sent] == ([] if reason == "revoked" else ["login"])
+
+
+def test_token_is_renewed_in_time_and_everybody_told() -> None:
+    party = settled()
+    party.core.handle(PublishRequested("message", b""), now_s=party.now_s)
+    sent = []
+    while not (logins := of("login", sent)):
+        sent = party.live(0.1)
+        beat(party)
+        assert party.now_s < 1_000.0 + 3_600.0
+    assert party.now_s == pytest.approx(1_000.0 + 2_400.0, abs=0.2)
+    renewed = token(issued_s=party.now_s, expires_s=party.now_s + 3_600.0)
+    (update,) = of("update", party.answer(logins[0], LoginReply(True, "", renewed, PROXIES)))
+    told = decode(update.read(SignedUpdate).update, FpUpdate)
+    assert (told.event, told.body) == ("renew", encode(renewed))
+    assert core(party).state == "joined"
+
+
+def test_heartbeat_said_again_or_by_somebody_else_is_not_heard() -> None:
+    party = settled()
+    beat(party)
+    number = next(party.numbers) - 1
+    place = place_of(HEARTBEAT, "main", "csr1", "", boot=1, seq=number)
+    payload = seal(PROXY_KEYS["csr1"], ClientHeartbeat(EMPTY_DIGEST, ()), place)
+    party.ask(to("ue1"), HEARTBEAT, "main", "csr1", seq=number, payload=payload)
+    assert party.core.counters["refused_heartbeat_replayed"] == 1
+    party.ask(to("ue1"), HEARTBEAT, "main", "csr1", seq=10**6, payload=payload)
+    assert party.core.counters["refused_seal_forged"] == 1
+
+
+def test_entry_and_update_that_are_forged_change_nothing() -> None:
+    party = settled()
+    genuine = entry(2, theirs(1))
+    forged = msgspec.structs.replace(genuine, seq=3)
+    notify(party, 1, forged)
+    assert party.core.counters["refused_sync_update_forged"] == 1
+    stranger = signed_update(1, "join", device="ue2", signer=STRANGER, body=encode(token("ue2", UE2)))
+    notify(party, 2, entry(4, stranger))
+    assert party.core.counters["refused_fingerprint_of_other_key"] == 1
+    assert logged(party, Applied) == []
+    notify(party, 3, genuine, current=(("csr1", 1, 2),))
+    assert [record.seq for record in logged(party, Applied)] == [1]
 
 
 def test_first_join_has_no_last_known_state() -> None:
@@ -183,7 +260,8 @@ def test_snapshot_on_joining() -> None:
     ahead = View()
     for seq, event in ((1, "join"), (2, "message")):
         ahead.offer(theirs(seq, event), "push")
-    party.answer(join, welcome(snapshot=Snapshot(ahead.heads(), (StreamHead("csr2", 1, 2, EMPTY_DIGEST),))))
+    snapshot = Snapshot(ahead.heads(), (StreamHead("csr2", 1, 2, EMPTY_DIGEST),), tokens=(token("ue2", UE2),))
+    assert of("keys-request", party.answer(join, welcome(snapshot=snapshot))) == []
     assert core(party).positions.vector() == (("csr2", 1, 2),)
     assert core(party).view.roster() == ["ue1", "ue2"]
     assert logged(party, SnapshotApplied)[0].heads == [("ue2", 1, 2)]
@@ -321,7 +399,7 @@ def test_refused_update_is_counted(reason: str) -> None:
     party = settled()
     (update,) = party.handle(PublishRequested("message", b""))
     party.answer(update, UpdateAck("refused", reason, "csr1", 1, 0))
-    assert party.core.counters[f"refused_{reason}"] == 1
+    assert party.core.counters[f"rejected_{reason}"] == 1
     assert core(party).state == "joined"
 
 

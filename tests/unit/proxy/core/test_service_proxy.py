@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from proxy.core.conference import ARMED_MIN, NARROW_AFTER_S, Conference
-from proxy.core.digest_log import chain_of
 from proxy.core.service_proxy import ServiceProxy
+from proxy.core.trust import place_of, seal
 from proxy.records import PeerChanged
 from proxy.wire.messages import (
     ALL_PROXIES,
@@ -31,6 +31,7 @@ from proxy.wire.messages import (
     ProxyHeartbeat,
     RecoveryReply,
     RecoveryRequest,
+    Sealed,
     SignedUpdate,
     StreamEntry,
     SyncUpdate,
@@ -38,7 +39,20 @@ from proxy.wire.messages import (
     decode,
     encode,
 )
-from tests.unit.proxy.core.parties import UE2, Party, Sent, of, proxy_party, signed_update, to, token
+from tests.unit.proxy.core.parties import (
+    PROXIES,
+    UE1,
+    UE2,
+    Party,
+    Sent,
+    join_request,
+    of,
+    proxy_party,
+    signed_entry,
+    signed_update,
+    to,
+    token,
+)
 
 KEYS = {"ue2": UE2}
 ME = to("csr1")
@@ -57,7 +71,8 @@ def join(
     party: Party, device: str = "ue1", *, known: tuple[Position, ...] | None = None, seq: int = 1, **of_token: Any
 ) -> JoinReply:
     signer = {"signer": UE2} if device == "ue2" else {}
-    request = JoinRequest(token(device, **signer, **of_token), 1, 0, known)
+    signed = token(device, **signer, **of_token)
+    request = join_request(signed, signer.get("signer", UE1), device=device, seq=seq, known=known)
     (reply,) = of("join-reply", party.ask(ME, JOIN, "main", device, seq=seq, payload=request))
     return reply.read(JoinReply)
 
@@ -83,8 +98,9 @@ def joined(*devices: str, **settings: Any) -> Party:
 
 def hear(party: Party, sender: str = "csr2", *positions: Position, boot: int = 1) -> list[Sent]:
     """Let the heartbeat of another proxy arrive."""
-    beat = ProxyHeartbeat((ConferenceState("main", EMPTY_DIGEST, positions),))
-    return party.ask(ALL_PROXIES, HEARTBEAT, sender, seq=int(party.now_s * 1e6), payload=beat, boot=boot)
+    beat, number = ProxyHeartbeat((ConferenceState("main", EMPTY_DIGEST, positions),)), next(party.numbers)
+    sealed = seal(PROXIES[sender], beat, place_of(HEARTBEAT, sender, boot=boot, seq=number))
+    return party.ask(ALL_PROXIES, HEARTBEAT, sender, seq=number, payload=sealed, boot=boot)
 
 
 def keep_heard(party: Party, duration_s: float, *clients: str, proxies: tuple[str, ...] = ()) -> list[Sent]:
@@ -105,12 +121,15 @@ def stream_of(proxy: str, *updates: SignedUpdate) -> list[StreamEntry]:
     """Return the entries of another proxy's stream, one update in each."""
     entries, digest = [], EMPTY_DIGEST
     for seq, update in enumerate(updates, start=1):
-        digest = chain_of(digest, (update,))
-        entries.append(StreamEntry(proxy, 1, seq, "push", encode(SyncUpdate(digest, (update,)))))
+        entries.append(signed_entry(proxy, seq, update, after=digest))
+        digest = decode(entries[-1].content, SyncUpdate).chain_digest
     return entries
 
 
-REMOTE = stream_of("csr2", *[signed_update(seq, device="ue2", signer=UE2) for seq in range(1, 31)])
+REMOTE = stream_of(
+    "csr2",
+    *[signed_update(seq, "message" if seq > 1 else "join", device="ue2", signer=UE2) for seq in range(1, 31)],
+)
 
 
 def push(party: Party, entry: StreamEntry) -> list[Sent]:
@@ -132,7 +151,7 @@ def test_join_opens_the_conference_and_is_told_to_the_others_at_once() -> None:
     assert (reply.granted, reply.current, reply.entries) == (True, (), ())
     assert reply.snapshot is not None
     (beat,) = [each for each in of("heartbeat", party.live(0.0)) if each.name.startswith(ALL_PROXIES)]
-    assert beat.read(ProxyHeartbeat).conferences[0].conference == "main"
+    assert decode(beat.read(Sealed).content, ProxyHeartbeat).conferences[0].conference == "main"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +166,7 @@ def test_refused_join_is_told_why_and_leaves_no_trace(of_token: dict[str, Any], 
     party = proxy_party()
     reply = join(party, **of_token) if "device" not in of_token else None
     if reply is None:
-        request = JoinRequest(token(**of_token), 1, 0, None)
+        request = join_request(token(**of_token))
         (sent,) = party.ask(ME, JOIN, "main", "ue1", seq=1, payload=request)
         reply = sent.read(JoinReply)
     assert (reply.granted, reply.reason, reply.snapshot) == (False, reason, None)
@@ -208,7 +227,7 @@ def test_update_that_comes_early_waits_for_those_before_it() -> None:
 
 def test_client_that_comes_from_another_proxy_goes_on_where_it_was() -> None:
     party = proxy_party()
-    request = JoinRequest(token(), 1, 7, ())  # seven of its updates were acked elsewhere
+    request = join_request(token(), acked_seq=7, known=())  # seven of its updates were acked elsewhere
     party.ask(ME, JOIN, "main", "ue1", seq=1, payload=request)
     assert acks(publish(party, 9)) == []
     assert acks(publish(party, 8)) == [(8, "accepted", 1), (9, "accepted", 2)]
@@ -246,10 +265,10 @@ def test_notification_is_repeated_until_it_is_acked() -> None:
 
 def test_notifications_in_flight_are_bounded_and_what_waits_is_collected() -> None:
     party = joined("ue1", "ue2")
-    sent = [each for seq in range(1, 41) for each in of("notification", publish(party, seq))]
+    sent = [each for seq in range(1, 40) for each in of("notification", publish(party, seq))]
     assert len(sent) == 16
     (next_one,) = of("notification", party.answer(sent[0], b""))
-    assert [entry.seq for entry in next_one.read(Notification).entries] == list(range(17, 41))
+    assert [entry.seq for entry in next_one.read(Notification).entries] == list(range(17, 40))
 
 
 def test_client_that_does_not_answer_is_given_up_and_is_not_there() -> None:
@@ -257,7 +276,9 @@ def test_client_that_does_not_answer_is_given_up_and_is_not_there() -> None:
     party = joined("ue1", "ue2")
     publish(party, 1)
     keep_heard(party, 10.0, "ue1")
-    assert party.core.counters["notifications_given_up"] == 1
+    assert (
+        party.core.counters["notifications_given_up"] == 2
+    )  # and what told ue1, which never acks here, that ue2 is away
     assert not conference(party).clients["ue2"].present
     assert of("notification", publish(party, 2)) == []  # nothing more is sent to it but heartbeats
     keep_heard(party, 25.0, "ue1")
@@ -288,7 +309,7 @@ def test_heartbeats_to_clients_say_where_we_are_and_are_spared_by_notifications(
     assert len(spared) <= 2
     beats = [each for each in of("heartbeat", keep_heard(party, 1.0, "ue1", "ue2")) if each.name.startswith(to("ue2"))]
     assert len(beats) >= 4
-    assert beats[-1].read(ClientHeartbeat).current == (("csr1", 1, 10),)
+    assert decode(beats[-1].read(Sealed).content, ClientHeartbeat).current == (("csr1", 1, 10),)
 
 
 # ---------------------------------------------------------------------- clients: close
@@ -416,9 +437,9 @@ def test_armed_interests_are_bounded() -> None:
 def test_heartbeat_to_all_proxies_carries_the_vector() -> None:
     party = joined()
     publish(party, 1)
-    beats = [each for each in of("heartbeat", party.live(1.0)) if each.name.startswith(ALL_PROXIES)]
+    beats = [each for each in of("heartbeat", keep_heard(party, 1.0, "ue1")) if each.name.startswith(ALL_PROXIES)]
     assert 4 <= len(beats) <= 7
-    (state,) = beats[-1].read(ProxyHeartbeat).conferences
+    (state,) = decode(beats[-1].read(Sealed).content, ProxyHeartbeat).conferences
     assert (state.conference, state.current) == ("main", (("csr1", 1, 1),))
     assert state.state_digest == conference(party).log.state_digest()
 
@@ -558,7 +579,7 @@ def test_snapshot_of_another_proxy_is_taken_over_and_clients_are_told() -> None:
     sent = party.answer(recovery, RecoveryReply((("csr2", 1, 20),), snapshot, ()))
     assert conference(party).log.vector() == (("csr2", 1, 20),)
     (beat,) = [each for each in of("heartbeat", sent) if each.name.startswith(to("ue1"))]
-    assert beat.read(ClientHeartbeat).current == (("csr2", 1, 20),)
+    assert decode(beat.read(Sealed).content, ClientHeartbeat).current == (("csr2", 1, 20),)
 
 
 def test_truncated_entry_leads_to_recovery() -> None:

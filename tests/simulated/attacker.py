@@ -1,0 +1,121 @@
+"""Somebody on a UE's host who speaks the protocol, knows whatever went over the wire, and holds keys of his own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from proxy.core.events import LOCAL_FACE, PacketReceived
+from proxy.core.host import Host
+from proxy.core.signing import Signer, fingerprint
+from proxy.core.trust import join_statement
+from proxy.wire.messages import (
+    EMPTY_DIGEST,
+    JOIN,
+    UPDATE,
+    FpUpdate,
+    JoinRequest,
+    SignedToken,
+    SignedUpdate,
+    Token,
+    decode,
+    encode,
+    message_name,
+    node_prefix,
+    parse_message_name,
+)
+from proxy.wire.packet import INTEREST, Interest, decode_interest, encode_interest
+from testbed.node_config import device_key_seed
+from tests.simulated.conference import Conference
+
+OWN_KEY = Signer(b"attacker".ljust(32))
+
+
+class Attacker:
+    """Sends from the host of *ue*, whose forwarder takes him for an application."""
+
+    def __init__(self, conference: Conference, ue: str = "ue8") -> None:
+        self.conference, self.network, self.ue = conference, conference.network, ue
+        self.nonce = 1_000_000
+
+    def send(self, name: bytes, message: Struct | bytes, *, lifetime_ms: int = 1_000) -> None:
+        """Send an Interest with a message in it, and let it arrive."""
+        self.throw(name, message, lifetime_ms=lifetime_ms)
+        self.conference.run_for(0.2)
+
+    def throw(self, name: bytes, message: Struct | bytes, *, lifetime_ms: int = 1_000) -> None:
+        """Send an Interest with a message in it."""
+        self.nonce += 1
+        parameters = message if isinstance(message, bytes) else encode(message)
+        _, packet = encode_interest(name, nonce=self.nonce, lifetime_ms=lifetime_ms, parameters=parameters)
+        self.network.send(self.ue, PacketReceived(LOCAL_FACE, packet))
+
+    def replay(self, interest: Interest) -> None:
+        """Send an Interest that was overheard, under a nonce of his own."""
+        name = interest.name[: -2 - 32] if interest.parameters is not None else interest.name  # without the digest
+        self.send(name, interest.parameters or b"")
+
+    def key_of(self, device: str) -> Signer:
+        """Return the key of a device; for what its own user does wrong."""
+        return Signer(device_key_seed(7, device))
+
+    def token_of(self, device: str) -> SignedToken:
+        """Return the token that went over the wire in a device's update `join`."""
+        core: Any = self.network.proxy(self.conference.csrs[0])
+        (token,) = next(iter(core.conferences.values())).log.view.tokens_of([device])
+        return token  # type: ignore[no-any-return]
+
+    def update(self, device: str, key: Signer, **changes: Any) -> SignedUpdate:
+        """Return an update that a device's proxy would accept next, but for *changes*, signed with *key*."""
+        client = self.network.client(device)
+        seq = client.view.seq(device, client.boot) + 1
+        update = FpUpdate(
+            client.conference, device, client.boot, seq, "message", "", fingerprint(key.public_key), self.network.now_s,
+            EMPTY_DIGEST, EMPTY_DIGEST, b"forged",
+        )  # fmt: skip
+        encoded = encode(replace(update, **changes))
+        return SignedUpdate(encoded, key.sign(encoded))
+
+    def send_update(self, proxy: str, signed: SignedUpdate) -> None:
+        """Send an update to a proxy under the name that belongs to it."""
+        update = decode(signed.update, FpUpdate)
+        name = message_name(
+            node_prefix(proxy), UPDATE, update.conference, update.device, boot=update.boot, seq=update.seq
+        )
+        self.send(name, signed)
+
+    def send_join(
+        self, proxy: str, device: str, token: SignedToken, key: Signer, *, number: int, conference: str = "main"
+    ) -> None:
+        """Send a join, its possession proven with *key*."""
+        name = message_name(node_prefix(proxy), JOIN, conference, device, boot=1, seq=number)
+        request = JoinRequest(token, 1, 0, None)
+        signature = key.sign(join_statement(request, parse_message_name(name), proxy))
+        self.throw(name, replace(request, signature=signature))
+
+
+def token(signer: Signer, device: str, key: Signer, *, conference: str = "main", expires_s: float = 1e9) -> SignedToken:
+    """Return a token as *signer* would grant it."""
+    encoded = encode(Token(device, conference, "participant", key.public_key, 0.0, expires_s))
+    return SignedToken(encoded, signer.sign(encoded))
+
+
+def overhear(conference: Conference, process: str, kind: bytes) -> list[Interest]:
+    """Return a list that every Interest of a kind which reaches a process is added to."""
+    heard: list[Interest] = []
+    core: Any = conference.network.processes[process].core
+    core = core.application if isinstance(core, Host) else core
+    handle: Callable[..., list[Any]] = core.handle
+
+    def listen(event: Any, *, now_s: float) -> list[Any]:
+        if isinstance(event, PacketReceived) and event.packet[:1] == bytes((INTEREST,)):
+            interest = decode_interest(event.packet)
+            if parse_message_name(interest.name).kind == kind:
+                heard.append(interest)
+        return handle(event, now_s=now_s)
+
+    core.handle = listen
+    return heard
