@@ -223,8 +223,10 @@ class ServiceClient:
             return
         if link_packet.nack_reason is not None:
             pending = self._consumer.on_nack(decode_interest(fragment), now_s=self._now_s)
-            if pending is not None and pending.key[0] == "join" and self._passed_over < len(self._proxies) - 1:
+            if pending is not None and pending.key[0] == "join" and self._passed_over < len(self._proxies):
                 self._passed_over += 1  # each proxy once at once; after that at the pace of retransmissions
+                if self._passed_over == len(self._proxies):
+                    self._tried = -1  # none is in reach: what comes back first had better be the nearest
                 self._try_next_proxy()
         elif fragment[0] == INTEREST:
             self._on_interest(decode_interest(fragment))

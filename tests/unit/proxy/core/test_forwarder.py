@@ -341,6 +341,14 @@ def test_who_asked_over_a_face_that_dies_is_forgotten() -> None:
     bench.interest(4, "/p/1", 1)
     bench.carrier(4, up=False)
     assert bench.data(1, "/p/1") == []
+    assert bench.counters.get("data_to_dead_face", 0) == 0
+
+
+def test_nobody_is_asked_on_behalf_of_a_face_that_has_died() -> None:
+    bench = Bench(PRODUCER)
+    bench.interest(4, "/p/1", 1)
+    bench.carrier(4, up=False)
+    assert bench.carrier(1, up=False) == []
 
 
 def test_failover_uses_a_nonce_that_nobody_has_seen() -> None:

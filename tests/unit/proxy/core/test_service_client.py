@@ -182,7 +182,7 @@ def test_end_of_the_session(reason: str) -> None:
 def test_token_is_renewed_in_time_and_everybody_told() -> None:
     party = settled()
     party.core.handle(PublishRequested("message", b""), now_s=party.now_s)
-    sent = []
+    sent: list[Sent] = []
     while not (logins := of("login", sent)):
         sent = party.live(0.1)
         beat(party)
@@ -241,11 +241,8 @@ def test_unreachable_proxies_are_passed_over_at_once_but_only_once_round() -> No
         if not answers:
             break
         asked += answers
-    assert [each.name.count(f"csr{number}".encode()) for each, number in zip(asked, (1, 2, 3), strict=True)] == [
-        1,
-        1,
-        1,
-    ]
+    # The last question waits at the nearest: whichever way comes back, that one is to be had again.
+    assert [each.name.split(b"csr")[1][:1] for each in asked] == [b"1", b"2", b"3", b"1"]
     sent = 0
     for _ in range(200):  # from then on at a pace
         questions = of("join", party.live(0.05))
