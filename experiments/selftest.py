@@ -31,7 +31,7 @@ PACKAGES: Final = ("experiments", "proxy", "testbed", "topologies")
 EMULATION: Final = "tests/emulation"
 FAST: Final = "--fast"
 #: How long random schedules are tried, on all cores.
-SCHEDULES_S: Final = 60
+SCHEDULES_S: Final = 30
 
 PYTEST_NOTHING_SELECTED: Final = 5  # pytest's exit code
 INTERRUPTED: Final = 130
