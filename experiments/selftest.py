@@ -6,7 +6,6 @@ as root, the emulation tests run alone, because what they measure depends on wha
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -30,8 +29,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("experiments", "proxy", "testbed", "topologies")
 EMULATION: Final = "tests/emulation"
 FAST: Final = "--fast"
-#: How long random schedules are tried, on all cores.
-SCHEDULES_S: Final = 30
+#: Random schedules that are tried: seeds from the first on.
+SCHEDULES_FIRST_SEED: Final = 1
+SCHEDULES: Final = 10
 
 PYTEST_NOTHING_SELECTED: Final = 5  # pytest's exit code
 INTERRUPTED: Final = 130
@@ -140,20 +140,12 @@ def _run(pytest_arguments: list[str], *, only_paths: bool, fast: bool) -> int:
 
 
 def _random_schedules() -> Outcome:
-    """Try schedules that nobody has tried: others after each commit, and each day."""
-    commit = subprocess.run(
-        ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "rev-parse", "HEAD"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    ).stdout
-    today = time.strftime("%Y-%m-%d", time.gmtime()).encode()
-    seed = int.from_bytes(hashlib.sha256(commit + today).digest()[:4], "big")
+    """Try the same schedules every time: whether a change passes must not hang on the day; new ones are for by hand."""
     return _linter(
-        f"random schedules from {seed} on",
+        "random schedules",
         [
-            *(sys.executable, "-m", "experiments.cli", "fuzz-schedules", "--seed", str(seed)),
-            *("--runs", "1000000", "--time-limit-s", str(SCHEDULES_S)),
+            *(sys.executable, "-m", "experiments.cli", "fuzz-schedules"),
+            *("--seed", str(SCHEDULES_FIRST_SEED), "--runs", str(SCHEDULES)),
         ],
     )
 
