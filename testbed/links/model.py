@@ -113,7 +113,7 @@ class EmulatorStats(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """How the emulator process itself is doing: whether its figures can be trusted."""
 
     pid: int
-    scheduler: str  #: ``fifo 1`` where it may, else ``other``
+    scheduler: str  #: ``fifo 2`` where it may, else ``other``
     memory_locked: bool
     cpus_held_awake: bool  #: deep idle states are forbidden (`linux.hold_cpus_awake`)
     cpu_s: float
