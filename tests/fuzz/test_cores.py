@@ -15,7 +15,7 @@ from proxy.wire.packet import decode_data, decode_interest, peek_interest
 from proxy.wire.tlv import MalformedError
 from tests.fuzz.corpus import TARGETS, live_on, mutations, recordings, well_formed_packets
 
-EXAMPLES = 25
+EXAMPLES = 60
 
 targets = pytest.mark.parametrize("target", TARGETS)
 

@@ -14,7 +14,7 @@ from proxy.wire.packet import decode_data, decode_interest, peek_interest
 from proxy.wire.tlv import MalformedError, tlv
 from tests.fuzz.corpus import MESSAGES, message_values, mutations, recordings
 
-EXAMPLES = 150
+EXAMPLES = 500
 
 PACKETS = [packet for recording in recordings().values() for packet in recording.packets]
 #: Octets that mean something more often than chance would have it.

@@ -92,4 +92,4 @@ class AnyLog(RuleBasedStateMachine):
 
 
 TestAnyLog = AnyLog.TestCase
-TestAnyLog.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestAnyLog.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

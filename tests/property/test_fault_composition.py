@@ -80,4 +80,4 @@ class AnyFaults(RuleBasedStateMachine):
 
 
 TestAnyFaults = AnyFaults.TestCase
-TestAnyFaults.settings = settings(max_examples=80, stateful_step_count=30)
+TestAnyFaults.settings = settings(max_examples=200, stateful_step_count=30)

@@ -65,4 +65,4 @@ class AnyProcessFaults(RuleBasedStateMachine):
 
 
 TestAnyProcessFaults = AnyProcessFaults.TestCase
-TestAnyProcessFaults.settings = settings(max_examples=80, stateful_step_count=20, deadline=None)
+TestAnyProcessFaults.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)

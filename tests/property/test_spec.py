@@ -42,7 +42,7 @@ def paths_of(value: Any, path: KeyPath = ()) -> list[KeyPath]:
     return [found for key, item in items for found in ((*path, key), *paths_of(item, (*path, key)))]
 
 
-@settings(max_examples=100)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_value_anywhere_is_accepted_or_refused(data: st.DataObject) -> None:
     tables = tomllib.loads(QUICKSTART.read_text())
@@ -79,7 +79,7 @@ VALUE_TEXTS = st.sampled_from(
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=200)
 @given(
     st.dictionaries(KEYS, st.lists(st.dictionaries(KEYS, VALUE_TEXTS, max_size=3), min_size=1, max_size=2), max_size=3)
 )

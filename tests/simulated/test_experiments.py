@@ -23,7 +23,7 @@ def test_it_holds_what_it_expects(file: Path, tmp_path: Path) -> None:
     assert outcome.verdict == "pass"
 
 
-@pytest.mark.parametrize("loss_ratio", [0.0, 0.2])
+@pytest.mark.parametrize("loss_ratio", [0.0, 0.01, 0.1, 0.2])
 def test_the_loss_sweep_holds_at_every_step(loss_ratio: float, tmp_path: Path) -> None:
     file = next(file for file in FILES if file.stem == "loss-sweep")
     tiers = [f"links.{tier}.loss_ratio={loss_ratio}" for tier in ("core", "access")]

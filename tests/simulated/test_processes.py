@@ -82,7 +82,7 @@ def test_every_proxy_crashes_at_once_and_nothing_that_was_acked_is_lost() -> Non
     assert_clean(conference)
 
 
-@pytest.mark.parametrize("crashes", range(3))
+@pytest.mark.parametrize("crashes", range(8))
 def test_a_proxy_that_crashes_again_and_again_under_load(crashes: int) -> None:
     """Restarted each time after a while that falls differently to its commits."""
     conference = Conference(TIERS, seed=crashes)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.simulated.conference import Conference, Mode, impair_everywhere
 
-EXAMPLES = 6
+EXAMPLES = 15
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from proxy.wire.messages import (
 )
 from proxy.wire.tlv import MalformedError
 
-EXAMPLES = 60
+EXAMPLES = 200
 
 #: The acceptance of one update at one proxy: (proxy, publisher); a publisher may move from proxy to proxy.
 acceptances = st.lists(

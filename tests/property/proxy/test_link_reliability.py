@@ -74,7 +74,7 @@ def content(number: int) -> bytes:
 losses = st.lists(st.sampled_from([False, False, True]), max_size=80)
 
 
-@settings(max_examples=80)
+@settings(max_examples=200)
 @given(losses=losses, gaps_ms=st.lists(st.sampled_from([0, 1, 5, 20, 100]), min_size=1, max_size=25))
 def test_every_packet_arrives_once_or_its_sender_is_told(losses: list[bool], gaps_ms: list[int]) -> None:
     link = Link("on", losses)
@@ -90,7 +90,7 @@ def test_every_packet_arrives_once_or_its_sender_is_told(losses: list[bool], gap
     assert all(end.deadline_s is None for end in link.ends)  # nothing is left to be done
 
 
-@settings(max_examples=50)
+@settings(max_examples=100)
 @given(losses=st.lists(st.booleans(), max_size=12), count=st.integers(1, 20))
 def test_a_loss_now_and_then_is_mended(losses: list[bool], count: int) -> None:
     """At most every second transmission of the first 24 is lost: four repetitions get everything across."""

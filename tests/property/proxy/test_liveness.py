@@ -71,12 +71,12 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestSession = AnyHistory.TestCase
-TestSession.settings = settings(max_examples=80, stateful_step_count=20)
+TestSession.settings = settings(max_examples=200, stateful_step_count=20)
 
 steps = st.sampled_from(["a to b", "b to a", "both", "neither"])
 
 
-@settings(max_examples=200)
+@settings(max_examples=500)
 @given(trouble=st.lists(steps, max_size=20))
 def test_two_sessions_come_up_whatever_happened_before(trouble: list[str]) -> None:
     a, b = (Session(desired_min_tx_s=MIN_TX_S, detect_mult=MULT) for _ in range(2))
@@ -93,7 +93,7 @@ def test_two_sessions_come_up_whatever_happened_before(trouble: list[str]) -> No
     assert (a.state, b.state) == (State.UP, State.UP)
 
 
-@settings(max_examples=200)
+@settings(max_examples=500)
 @given(before=st.lists(steps, max_size=12), hears=st.sampled_from(["a to b", "b to a"]))
 def test_a_link_that_works_one_way_is_up_at_neither_end(before: list[str], hears: str) -> None:
     a, b = (Session(desired_min_tx_s=MIN_TX_S, detect_mult=MULT) for _ in range(2))

@@ -126,7 +126,7 @@ def test_dead_nonces_are_forgotten_in_the_end() -> None:
 prefixes = st.lists(st.sampled_from("abc"), max_size=4).map(lambda letters: b"".join(map(component, letters)))
 
 
-@settings(max_examples=200)
+@settings(max_examples=500)
 @given(
     routes=st.dictionaries(prefixes, st.integers(0, 9), max_size=8),
     multicast=st.sets(prefixes, max_size=2),

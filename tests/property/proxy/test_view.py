@@ -84,7 +84,7 @@ TestView = AnyHistory.TestCase
 TestView.settings = settings(max_examples=100, stateful_step_count=20)
 
 
-@settings(max_examples=200)
+@settings(max_examples=500)
 @given(
     one=st.tuples(*[st.integers(0, LENGTH)] * len(PUBLISHERS)),
     other=st.tuples(*[st.integers(0, LENGTH)] * len(PUBLISHERS)),

@@ -184,7 +184,7 @@ def test_restarted_peer_is_not_taken_for_its_past() -> None:
             assert is_new
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(lost=st.sets(st.tuples(st.integers(0, 1), st.integers(0, 60)), max_size=40), packets=st.integers(1, 30))
 def test_whatever_is_lost_each_packet_arrives_once_or_is_given_back(lost: set[tuple[int, int]], packets: int) -> None:
     pair = Pair("on", loses=lambda sender, n: (sender, n) in lost)
