@@ -228,7 +228,11 @@ NODES: Final = Table(
         Column("malformed", "count", "datagrams that were not valid packets"),
         Column("refused", "count", "well-formed messages that it did not allow or believe"),
         Column("refusals", "text", "the same by reason: `join_replayed: 2; update_forged: 1`"),
-        Column("timer_lag_p99_ms", "number", "how late its timers fired, 99th percentile, worst process"),
+        Column(
+            "timer_lag_p99_ms",
+            "number",
+            "how late its timers fired while the workload ran, 99th percentile, worst process",
+        ),
         Column("timer_lag_max_ms", "number", "same, maximum"),
     ),
 )

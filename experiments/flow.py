@@ -32,6 +32,7 @@ from testbed.plan import NetworkPlan
 
 JOIN_LIMIT_S: Final = 30.0  #: from the first join until everybody is in sync
 JOIN_POLL_S: Final = 0.005
+FACES_UP_LIMIT_S: Final = 2.0  #: a node that breaks down before must not hold up the others
 EPOCH_LEAD_S: Final = 0.3  #: from everybody in sync to t = 0: schedules reach the clients meanwhile
 SCHEDULE_CHUNK: Final = 2_000  #: updates in one request
 REQUEST_S_PER_UPDATE: Final = 20e-6  #: how long handing over a schedule takes, generously
@@ -137,6 +138,7 @@ class ConferenceFlow:
     async def _join(self, devices: Sequence[str]) -> None:
         begun_s = self.pace.now_s()
         self.progress.phase(f"joining: {len(devices)} devices")
+        await self._wait_faces_up()
         await self.pace.together([partial(self.network.request, _client(device), "join") for device in devices])
         until_s = begun_s + JOIN_LIMIT_S
         while not self.joined >= set(devices) and self.pace.now_s() < until_s:
@@ -149,6 +151,27 @@ class ConferenceFlow:
             raise RunFailureError(f"the conference was not in sync after {JOIN_LIMIT_S:g} s: {apart}")
         self.phases["join_s"] = self.pace.now_s() - begun_s
 
+    async def _wait_faces_up(self) -> None:
+        """Wait until neighbours know of each other: who joins before is sent to whichever proxy can be reached already."""
+        until_s = self.pace.now_s() + FACES_UP_LIMIT_S
+        forwarders = {process for process in self.network.processes if process.endswith(".forwarder")}
+        while forwarders and self.pace.now_s() < until_s:
+            statuses: dict[str, dict[str, Any]] = {}
+            await self.pace.together([partial(self._ask_status, process, statuses) for process in sorted(forwarders)])
+            forwarders = {
+                process
+                for process in forwarders
+                if any(
+                    face["state"] != "up" for face in statuses.get(process, {}).get("forwarder", {}).get("faces", ())
+                )
+            }
+            if forwarders:
+                await self.pace.sleep_until(self.pace.now_s() + JOIN_POLL_S)
+
+    async def _ask_status(self, process: str, statuses: dict[str, dict[str, Any]]) -> None:
+        with contextlib.suppress(NodeError):  # a node that broke down has none; the others may still agree
+            statuses[process] = (await self.network.request(process, "status"))["status"]
+
     async def _hand_out_schedules(self, when: Mapping[str, Attendance]) -> float:
         """Tell each client what to publish when. Returns: the time of t = 0 of the run."""
         settings = self.experiment.settings
@@ -159,7 +182,14 @@ class ConferenceFlow:
         epoch_s = self.pace.now_s() + EPOCH_LEAD_S + REQUEST_S_PER_UPDATE * sum(map(len, wanted.values()))
         self.note_clock(epoch_s=epoch_s)
         await self.pace.together(
-            [partial(self._send_schedule, _client(device), updates, epoch_s) for device, updates in wanted.items()]
+            [
+                *(
+                    partial(self._send_schedule, _client(device), updates, epoch_s)
+                    for device, updates in wanted.items()
+                ),
+                # What they count of the time before is then apart from what they count of the run.
+                *(partial(self._ask_quietly, process, ["counters"]) for process in list(self.network.processes)),
+            ]
         )
         return epoch_s
 
@@ -241,15 +271,10 @@ class ConferenceFlow:
             await self.pace.sleep_until(now_s + max(POLL_S, now_s - asked_s))
 
     async def _ask_states(self) -> list[ConferenceState]:
-        states: list[ConferenceState] = []
-
-        async def ask(process: str) -> None:
-            with contextlib.suppress(NodeError):  # a node that broke down has no state; the others may still agree
-                reply = await self.network.request(process, "status")
-                states.extend(ConferenceState.all_of(process, reply["status"]))
-
-        await self.pace.together([partial(ask, process) for process in self._conference_processes()])
-        return states
+        statuses: dict[str, dict[str, Any]] = {}
+        processes = self._conference_processes()
+        await self.pace.together([partial(self._ask_status, process, statuses) for process in processes])
+        return [state for process, status in statuses.items() for state in ConferenceState.all_of(process, status)]
 
     def _conference_processes(self) -> list[str]:
         topology = self.experiment.topology

@@ -133,14 +133,15 @@ class MessageCount(Struct, frozen=True, array_like=True):
 
 
 class CountersReported(Struct, frozen=True, tag_field="kind", tag="counters"):
-    """Totals since the process started; written once a second and at the end, the last one counts."""
+    """Totals since the process started, but for timer lag; written once a second and at the end, the last one counts."""
 
     t_s: float
     node: str
     process: Literal["forwarder", "proxy"]
     cpu_s: float
     max_rss_bytes: int
-    timer_lag_p99_ms: float
+    timer_lag_since_s: float  #: the two below are of what fired after: the report before this, or the start
+    timer_lag_bins: list[tuple[int, int]]  #: (bin, count), as `proxy.lag.LagHistogram` counts
     timer_lag_max_ms: float
     sent: list[MessageCount]  #: per link and message type, packets this node sent (forwarder only)
     counters: dict[str, int]  #: cs_hits, cs_misses, cs_entries, cs_bytes, pit_entries, pit_max, malformed, nacks, ...

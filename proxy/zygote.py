@@ -27,6 +27,7 @@ from typing import Any, Final, NoReturn
 
 import trio
 
+from proxy.config import NodeConfig
 from proxy.driver.clock import MonotonicClock
 from proxy.driver.config_file import ConfigError, load_config
 from proxy.driver.program import NodeProgram
@@ -150,7 +151,6 @@ def _become_node(request: dict[str, Any], *, netns_fd: int, control_fd: int, zyg
         if os.getppid() == 1:
             os._exit(status)  # the zygote died before it could be watched
         _redirect_output(Path(request["log_path"]))
-        _raise_priority()
         if _LIBC.setns(netns_fd, _CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "setns")
         zygote_socket.close()
@@ -167,14 +167,16 @@ def _become_node(request: dict[str, Any], *, netns_fd: int, control_fd: int, zyg
         os._exit(status)
 
 
-def _raise_priority() -> None:
+def _raise_priority(config: NodeConfig) -> None:
     """Ask for real-time scheduling, as far as this machine lets us.
 
-    A router of its own hardware would not wait for whatever else runs here. Lowest real-time priority, below the link
-    emulator's, round robin among the nodes; the kernel keeps a share of each core for everybody else (sched(7)).
+    A router of its own hardware would not wait for whatever else runs here. What others wait for, forwarders and proxies,
+    comes before the clients at which packets end; the link emulator is above both. Round robin among equals; the kernel
+    keeps a share of each core for everybody else (sched(7)).
     """
+    priority = 1 if config.client is not None else 2
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
 
 
 def _redirect_output(path: Path) -> None:
@@ -195,6 +197,7 @@ def run_node(config_path: Path, control: socket.socket) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_CONFIG
+    _raise_priority(config)
     with control:
         try:
             program = NodeProgram(config, control=control)

@@ -11,6 +11,8 @@ import pandas as pd
 from experiments.columns import FAULTS, LINKS, MESSAGES, NODES
 from experiments.history import NodeExit
 from experiments.recorded_run import RecordedRun
+from experiments.timer_lag import timer_lags
+from proxy.lag import LagHistogram
 from proxy.records import CountersReported
 
 #: Counters of what a node did not allow or believe begin so; the reason follows.
@@ -58,11 +60,16 @@ def measure_nodes(run: RecordedRun) -> pd.DataFrame:
     reports: dict[str, list[CountersReported]] = {}
     for report in _last_reports(run):
         reports.setdefault(report.node, []).append(report)
+    lags: dict[str, list[LagHistogram]] = {}
+    for (node_name, _), lag in timer_lags(run).items():
+        lags.setdefault(node_name, []).append(lag)
     exits: dict[str, list[NodeExit]] = {}
     for exit_ in run.exits:
         exits.setdefault(exit_.node, []).append(exit_)
     rows = [
-        _node_row(run, node.name, node.role, reports.get(node.name, []), exits.get(node.name, []))
+        _node_row(
+            run, node.name, node.role, reports.get(node.name, []), lags.get(node.name, []), exits.get(node.name, [])
+        )
         for node in run.topology.nodes
     ]
     return pd.DataFrame(rows, columns=NODES.names)
@@ -88,7 +95,12 @@ def measure_faults(run: RecordedRun) -> pd.DataFrame:
 
 
 def _node_row(
-    run: RecordedRun, name: str, role: str, reports: list[CountersReported], exits: list[NodeExit]
+    run: RecordedRun,
+    name: str,
+    role: str,
+    reports: list[CountersReported],
+    lags: list[LagHistogram],
+    exits: list[NodeExit],
 ) -> dict[str, Any]:
     """Prefer what the kernel says at a process's end; a process that was still running last said it itself."""
     cpu_s: dict[str, float] = {report.process: report.cpu_s for report in reports}
@@ -115,8 +127,8 @@ def _node_row(
         "malformed": sum(report.counters.get("malformed", 0) for report in reports) if reports else None,
         "refused": sum(refusals.values()) if reports else None,
         "refusals": "; ".join(f"{reason}: {count}" for reason, count in sorted(refusals.items())),
-        "timer_lag_p99_ms": max((report.timer_lag_p99_ms for report in reports), default=None),
-        "timer_lag_max_ms": max((report.timer_lag_max_ms for report in reports), default=None),
+        "timer_lag_p99_ms": max((lag.quantile_ms(0.99) for lag in lags), default=None),
+        "timer_lag_max_ms": max((lag.max_ms for lag in lags), default=None),
     }
 
 

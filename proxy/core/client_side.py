@@ -200,15 +200,22 @@ class ClientSide:
             session.next_notification += 1
             session.outstanding.add(n)
             session.sent_s = self._out.now_s
-            self._out.effects += self._out.consumer.express(
-                ("notify", conference.name, session.device, n, session.boot),
-                message_name(
-                    node_prefix(session.device), NOTIFY, conference.name, self._out.device, boot=self._out.boot, seq=n
-                ),
-                now_s=self._out.now_s,
-                peer=session.device,
-                parameters=encode(Notification(last, current, tuple(batch))),
-                attempts_max=6,
+            self._out.effects.extend(
+                self._out.consumer.express(
+                    ("notify", conference.name, session.device, n, session.boot),
+                    message_name(
+                        node_prefix(session.device),
+                        NOTIFY,
+                        conference.name,
+                        self._out.device,
+                        boot=self._out.boot,
+                        seq=n,
+                    ),
+                    now_s=self._out.now_s,
+                    peer=session.device,
+                    parameters=encode(Notification(last, current, tuple(batch))),
+                    attempts_max=6,
+                )
             )
 
     def on_notification_ack(self, conference: Conference, device: str, n: int) -> None:

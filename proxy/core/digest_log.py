@@ -7,7 +7,7 @@ the view, from which a snapshot can always be made.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -110,9 +110,12 @@ class DigestLog:
         self._remember(entry)
         return entry
 
-    def add(self, entry: StreamEntry) -> list[AppliedUpdate] | None:
+    def add(
+        self, entry: StreamEntry, pass_on: Callable[[StreamEntry], None] | None = None
+    ) -> list[AppliedUpdate] | None:
         """Take in an entry of another proxy's stream; return what the view applies, None where the entry is known.
 
+        *pass_on* gets it before the view has looked at its updates: what they are worth, everybody judges for himself.
         Updates are applied though earlier entries are missing (the order that counts is the publisher's); the vector grows
         only over what is complete. Raises: MalformedError for a broken entry, or one that does not fit the chain.
         """
@@ -128,6 +131,8 @@ class DigestLog:
         else:
             return None
         stream.announced_seq = max(stream.announced_seq, entry.seq)
+        if pass_on is not None:
+            pass_on(entry)
         for event in sync_update.roster:
             self.view.note(event)
         return [applied for signed in sync_update.updates for applied in self.view.offer(signed, entry.via)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 
 from proxy.config import ProxyConfig
 from proxy.core.consumer import Consumer
@@ -22,6 +23,22 @@ NO_REPLY_LIFETIME_MS = 250
 RequestKey = tuple[str, str, str, int, int]
 
 
+class PerformedAtOnce:
+    """Takes effects as a list does, but has each performed as it comes."""
+
+    def __init__(self, perform: Callable[[Effect], None]) -> None:
+        self._perform = perform
+
+    def append(self, effect: Effect) -> None:
+        """Perform one."""
+        self._perform(effect)
+
+    def extend(self, effects: Iterable[Effect]) -> None:
+        """Perform several."""
+        for effect in effects:
+            self._perform(effect)
+
+
 class Outbox:
     """One per service proxy."""
 
@@ -32,13 +49,23 @@ class Outbox:
         self.chance = SplitMix64(seed)
         self.consumer: Consumer[RequestKey] = Consumer(self.chance)
         self.counters: dict[str, int] = Counter()
-        self.effects: list[Effect] = []
+        self.effects: list[Effect] | PerformedAtOnce = []
+        self._at_once: PerformedAtOnce | None = None
         self.now_s = 0.0
         self._numbered = 0
 
     def begin(self, now_s: float) -> None:
         """A new event: no effects yet."""
-        self.effects, self.now_s = [], now_s
+        self.effects = [] if self._at_once is None else self._at_once
+        self.now_s = now_s
+
+    def left_to_do(self) -> list[Effect]:
+        """Return the effects of the event that have not been performed."""
+        return self.effects if isinstance(self.effects, list) else []
+
+    def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
+        """From the next event on, have every effect performed as it comes instead of returning it."""
+        self._at_once = PerformedAtOnce(perform)
 
     def next_number(self) -> int:
         """Return a number that no message of this boot has had."""

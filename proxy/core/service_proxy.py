@@ -5,6 +5,8 @@ Control plane only. Its only face leads to the forwarder of its CSR.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from proxy.config import ProxyConfig
 from proxy.core.client_side import ClientSide
 from proxy.core.conference import Conference
@@ -93,6 +95,14 @@ class ServiceProxy:
         wishes = (self._timers.next_s, self._out.consumer.next_s, self._keeper.retry_s)
         return min((at for at in wishes if at is not None), default=None)
 
+    def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
+        """Have effects performed as they come, in the same order, instead of returned by `handle`.
+
+        An update goes out to the other proxies before the notifications to our clients are made, and those go out before
+        the updates in them are verified once more.
+        """
+        self._out.perform_at_once(perform)
+
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take in one event, return what is to be done, in order."""
         self._out.begin(now_s)
@@ -118,7 +128,7 @@ class ServiceProxy:
             case _:
                 raise TypeError(f"not for a service proxy: {event!r}")
         self._keeper.flush()
-        return self._out.effects
+        return self._out.left_to_do()
 
     def _restore(self, stored: tuple[StoredConference, ...]) -> None:
         """Take back the logs of earlier boots; what the disk has lost, the other proxies' heartbeats will show."""
@@ -189,7 +199,7 @@ class ServiceProxy:
     def _on_timer(self) -> None:
         self._keeper.retry()
         effects, given_up = self._out.consumer.on_timer(self._out.now_s)
-        self._out.effects += effects
+        self._out.effects.extend(effects)
         for request in given_up:
             kind, conference_name, who, n, _ = request.key
             conference = self.conferences.get(conference_name)

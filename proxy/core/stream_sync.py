@@ -8,6 +8,7 @@ store answers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from proxy.core.conference import Conference, Peer
 from proxy.core.consumer import Pending
@@ -149,11 +150,10 @@ class StreamSync:
         """Take in an entry of another proxy, whichever way it came, and pass it on to our clients at once."""
         if not conference.log.has((entry.proxy, entry.boot), entry.seq):
             self._out.trust.check_entry(conference.name, entry, decode(entry.content, SyncUpdate))
-        if conference.log.add(entry) is None:
+        if conference.log.add(entry, partial(self._on_entry, conference)) is None:
             self._out.counters["entries_repeated"] += 1
-            return
-        self._out.counters[f"entries_{entry.via}"] += 1
-        self._on_entry(conference, entry)
+        else:
+            self._out.counters[f"entries_{entry.via}"] += 1
 
     def _arm(self, conference: Conference, stream: Stream) -> None:
         """Keep sync interests pending for what is missing and for the next entries of *stream*."""
@@ -172,18 +172,20 @@ class StreamSync:
             if seq in stream.early:
                 continue
             if key not in self._out.consumer:
-                self._out.effects += self._out.consumer.express(
-                    key,
-                    message_name(node_prefix(stream.proxy), SYNC, conference.name, boot=stream.boot, seq=seq),
-                    now_s=self._out.now_s,
-                    peer=stream.proxy,
-                    lifetime_s=self._out.config.sync_interest_lifetime_s,
-                    armed=seq > stream.announced_seq,
-                    attempts_max=None if seq > stream.announced_seq else MISSING_ATTEMPTS,
+                self._out.effects.extend(
+                    self._out.consumer.express(
+                        key,
+                        message_name(node_prefix(stream.proxy), SYNC, conference.name, boot=stream.boot, seq=seq),
+                        now_s=self._out.now_s,
+                        peer=stream.proxy,
+                        lifetime_s=self._out.config.sync_interest_lifetime_s,
+                        armed=seq > stream.announced_seq,
+                        attempts_max=None if seq > stream.announced_seq else MISSING_ATTEMPTS,
+                    )
                 )
             elif seq <= stream.announced_seq:
-                self._out.effects += self._out.consumer.expedite(
-                    key, attempts_max=MISSING_ATTEMPTS, now_s=self._out.now_s
+                self._out.effects.extend(
+                    self._out.consumer.expedite(key, attempts_max=MISSING_ATTEMPTS, now_s=self._out.now_s)
                 )
             else:
                 self._out.consumer.keep(key, now_s=self._out.now_s)
@@ -257,20 +259,22 @@ class StreamSync:
         if key in self._out.consumer:
             return
         self._out.counters["recovery_requests"] += 1
-        self._out.effects += self._out.consumer.express(
-            key,
-            message_name(
-                node_prefix(peer),
-                RECOVER,
-                conference.name,
-                self._out.device,
-                boot=self._out.boot,
-                seq=self._out.next_number(),
-            ),
-            now_s=self._out.now_s,
-            peer=peer,
-            parameters=encode(RecoveryRequest(conference.log.vector())),
-            attempts_max=MISSING_ATTEMPTS,
+        self._out.effects.extend(
+            self._out.consumer.express(
+                key,
+                message_name(
+                    node_prefix(peer),
+                    RECOVER,
+                    conference.name,
+                    self._out.device,
+                    boot=self._out.boot,
+                    seq=self._out.next_number(),
+                ),
+                now_s=self._out.now_s,
+                peer=peer,
+                parameters=encode(RecoveryRequest(conference.log.vector())),
+                attempts_max=MISSING_ATTEMPTS,
+            )
         )
 
     def recover_from_anyone(self, conference: Conference, *, but: str = "") -> None:
@@ -315,20 +319,22 @@ class StreamSync:
         peer = max(ups)[1]
         key = ("keys", conference.name, peer, 0, 0)
         if key not in self._out.consumer:
-            self._out.effects += self._out.consumer.express(
-                key,
-                message_name(
-                    node_prefix(peer),
-                    KEYS,
-                    conference.name,
-                    self._out.device,
-                    boot=self._out.boot,
-                    seq=self._out.next_number(),
-                ),
-                now_s=self._out.now_s,
-                peer=peer,
-                parameters=encode(KeysRequest(devices)),
-                attempts_max=MISSING_ATTEMPTS,
+            self._out.effects.extend(
+                self._out.consumer.express(
+                    key,
+                    message_name(
+                        node_prefix(peer),
+                        KEYS,
+                        conference.name,
+                        self._out.device,
+                        boot=self._out.boot,
+                        seq=self._out.next_number(),
+                    ),
+                    now_s=self._out.now_s,
+                    peer=peer,
+                    parameters=encode(KeysRequest(devices)),
+                    attempts_max=MISSING_ATTEMPTS,
+                )
             )
 
     def on_keys_request(self, interest: Interest, name: MessageName) -> None:

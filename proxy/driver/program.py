@@ -22,14 +22,15 @@ import trio
 
 from proxy.config import NodeConfig
 from proxy.core.build import NodeCore, build_core
-from proxy.core.events import LOCAL_FACE, CarrierChanged, Event, Log, Persist, Restored, Send, TimerExpired
+from proxy.core.events import LOCAL_FACE, CarrierChanged, Effect, Event, Log, Persist, Restored, Send, TimerExpired
+from proxy.core.service_proxy import ServiceProxy
 from proxy.driver.carrier import CarrierWatch
 from proxy.driver.control import ControlServer
 from proxy.driver.faces import LocalFace, listen_for_service, open_udp_face
-from proxy.driver.lag import LagHistogram
 from proxy.driver.packet_loop import PacketLoop, PacketSocket
 from proxy.driver.records import RecordWriter
 from proxy.driver.status import bounds_of, counters_of, reported_state, sent_messages, status_of
+from proxy.lag import LagHistogram
 from proxy.records import CountersReported, FaceChanged, SessionChanged
 from proxy.storage.log_store import LogStore
 from proxy.storage.writer import LogWriter
@@ -54,7 +55,9 @@ class NodeProgram:
             self._log = LogWriter(store)
         self.config = config
         self.core: NodeCore = build_core(config)
-        self.lag = LagHistogram()
+        if isinstance(self.core, ServiceProxy):
+            self.core.perform_at_once(self._perform)
+        self.lag, self._lag_since_s = LagHistogram(), 0.0
         self.counters: dict[str, int] = Counter()  #: of the driver
         self._loop = PacketLoop(
             dispatch=self.dispatch, deadline_s=lambda: self.core.deadline_s, on_deadline=self._on_deadline
@@ -70,6 +73,7 @@ class NodeProgram:
 
     async def run(self) -> None:
         """Run until told to stop, or until the supervisor has gone. Raises: OSError where a face cannot be opened."""
+        self._lag_since_s = trio.current_time()
         with RecordWriter(Path(self.config.records_path)) as self._records, self._log or contextlib.nullcontext():
             try:
                 if self._restored is not None:
@@ -110,19 +114,22 @@ class NodeProgram:
         """Give an event to the core and do what it wants."""
         now_s = trio.current_time()
         for effect in self.core.handle(event, now_s=now_s):
-            match effect:
-                case Send(face_id, packet):
-                    if face_id == LOCAL_FACE:
-                        self._local.send(packet)
-                    else:
-                        self._udp[face_id].send(packet)
-                case Persist():
-                    assert self._log is not None, "the core persists only where there is a log"
-                    self._log.put(effect)
-                case Log(record):
-                    self._records.write(record)
-                    if isinstance(record, SessionChanged | FaceChanged):
-                        self._control.say_record(record)
+            self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Send(face_id, packet):
+                if face_id == LOCAL_FACE:
+                    self._local.send(packet)
+                else:
+                    self._udp[face_id].send(packet)
+            case Persist():
+                assert self._log is not None, "the core persists only where there is a log"
+                self._log.put(effect)
+            case Log(record):
+                self._records.write(record)
+                if isinstance(record, SessionChanged | FaceChanged):
+                    self._control.say_record(record)
 
     def _on_log_written(self) -> None:
         assert self._log is not None, "it was watched"
@@ -186,14 +193,18 @@ class NodeProgram:
             counters.update(self._log.counters_now())
         if self._records.bytes_lost:
             counters["record_bytes_lost"] = self._records.bytes_lost
+        now_s, lag_since_s = trio.current_time(), self._lag_since_s
+        lag_bins, lag_max_ms = self.lag.take()
+        self._lag_since_s = now_s
         report = CountersReported(
-            trio.current_time(),
+            now_s,
             self.config.node,
             self.config.process,
             usage.ru_utime + usage.ru_stime,
             usage.ru_maxrss * 1024,
-            self.lag.quantile_ms(0.99),
-            self.lag.max_ms,
+            lag_since_s,
+            lag_bins,
+            lag_max_ms,
             sent_messages(self.core),
             dict(counters),
             bounds_of(self.config),

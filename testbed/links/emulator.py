@@ -4,7 +4,7 @@
 every interface it made, when it is told to, when its control socket closes, or when its parent ends. (It watches its
 parent through a pidfd. PR_SET_PDEATHSIG would fire when the *thread* that started us ends, and worker threads do.)
 
-It runs under SCHED_FIFO where it may, one real-time priority above the nodes: a frame that is due must not wait for a
+It runs under SCHED_FIFO where it may, at a real-time priority above the nodes: a frame that is due must not wait for a
 node to use up its time slice. It cannot lock up the machine: it sleeps unless frames are there, it uses one core at most, and the
 kernel keeps 5 % of every core for other tasks (sched_rt_runtime_us, sched(7)).
 """
@@ -49,7 +49,7 @@ from testbed.links.rtnetlink import set_carrier
 from testbed.links.tap import Tap, close_fds, make_taps
 from topologies.errors import CapabilityError, HconfError, InputError
 
-_FIFO_PRIORITY: Final = 2
+_FIFO_PRIORITY: Final = 3
 _RECEIVE_BYTES: Final = 1 << 18
 _THREAD_STACK_BYTES: Final = 1 << 18  # they only close files, and memory is locked
 

@@ -209,7 +209,7 @@ class Conference:
             counters["history_entries"] = max((each.log.history_entries for each in conferences), default=0)
             bounds["history_entries"] = process.config.proxy.history_max_entries
         return CountersReported(
-            self.now_s, process.config.node, process.config.process, 0.0, 0, 0.0, 0.0, [], counters, bounds
+            self.now_s, process.config.node, process.config.process, 0.0, 0, self.now_s, [], 0.0, [], counters, bounds
         )
 
     def assert_invariants(self) -> None:

@@ -64,7 +64,7 @@ def granted(device: str, t_s: float = 0.5, expires_s: float = 30.0, role: Any = 
 def counters(**values: int) -> CountersReported:
     bounds = {"pit_entries": 100, "cs_entries": 50}
     used = {"pit_entries": 10, "cs_entries": 50} | values
-    return CountersReported(20.0, "csr1", "forwarder", 1.0, 1000, 0.1, 0.2, [], used, bounds)
+    return CountersReported(20.0, "csr1", "forwarder", 1.0, 1000, 19.0, [], 0.2, [], used, bounds)
 
 
 UPDATES = (published("ue1", 1, 10.0), published("ue2", 1, 10.5), published("ue1", 2, 11.0))

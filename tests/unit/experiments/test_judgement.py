@@ -14,8 +14,17 @@ from experiments.judgement import binomial_tail, fails_the_run, judge_expectatio
 from experiments.recorded_run import RecordedRun
 from experiments.run_folder import RunFolder
 from experiments.spec_schema import Expectation
+from proxy.lag import LagHistogram
 from proxy.records import CountersReported
 from topologies.model import Link, LinkProperties, Node, Topology
+
+
+def lag_of(*lags_ms: float) -> tuple[list[tuple[int, int]], float]:
+    histogram = LagHistogram()
+    for lag_ms in lags_ms:
+        histogram.add(lag_ms / 1e3)
+    return histogram.take()
+
 
 TOPOLOGY = Topology(
     "pair",
@@ -23,7 +32,9 @@ TOPOLOGY = Topology(
     (Link.between("csr1", "ue1", "access", LinkProperties(delay_ms=2)),),
 )
 FAULT = FaultRecord("f1", "link-down", "csr1-ue1", intended_s=105.0, applied_s=105.001, verified=True)
-COUNTERS = CountersReported(20.0, "csr1", "forwarder", 1.0, 1000, 0.4, 1.0, [], {}, {})
+COUNTERS = CountersReported(106.0, "csr1", "forwarder", 1.0, 1000, 105.0, *lag_of(0.4, 1.0), [], {}, {})
+LATE_BINS, LATE_MAX_MS = lag_of(9.0)
+LATE = msgspec.structs.replace(COUNTERS, timer_lag_bins=LATE_BINS, timer_lag_max_ms=LATE_MAX_MS)
 LINK = LinkRecord(
     "csr1-ue1", "csr1", "ue1", Configured(delay_ms=2.0, loss_ratio=0.02, rate_mbps=10.0), 9_800, 10**6,
     {"loss": 200, "queue": 0, "carrier": 0, "overrun": 0}, delay_error_p50_ms=0.05, delay_error_p99_ms=0.4,
@@ -68,7 +79,7 @@ def test_a_faithful_run_passes_everything() -> None:
         ("fidelity.overrun", {"links": [link(dropped_packets={"loss": 200, "overrun": 1})]}),
         (
             "fidelity.timer-lag",
-            {"history": History(counters=[msgspec.structs.replace(COUNTERS, timer_lag_p99_ms=9.0)], quiesced_s=110.0)},
+            {"history": History(counters=[COUNTERS, LATE], quiesced_s=110.0)},
         ),
         ("fidelity.cpu", {"manifest": {"cpu_busy_ratio": 0.95}}),
         (
@@ -132,3 +143,9 @@ def test_the_binomial_tail_is_the_sum_of_its_terms(trials: int, probability: flo
     side = range(hits, trials + 1) if hits > trials * probability else range(hits + 1)
     terms = [math.comb(trials, n) * probability**n * (1 - probability) ** (trials - n) for n in side]
     assert binomial_tail(hits, trials, probability) == pytest.approx(math.fsum(terms), rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize(("since_s", "until_s"), [(98.0, 101.0), (109.8, 112.0)])
+def test_timers_that_fire_late_before_or_after_the_workload_touch_no_figure(since_s: float, until_s: float) -> None:
+    late = msgspec.structs.replace(LATE, timer_lag_since_s=since_s, t_s=until_s)
+    assert verdicts(history=History(counters=[late, COUNTERS], quiesced_s=110.0))["fidelity.timer-lag"] == "pass"

@@ -13,6 +13,7 @@ import pytest
 from experiments.history import FAULTS_FILE, LINKS_FILE, NODES_FILE, TOPOLOGY_FILE
 from experiments.recorded_run import write_topology
 from experiments.run_folder import SCHEMA_VERSION, RunFolder
+from proxy.lag import LagHistogram
 from proxy.records import (
     Acked,
     Applied,
@@ -153,14 +154,16 @@ def _state(node: str, component: Any) -> StateReported:
 
 def _counters(node: str) -> CountersReported:
     sent = [MessageCount("csr1-csr2", "csr2" if node == "csr1" else "csr1", "sync-update", 5, 900)]
+    lag = LagHistogram()
+    lag.add(1.5e-3)
     return CountersReported(
         QUIESCED_S,
         node,
         "forwarder",
         0.7,
         30_000_000,
-        0.4,
-        1.5,
+        QUIESCED_S - 1,
+        *lag.take(),
         sent,
         {"malformed": 2, "pit": 3, "refused_update_forged": 2, "refused_join_replayed": 1},
         {"pit": 10},

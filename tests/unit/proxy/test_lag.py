@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.driver.lag import LagHistogram
+from proxy.lag import LagHistogram
 
 
 def test_of_nothing() -> None:
@@ -32,3 +32,21 @@ def test_extremes(lag_s: float) -> None:
     histogram = LagHistogram()
     histogram.add(lag_s)
     assert histogram.quantile_ms(0.5) == max(0.0, lag_s * 1e3)
+
+
+@given(st.lists(st.floats(0.0, 60.0)), st.lists(st.floats(0.0, 60.0)))
+def test_what_was_taken_merges_into_the_same(earlier_s: list[float], later_s: list[float]) -> None:
+    whole, parts, merged = LagHistogram(), LagHistogram(), LagHistogram()
+    for lags_s in (earlier_s, later_s):
+        for lag_s in lags_s:
+            whole.add(lag_s)
+            parts.add(lag_s)
+        merged.merge(*parts.take())
+    assert merged.take() == whole.take()
+    assert whole.take() == ([], 0.0)
+
+
+def test_a_bin_that_there_is_none_of_counts_as_the_last() -> None:
+    histogram = LagHistogram()
+    histogram.merge([(10_000, 1)], 70_000.0)
+    assert histogram.quantile_ms(0.5) == 70_000.0

@@ -1,8 +1,9 @@
-"""How late timers fire: the figure that says whether a run's times can be trusted."""
+"""How late timers fire: the figure that says whether a run's times can be trusted. Pure."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final
 
 #: Upper bounds in ms grow by a quarter from 1 microsecond on; 80 of them reach beyond a minute.
@@ -15,6 +16,9 @@ class LagHistogram:
     """Counts in logarithmic bins: constant memory, quantiles within 25 %."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         self._bins = [0] * _BINS
         self._count = 0
         self.max_ms = 0.0
@@ -26,6 +30,19 @@ class LagHistogram:
         index = 0 if lag_ms <= _FIRST_MS else 1 + int(math.log(lag_ms / _FIRST_MS, _RATIO))
         self._bins[min(index, _BINS - 1)] += 1
         self._count += 1
+
+    def take(self) -> tuple[list[tuple[int, int]], float]:
+        """Return (bin, count) of the bins that hold something, and the maximum in ms; start anew."""
+        taken = [(index, count) for index, count in enumerate(self._bins) if count], self.max_ms
+        self._start()
+        return taken
+
+    def merge(self, bins: Iterable[tuple[int, int]], max_ms: float) -> None:
+        """Take in what `take` has returned, here or elsewhere. A bin that there is none of counts as the last."""
+        for index, count in bins:
+            self._bins[min(index, _BINS - 1)] += count
+            self._count += count
+        self.max_ms = max(self.max_ms, max_ms)
 
     def quantile_ms(self, share: float) -> float:
         """Return the upper bound of the bin that holds the quantile, at most the maximum; 0 of nothing."""
