@@ -277,7 +277,11 @@ DELIVERY_SCOPES: Final = {
     "outside_fault.": "those without `during_fault`",
 }
 
-QUANTITIES: Final = {"latency_ms": ("ms", "latency"), "ratio": ("1", "latency over path delay")}
+QUANTITIES: Final = {
+    "latency_ms": ("ms", "latency"),
+    "excess_ms": ("ms", "latency minus path delay"),
+    "ratio": ("1", "latency over path delay"),
+}
 
 
 def _metrics() -> Iterator[Metric]:
@@ -308,6 +312,11 @@ def _metrics() -> Iterator[Metric]:
     yield Metric("recovery.outage_ms.p50", "ms", "`outage_ms` over clients and faults, median")
     yield Metric(
         "recovery.outage_ms.max", "ms", "same, worst; 0 where a fault affected no client, empty without faults"
+    )
+    yield Metric(
+        "recovery.excess_ms.max",
+        "ms",
+        "`outage_ms` minus `floor_ms`, worst; 0 where there was no outage, empty where a fault leaves no path",
     )
     yield Metric("recovery.detection_ms.max", "ms", "`detection_ms`, worst of the nodes that noticed")
     yield Metric("recovery.updates_lost", "count", "sum of `updates_lost`")

@@ -31,6 +31,7 @@ Name = Annotated[
 Word = Annotated[str, Meta(min_length=1, max_length=200)]
 
 Mode = Literal["hybrid", "push", "pull"]
+AckLevel = Literal["accepted", "durable", "replicated"]
 Event = Literal["message", "stroke", "object"]
 
 
@@ -79,6 +80,8 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name = "main"
     mode: Mode = "hybrid"
+    #: What a proxy acks: an update in its memory, in its log on disk, or held by another proxy too.
+    ack_level: AckLevel = "durable"
     others: dict[Name, tuple[Word, ...]] = {}  #: conference -> UEs that are in it instead
     heartbeat_s: Seconds = 0.2  #: of proxies and clients; their detection time is this x detect_mult
     detect_mult: DetectMult = 3
@@ -115,6 +118,7 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
                 "armed_max": self.armed_max,
                 "history_max_entries": self.history_max_entries,
                 "leave_grace_s": self.leave_grace_s,
+                "ack_level": self.ack_level,
             },
             "client": {"liveness": liveness, "window_max": self.window_max, "queue_max": self.queue_max},
             "login": {"token_lifetime_s": self.token_lifetime_s},

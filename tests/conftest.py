@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,10 @@ EMULATION_LIMIT_S = 120
 # No deadline: how long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("hconf", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("hconf")
+
+# A shell that starts a job in the background makes it deaf to Ctrl-C, and all that it starts; tests send interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -260,8 +260,6 @@ def _detected_s(run: RecordedRun, fault: FaultRecord, link: Link | None, node: s
         return _suspected_s(run, node, applied_s, math.inf)
     if fault.kind == LINK_UP:
         return _face_change_s(run, node, link, "up", applied_s - _EARLY_S, math.inf)
-    if fault.kind != LINK_DOWN:
-        return None
     until_s = math.inf if fault.healed_s is None else fault.healed_s
     noticed = [
         _face_change_s(run, node, link, "down", applied_s - _EARLY_S, until_s),

@@ -101,9 +101,14 @@ def _delivery_metrics(run: RecordedRun, deliveries: Deliveries) -> Values:
         "during_fault.": during,
         "outside_fault.": ~during,
     }
+    quantities = {
+        "latency_ms": _floats(frame["latency_ms"]),
+        "excess_ms": _floats(frame["latency_ms"]) - _floats(frame["path_delay_ms"]),
+        "ratio": _floats(frame["ratio"]),
+    }
     for scope in DELIVERY_SCOPES:
         for quantity in QUANTITIES:
-            values |= _distribution(f"deliveries.{scope}{quantity}", _floats(frame[quantity])[scopes[scope]])
+            values |= _distribution(f"deliveries.{scope}{quantity}", quantities[quantity][scopes[scope]])
     return values
 
 
@@ -113,11 +118,12 @@ def _recovery_metrics(run: RecordedRun, recovery: pd.DataFrame) -> Values:
     values = {
         "recovery.outage_ms.p50": _statistic(outage_ms, 0.5),
         "recovery.outage_ms.max": _statistic(outage_ms, 1.0),
+        "recovery.excess_ms.max": _statistic(np.maximum(outage_ms - _floats(outages["floor_ms"]), 0.0), 1.0),
         "recovery.detection_ms.max": _statistic(_floats(recovery["detection_ms"]), 1.0),
         "recovery.updates_lost": float(lost.sum()),
     }
     if run.faults and outages.empty:
-        values["recovery.outage_ms.max"] = 0.0
+        values |= {"recovery.outage_ms.max": 0.0, "recovery.excess_ms.max": 0.0}
     for fault in run.faults:
         mine = (outages["fault_id"] == fault.fault_id).to_numpy(dtype=np.bool_)
         values[f"recovery.{fault.fault_id}.outage_ms.max"] = _statistic(outage_ms[mine], 1.0)

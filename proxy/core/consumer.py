@@ -58,6 +58,7 @@ class Pending(Generic[K]):
     attempts_max: int | None
     armed: bool  #: sent before there is an answer: refreshed before it expires, not repeated as lost
     sent_s: float = 0.0
+    first_sent_s: float = 0.0
     attempts: int = 0
     nacks: int = 0
     was_armed: bool = False  #: sent before there was an answer, too
@@ -117,7 +118,7 @@ class Consumer(Generic[K]):
         attempts_max None: until cancelled. Raises: ValueError where the packet would be too large.
         """
         self.cancel(key)
-        pending = Pending(key, name, name, parameters, lifetime_s, peer, attempts_max, armed)
+        pending = Pending(key, name, name, parameters, lifetime_s, peer, attempts_max, armed, first_sent_s=now_s)
         effects = self._send(pending, now_s)
         self._by_key[key] = pending
         self._by_name[pending.name] = key

@@ -109,6 +109,9 @@ class StreamSync:
         """The entry that we asked for. Raises: Refusal, MalformedError."""
         _, _, proxy, boot, seq = pending.key
         via: Via = "armed" if pending.armed else "recovery"
+        if pending.armed:
+            age_s = self._out.now_s - pending.first_sent_s
+            conference.widths[proxy].answered(age_s, self._out.config.armed_max, now_s=self._out.now_s)
         try:
             if decode(data.content, SyncUpdate).truncated:
                 self._recover(conference, proxy)
@@ -143,7 +146,7 @@ class StreamSync:
         self._add(conference, StreamEntry(proxy, name.boot, name.seq, "push", pushed.content))
         self._out.consumer.cancel(("sync", conference_name, proxy, name.boot, name.seq))
         if proxy in conference.peers:  # none of ours was armed in time: this remote publishes faster than we follow
-            conference.widen(proxy, self._out.config.armed_max, now_s=self._out.now_s)
+            conference.widths[proxy].widen(self._out.config.armed_max, now_s=self._out.now_s)
         self._arm(conference, conference.log.stream(proxy, name.boot))
 
     def _add(self, conference: Conference, entry: StreamEntry) -> None:
@@ -160,7 +163,7 @@ class StreamSync:
         peer = conference.peers.get(stream.proxy)
         last = stream.announced_seq
         if peer is not None and peer.boot == stream.boot and self._out.config.mode != "push":
-            last += conference.width(stream.proxy)
+            last += conference.widths[stream.proxy].width
         missing = stream.announced_seq - stream.seq - len(stream.early)
         if missing > MISSING_ONE_BY_ONE_MAX:
             self._recover(conference, stream.proxy)
@@ -192,10 +195,10 @@ class StreamSync:
 
     def narrow(self, conference: Conference) -> None:
         """Follow remotes that have become quiet with fewer sync interests."""
-        for proxy in conference.narrow(now_s=self._out.now_s):
+        for proxy, width in conference.widths.items():
             peer = conference.peers.get(proxy)
-            if peer is not None:
-                beyond = conference.log.stream(proxy, peer.boot).announced_seq + conference.width(proxy)
+            if width.narrow(now_s=self._out.now_s) and peer is not None:
+                beyond = conference.log.stream(proxy, peer.boot).announced_seq + width.width
                 for seq in range(beyond + 1, beyond + self._out.config.armed_max + 1):
                     self._out.consumer.let_expire(("sync", conference.name, proxy, peer.boot, seq))
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from proxy.core.conference import ARMED_MIN, NARROW_AFTER_S, Conference
+from proxy.core.armed_width import ARMED_MIN, NARROW_AFTER_S
+from proxy.core.conference import Conference
 from proxy.core.service_proxy import ServiceProxy
 from proxy.core.trust import place_of, seal
 from proxy.records import PeerChanged
@@ -501,7 +502,7 @@ def test_push_is_taken_and_widens_the_following() -> None:
     sent = push(party, REMOTE[0])
     (entry,) = of("notification", sent)[0].read(Notification).entries
     assert entry.via == "push"
-    assert conference(party).width("csr2") == 2 * ARMED_MIN
+    assert conference(party).widths["csr2"].width == 2 * ARMED_MIN
     assert asked_for(sent) == list(range(5, 2 + 2 * ARMED_MIN))
     assert of("notification", push(party, REMOTE[0])) == []
     assert party.core.counters["entries_repeated"] == 1
@@ -512,11 +513,11 @@ def test_width_is_bounded_and_narrows_again() -> None:
     hear(party)
     for entry in REMOTE[:5]:
         push(party, entry)
-    assert conference(party).width("csr2") == 16
+    assert conference(party).widths["csr2"].width == 16
     keep_heard(party, NARROW_AFTER_S + 1.0, "ue1", proxies=("csr2",))
-    assert conference(party).width("csr2") == 8
+    assert conference(party).widths["csr2"].width == 8
     keep_heard(party, NARROW_AFTER_S + 1.0, "ue1", proxies=("csr2",))
-    assert conference(party).width("csr2") == ARMED_MIN
+    assert conference(party).widths["csr2"].width == ARMED_MIN
 
 
 def test_push_under_another_entrys_name_is_malformed() -> None:
