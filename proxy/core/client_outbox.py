@@ -1,0 +1,86 @@
+"""What the parts of a service client share: who it is, how its session stands, the event being handled, ways to ask."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+from proxy.config import ClientConfig
+from proxy.core.consumer import Consumer
+from proxy.core.events import LOCAL_FACE, Effect, Log, Send
+from proxy.core.seeded import SplitMix64
+from proxy.core.signing import Signer
+from proxy.core.trust import Grant, Trust
+from proxy.records import Record, SessionState
+from proxy.wire.messages import message_name, node_prefix
+from proxy.wire.packet import encode_interest
+
+#: Interests that want no answer live in PITs only as long as copies of them may still meet.
+NO_REPLY_LIFETIME_MS = 250
+
+ClientState = SessionState | Literal["idle"]
+#: ("login", 0), ("join", n), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0)
+RequestKey = tuple[str, int]
+
+
+class ClientOutbox:
+    """One per service client."""
+
+    def __init__(self, config: ClientConfig, *, device: str, boot: int, seed: int) -> None:
+        self.config, self.device, self.boot, self.conference = config, device, boot, config.conference
+        self.signer = Signer(bytes.fromhex(config.key_seed_hex))
+        self.trust = Trust(login_public_key_hex=config.login_public_key_hex, proxy_keys_hex=config.proxy_keys)
+        self.chance = SplitMix64(seed)
+        self.consumer: Consumer[RequestKey] = Consumer(self.chance)
+        self.counters: dict[str, int] = Counter()
+        self.state: ClientState = "idle"
+        self.proxy = ""  #: the one we are joined at, or joining
+        self.grant: Grant | None = None
+        self.sent_s = float("-inf")  #: when we last sent something that tells the proxy that we are there
+        self.effects: list[Effect] = []
+        self.now_s = 0.0
+        self._numbered = 0
+
+    def begin(self, now_s: float) -> None:
+        """A new event: no effects yet."""
+        self.effects, self.now_s = [], now_s
+
+    def next_number(self) -> int:
+        """Return a number that no message of this boot has had."""
+        self._numbered += 1
+        return self._numbered
+
+    def count_refusal(self, reason: str) -> None:
+        """Something well-formed was not believed."""
+        self.counters[f"refused_{reason}"] += 1
+
+    def log(self, record: Record) -> None:
+        """Write a record down."""
+        self.effects.append(Log(record))
+
+    def name_at(self, proxy: str, kind: bytes, *, seq: int) -> bytes:
+        """Return the name of a message of ours to a proxy."""
+        return message_name(node_prefix(proxy), kind, self.conference, self.device, boot=self.boot, seq=seq)
+
+    def ask_proxy(
+        self, key: RequestKey, kind: bytes, parameters: bytes, *, seq: int, attempts_max: int | None = None
+    ) -> None:
+        """Send our proxy a message and keep at it; attempts_max None: until cancelled."""
+        self.effects += self.consumer.express(
+            key,
+            self.name_at(self.proxy, kind, seq=seq),
+            now_s=self.now_s,
+            peer=self.proxy,
+            parameters=parameters,
+            attempts_max=attempts_max,
+        )
+
+    def tell_proxy(self, kind: bytes, parameters: bytes) -> None:
+        """Send our proxy a message to which no answer is expected."""
+        _, packet = encode_interest(
+            self.name_at(self.proxy, kind, seq=self.next_number()),
+            nonce=self.chance.nonce(),
+            lifetime_ms=NO_REPLY_LIFETIME_MS,
+            parameters=parameters,
+        )
+        self.effects.append(Send(LOCAL_FACE, packet))

@@ -1,0 +1,221 @@
+"""The publishing part of a service client: its own updates from the user's hand to the ack.
+
+They are numbered and chained when the window admits them, kept until they are acked, and some of them longer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from proxy.core.client_outbox import ClientOutbox
+from proxy.core.positions import Positions
+from proxy.core.trust import KEY_EVENTS, OBSERVER_EVENTS
+from proxy.core.view import View, chained
+from proxy.records import Acked, Published
+from proxy.wire.messages import (
+    BODY_MAX_BYTES,
+    CLOSE,
+    EMPTY_DIGEST,
+    IDENTIFIER_MAX_OCTETS,
+    OBJECT_NAME_MAX_OCTETS,
+    UPDATE,
+    CloseRequest,
+    FpUpdate,
+    SignedUpdate,
+    UpdateAck,
+    encode,
+)
+
+#: Updates that were acked and are kept, in case a proxy that we re-join at has never heard of them.
+RETAINED_MAX = 64
+CLOSE_ATTEMPTS = 8
+
+
+class PublishError(Exception):
+    """The user asked for something that cannot be published; says why."""
+
+
+@dataclass(slots=True)
+class Unsent:
+    """An update that the user has made and the window does not admit yet."""
+
+    event: str
+    body: bytes
+    object_name: str
+
+
+class Publisher:
+    """The sequence of one device's updates. What it publishes is offered to *view*, acks add to *positions*."""
+
+    def __init__(self, out: ClientOutbox, *, view: View, positions: Positions) -> None:
+        self._out, self._view, self._positions = out, view, positions
+        self.is_announced = False  #: our update `join` is out and no `leave` is
+        self._seq = 0
+        self._digest = EMPTY_DIGEST  #: chained over our own updates
+        self._acked_seq = 0
+        self._acked_early: set[int] = set()
+        self._leave_seq = 0  #: of the update that says that we leave, once it is made
+        self._unacked: dict[int, SignedUpdate] = {}
+        #: The last ones acked: a proxy that loses its disk may be the only one that had them.
+        self._retained: OrderedDict[int, SignedUpdate] = OrderedDict()
+        self._forgotten_seq = 0  #: highest one that was acked and is not retained any more
+        self._queue: deque[Unsent] = deque()
+
+    @property
+    def unacked(self) -> int:
+        return len(self._unacked)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def published_seq(self) -> int:
+        """Sequence number of the last update made, sent or not."""
+        return self._seq + len(self._queue)
+
+    @property
+    def settled_seq(self) -> int:
+        """Up to here a proxy that has less than we have is helped by the other proxies only: we keep nothing of it."""
+        return min(self._acked_seq, self._forgotten_seq)
+
+    # ------------------------------------------------------------------ making and sending
+
+    def publish(self, event: str, body: bytes, object_name: str) -> None:
+        """Take an update from the user. Raises: PublishError."""
+        config = self._out.config
+        if len(body) > BODY_MAX_BYTES:
+            raise PublishError(f"body of {len(body)} bytes; {BODY_MAX_BYTES} is the limit, publish an object instead")
+        if not 1 <= len(event.encode()) <= IDENTIFIER_MAX_OCTETS:
+            raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
+        if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
+            raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
+        if config.role == "observer" and event not in OBSERVER_EVENTS:
+            raise PublishError(f"{self._out.device} is an observer; only participants publish")
+        if len(self._queue) >= config.queue_max:
+            raise PublishError(
+                f"{self._out.device} has {len(self._queue)} updates waiting; the network does not keep up"
+            )
+        self._queue.append(Unsent(event, body, object_name))
+        self.pump()
+
+    def announce(self) -> None:
+        """Say that we have joined, before anything else."""
+        self.is_announced = True
+        self.publish("join", b"", "")
+
+    def renew(self) -> None:
+        """Tell everybody how long our updates are good for now, before the next one."""
+        self._queue.appendleft(Unsent("renew", b"", ""))
+
+    def pump(self) -> None:
+        """Send what the window admits."""
+        grant = self._out.grant
+        if grant is None or grant.token.expires_s <= self._out.now_s:
+            return  # the timer that says so is due
+        while self._queue and len(self._unacked) < self._out.config.window_max and self._out.state == "joined":
+            self._send(self._make(self._queue.popleft()))
+
+    def resend(self, own_seq: int | None) -> None:
+        """A proxy has let us in that has our updates up to *own_seq* (None: it does not say): send it what it lacks."""
+        unknown = [] if own_seq is None else [seq for seq in self._retained if seq > own_seq]
+        self._send_missing((*unknown, *self._unacked))
+        self.pump()
+
+    def _send_missing(self, seqs: tuple[int, ...]) -> None:
+        for seq in seqs:
+            if seq != self._leave_seq and ("update", seq) not in self._out.consumer:
+                self._send(seq)
+
+    def _make(self, unsent: Unsent) -> int:
+        """Make the FP update with our next sequence number; return that."""
+        out = self._out
+        assert out.grant is not None, "published without a token"
+        self._seq += 1
+        body = encode(out.grant.signed) if unsent.event in KEY_EVENTS else unsent.body
+        last_digest = self._digest
+        self._digest = chained(last_digest, unsent.event.encode(), unsent.object_name.encode(), body)
+        update = encode(
+            FpUpdate(
+                out.conference, out.device, out.boot, self._seq, unsent.event, unsent.object_name,
+                out.grant.fingerprint, out.now_s, last_digest, self._digest, body,
+            )
+        )  # fmt: skip
+        signed = SignedUpdate(update, out.signer.sign(update))
+        self._view.offer(signed, "push", grant=out.grant)  # what we publish is part of what we see
+        out.log(
+            Published(
+                out.now_s, out.conference, out.device, out.boot, self._seq, unsent.event, len(body),
+                unsent.object_name, short_digest(update),
+            )
+        )  # fmt: skip
+        self._unacked[self._seq] = signed
+        return self._seq
+
+    def _send(self, seq: int) -> None:
+        self._out.sent_s = self._out.now_s
+        self._out.ask_proxy(("update", seq), UPDATE, encode(self._unacked.get(seq) or self._retained[seq]), seq=seq)
+
+    # ------------------------------------------------------------------ acks
+
+    def on_ack(self, seq: int, ack: UpdateAck) -> None:
+        """An update was accepted."""
+        assert ack.level != "refused", "a refusal concerns the session"
+        acked = self._unacked.pop(seq, None)
+        if acked is None:
+            return
+        self._retained[seq] = acked
+        if len(self._retained) > RETAINED_MAX:
+            self._forgotten_seq = max(self._forgotten_seq, self._retained.popitem(last=False)[0])
+        out = self._out
+        out.log(Acked(out.now_s, out.conference, out.device, out.boot, seq, ack.level, ack.proxy))
+        self._acked_early.add(seq)
+        while self._acked_seq + 1 in self._acked_early:
+            self._acked_seq += 1
+            self._acked_early.remove(self._acked_seq)
+        if ack.stream_seq:
+            self._positions.add((ack.proxy, ack.boot), ack.stream_seq)
+        self.pump()
+
+    def stop_asking(self, *, retained: bool) -> None:
+        """Do not ask for acks any more, not even of those acked before if *retained*; the updates stay."""
+        for seq in (*self._unacked, *(self._retained if retained else ())):
+            self._out.consumer.cancel(("update", seq))
+
+    # ------------------------------------------------------------------ leaving
+
+    def close(self) -> None:
+        """Send everything that is left, and the update that says that we leave."""
+        if not self._leave_seq:
+            self._queue.append(Unsent("leave", b"", ""))
+            while self._queue:
+                self._make(self._queue.popleft())
+            self._leave_seq = self._seq
+        self._send_missing(tuple(self._unacked))
+        self._out.ask_proxy(
+            ("close", 0),
+            CLOSE,
+            encode(CloseRequest(self._unacked[self._leave_seq])),
+            seq=self._seq,
+            attempts_max=CLOSE_ATTEMPTS,
+        )
+
+    def on_closed(self, ack: UpdateAck) -> None:
+        """The leave was accepted, hence everything before it too, whatever became of the acks."""
+        for seq in sorted(self._unacked):
+            self._out.consumer.cancel(("update", seq))
+            self.on_ack(seq, ack if seq == self._leave_seq else replace(ack, stream_seq=0))
+
+    def end(self) -> None:
+        """The session is over; the next one is announced anew."""
+        self.stop_asking(retained=True)
+        self.is_announced, self._leave_seq = False, 0
+
+
+def short_digest(update: bytes) -> str:
+    """Return the first 16 hex digits of the SHA-256 of an update's signed bytes, as records carry it."""
+    return hashlib.sha256(update).hexdigest()[:16]
