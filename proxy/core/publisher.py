@@ -58,6 +58,7 @@ class Publisher:
         self._digest = EMPTY_DIGEST  #: chained over our own updates
         self._acked_seq = 0
         self._acked_early: set[int] = set()
+        self._is_leaving = False  #: the last thing in the queue, or unacked, says that we leave
         self._leave_seq = 0  #: of the update that says that we leave, once it is made
         self._unacked: dict[int, SignedUpdate] = {}
         #: The last ones acked: a proxy that loses its disk may be the only one that had them.
@@ -117,8 +118,15 @@ class Publisher:
         grant = self._out.grant
         if grant is None or grant.token.expires_s <= self._out.now_s:
             return  # the timer that says so is due
-        while self._queue and len(self._unacked) < self._out.config.window_max and self._out.state == "joined":
-            self._send(self._make(self._queue.popleft()))
+        window_max, sends = self._out.config.window_max, self._out.state in ("joined", "closing")
+        while sends and self._queue and len(self._unacked) < window_max:
+            unsent = self._queue.popleft()
+            seq = self._make(unsent)
+            if unsent.event == "leave":
+                self._leave_seq = seq
+                self._ask_to_close()
+            else:
+                self._send(seq)
 
     def resend(self, own_seq: int | None) -> None:
         """A proxy has let us in that has our updates up to *own_seq* (None: it does not say): send it what it lacks."""
@@ -189,13 +197,17 @@ class Publisher:
     # ------------------------------------------------------------------ leaving
 
     def close(self) -> None:
-        """Send everything that is left, and the update that says that we leave."""
-        if not self._leave_seq:
+        """Send everything that is left, as the window admits, and in the end the update that says that we leave."""
+        if not self._is_leaving:
+            self._is_leaving = True
             self._queue.append(Unsent("leave", b"", ""))
-            while self._queue:
-                self._make(self._queue.popleft())
-            self._leave_seq = self._seq
         self._send_missing(tuple(self._unacked))
+        if self._leave_seq:
+            self._ask_to_close()
+        else:
+            self.pump()
+
+    def _ask_to_close(self) -> None:
         self._out.ask_proxy(
             ("close", 0),
             CLOSE,
@@ -213,7 +225,9 @@ class Publisher:
     def end(self) -> None:
         """The session is over; the next one is announced anew."""
         self.stop_asking(retained=True)
-        self.is_announced, self._leave_seq = False, 0
+        self.is_announced, self._is_leaving, self._leave_seq = False, False, 0
+        if self._queue and self._queue[-1].event == "leave":
+            self._queue.pop()  # that one is over
 
 
 def short_digest(update: bytes) -> str:

@@ -339,7 +339,8 @@ class ServiceClient:
             self._publisher.on_ack(seq, ack)
             return
         self.counters[f"rejected_{ack.reason}"] += 1  # by the proxy; what we refuse has another name
-        if ack.reason == "not_joined" and self.state == "joined":  # the proxy has forgotten us
+        if ack.reason == "not_joined" and self.state in ("joined", "closing"):  # the proxy has forgotten us
+            self._leaving = self._leaving or self.state == "closing"
             self._suspect("refused")
         elif ack.reason in TOKEN_REFUSALS:
             self._expire()
@@ -439,13 +440,18 @@ class ServiceClient:
 
     def _notice_silence(self) -> None:
         """The proxy was last heard a detection time ago, or the timer has to be moved."""
-        if self.state != "joined":
+        if self.state not in ("joined", "closing"):
             return
         deadline_s = self._heard_s + self._detection_time_s
-        if deadline_s <= self._out.now_s:
-            self._suspect("detection time")
-        else:
+        if deadline_s > self._out.now_s:
             self._timers.set("silence", deadline_s)
+        elif self.state == "joined":
+            self._suspect("detection time")
+        elif ("close", 0) in self._out.consumer:  # that gives up by itself
+            self._timers.set("silence", self._out.now_s + self._detection_time_s)
+        else:  # what was published before we leave has not all been sent
+            self._leaving = True
+            self._suspect("detection time")
 
     def _suspect(self, reason: str) -> None:
         """The session is interrupted: re-join with the last known state, here or at the next ranked proxy."""

@@ -580,11 +580,36 @@ def test_close_reply_acks_what_came_before() -> None:
 
 
 def test_close_sends_what_is_queued() -> None:
-    party, _ = joined(window_max=1)
+    """As the window admits: first what was published, then the leave."""
+    party, announcement = joined(window_max=1)
     party.handle(PublishRequested("message", b""))
     assert core(party).queued == 1
-    sent = party.handle(CloseRequested())
-    assert [each.message for each in sent] == ["update", "close"]
+    assert of("update", party.handle(CloseRequested())) == []
+    (update,) = of("update", party.answer(announcement, ack(1)))
+    assert (core(party).unacked, core(party).queued) == (1, 1)
+    (close,) = of("close", party.answer(update, ack(2)))
+    assert (core(party).unacked, core(party).queued) == (1, 0)
+    party.answer(close, ack(3))
+    assert states(party)[-1] == ("closed", "close reply")
+
+
+def test_close_with_updates_still_queued_survives_its_proxy() -> None:
+    """Silent, or without memory of us: first a session, at whichever proxy, then the rest and the leave."""
+    party, _ = joined(window_max=1)
+    party.handle(CloseRequested())
+    assert of("join", party.live(2.0))
+    assert core(party).state == "suspect"
+    party, announcement = joined(window_max=1)
+    party.handle(CloseRequested())
+    refusal = UpdateAck("refused", "not_joined", "csr1", 1, 0)
+    assert of("join", party.answer(announcement, refusal))
+
+
+def test_a_close_that_ends_early_leaves_no_leave_behind() -> None:
+    party, _ = joined(window_max=1)
+    party.handle(CloseRequested())
+    assert core(party).queued == 1
+    core(party)._leave("token expired")  # as the end of the token does
     assert core(party).queued == 0
 
 
