@@ -15,7 +15,7 @@ _GIT_LIMIT_S: Final = 5.0
 
 #: Distributions that make a difference to what is measured.
 _PACKAGES: Final = (
-    *("cryptography", "mininet", "msgspec", "networkx", "numpy", "pandas", "pyroute2", "rich", "topohub", "trio"),
+    *("mininet", "msgspec", "networkx", "numpy", "pandas", "pynacl", "pyroute2", "rich", "topohub", "trio"),
     "typer",
 )
 

@@ -1,6 +1,6 @@
 """The zygote: a Python that has everything loaded and forks one process per node program.
 
-Starting an interpreter and importing trio, msgspec and cryptography takes 0.3 s; forking this one takes 2 ms and shares
+Starting an interpreter and importing trio, msgspec and nacl takes 0.3 s; forking this one takes 2 ms and shares
 the memory. The protocol with the testbed is JSON datagrams on an inherited SOCK_SEQPACKET socket:
 
     -> {"op": "spawn", "name": ..., "config_path": ..., "log_path": ...} + descriptors [network namespace, control]

@@ -34,7 +34,7 @@ Probed = dict[str, str | None]
 
 #: Distributions that a run or its report imports, by the name that pip knows.
 PACKAGES: Final = (
-    *("cryptography", "matplotlib", "mininet", "msgspec", "networkx", "pandas", "pyroute2", "rich", "scapy"),
+    *("matplotlib", "mininet", "msgspec", "networkx", "pandas", "pynacl", "pyroute2", "rich", "scapy"),
     *("setuptools", "topohub", "trio", "typer"),
 )
 OLDEST_PYTHON: Final = (3, 11)

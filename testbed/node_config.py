@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 
 from testbed.addresses import AddressPlan
 from testbed.plan import NetworkPlan
@@ -104,7 +104,7 @@ def device_key_seed(run_seed: int, device: str) -> bytes:
 
 def public_key_hex(key_seed: bytes) -> str:
     """Return the Ed25519 public key that belongs to a private key seed."""
-    return Ed25519PrivateKey.from_private_bytes(key_seed).public_key().public_bytes_raw().hex()
+    return bytes(SigningKey(key_seed).verify_key).hex()
 
 
 def ranked_proxies(topology: Topology) -> dict[str, tuple[str, ...]]:

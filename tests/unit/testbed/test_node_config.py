@@ -3,9 +3,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.config import NodeConfig
+from proxy.core.signing import Signer
 from proxy.driver.config_file import load_config
 from testbed.addresses import AddressPlan
 from testbed.node_config import build_node_configs, device_key_seed, ranked_proxies
@@ -114,19 +114,16 @@ def test_the_login_server_knows_every_device_by_its_key(abilene: Topology, tmp_p
     login = configs[f"{login_name}.forwarder"].login
     assert login is not None
 
-    def public_hex(seed_hex: str) -> str:
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed_hex)).public_key().public_bytes_raw().hex()
-
     assert set(login.devices) == set(abilene.ues) == set(login.ranked_proxies)
     for ue in abilene.ues:
         client = configs[f"{ue}.forwarder"].client
         assert client is not None
-        assert public_hex(client.key_seed_hex) == login.devices[ue]
+        assert Signer(bytes.fromhex(client.key_seed_hex)).public_key.hex() == login.devices[ue]
         assert client.login_server == login_name
     for csr in abilene.csrs:
         proxy = configs[f"{csr}.proxy"].proxy
         assert proxy is not None
-        assert proxy.login_public_key_hex == public_hex(login.key_seed_hex)
+        assert proxy.login_public_key_hex == Signer(bytes.fromhex(login.key_seed_hex)).public_key.hex()
 
 
 def test_a_ues_own_csr_comes_first_though_another_is_as_near() -> None:
