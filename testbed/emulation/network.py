@@ -14,15 +14,12 @@ Tasks and processes::
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
@@ -33,9 +30,10 @@ from testbed.addresses import PREFIX_LENGTH, AddressPlan
 from testbed.capture.link_capture import LinkCapture
 from testbed.emulation import mininet_net, preflight
 from testbed.emulation.children import HelperError, run_environment
-from testbed.emulation.control import REPLY_LIMIT_S, ControlChannel, NodeError
-from testbed.emulation.hosts import Hosts, read_carrier, read_process_state
+from testbed.emulation.control import REPLY_LIMIT_S
+from testbed.emulation.hosts import Hosts, read_carrier
 from testbed.emulation.node_addresses import node_addresses, set_node_addresses
+from testbed.emulation.node_processes import NodeEvent, NodeProcess, NodeProcesses
 from testbed.emulation.ownership import Ownership
 from testbed.emulation.scopes import ShieldedTasks, lone_exception, run_undisturbed
 from testbed.emulation.worker import WorkerThread
@@ -43,39 +41,17 @@ from testbed.emulation.zygote import NODE_PROGRAM, Exit, Zygote
 from testbed.faults.targets import ProcessState
 from testbed.links.model import Direction, EmulatorStats, Impairment, LinkCounters, LinkEnd, LinkPlan
 from testbed.links.wire import WireEmulator
-from testbed.node_config import build_node_configs, log_files
+from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
-from topologies.errors import CapabilityError
 from topologies.model import SIMULATED_ONLY, Link
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Events of all nodes that nobody has taken yet; further ones are dropped and counted in `events_dropped`.
-EVENTS_MAX: Final = 65_536
 
-READY_LIMIT_S: Final = 20.0  #: for a node to be spawned, and again for it to be ready
-READY_LIMIT_PER_NODE_S: Final = 0.2  #: and so much more for each node of the network: all start at once, on few cores
-STOP_LIMIT_S: Final = 1.0  #: for all nodes to end when they are asked to; then they are killed
-STOP_LIMIT_PER_NODE_S: Final = 0.01
-KILL_LIMIT_S: Final = 5.0  #: for a process that was sent SIGKILL to be gone
-SIGNAL_LIMIT_S: Final = 1.0  #: for a process that was stopped or continued to show it
-SIGNAL_POLL_S: Final = 0.001
 CAPTURE_LIMIT_S: Final = 1.0  #: for all captures to be written to their end
 MININET_LIMIT_S: Final = 1.0  #: for Mininet to notice, unless a call that was abandoned still waits for something else
 LINKS_LIMIT_S: Final = 4.0  #: for the emulator to remove its interfaces; then it is killed
-
-LOG_TAIL_BYTES: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class NodeEvent:
-    """What a node said unasked, or ``exited``: what the supervisor noticed about it."""
-
-    process: str
-    event: str
-    t_s: float  #: CLOCK_MONOTONIC
-    fields: Mapping[str, Any]  #: whatever else came with it
 
 
 @dataclass(slots=True)
@@ -90,20 +66,6 @@ class Timings:
     stop_links_s: float | None = None
     stop_hosts_s: float | None = None
     down_s: float | None = None
-
-
-@dataclass(slots=True)
-class NodeProcess:
-    """One process that runs in a host."""
-
-    name: str
-    host: str
-    pid: int
-    control: ControlChannel
-    ready: trio.Event = field(default_factory=trio.Event)
-    ended: trio.Event = field(default_factory=trio.Event)
-    exit: Exit | None = None
-    is_doomed: bool = False  #: it is about to be killed, as a fault
 
 
 @asynccontextmanager
@@ -141,16 +103,12 @@ class EmulatedNetwork:
     def __init__(self, plan: NetworkPlan, node_program: Sequence[str]) -> None:
         self.plan = plan
         self.addresses = AddressPlan.of(plan.topology)
-        self.processes: dict[str, NodeProcess] = {}
         self.timings = Timings()
-        self.events_dropped = 0
-        self._send_event, self.events = trio.open_memory_channel[NodeEvent](EVENTS_MAX)
         self._node_program = node_program
         self._ownership = Ownership(plan.run_id)
+        self._nodes = NodeProcesses(plan, self._ownership)
         self._captures: dict[str, LinkCapture] = {}
         self._stopping = False
-        self._ended_processes: dict[str, Exit] = {}
-        self._background: ShieldedTasks | None = None
         # Parts, in the order of their making; teardown takes what is there.
         self._claimed = False
         self._worker: WorkerThread | None = None
@@ -168,6 +126,21 @@ class EmulatedNetwork:
         if self._net is None:
             raise RuntimeError("the network is not up: use it inside of `async with emulated_network(...)`")
         return self._net
+
+    @property
+    def processes(self) -> dict[str, NodeProcess]:
+        """By name, such as ``ue1.forwarder``."""
+        return self._nodes.processes
+
+    @property
+    def events(self) -> trio.MemoryReceiveChannel[NodeEvent]:
+        """What nodes say unasked, and their ends."""
+        return self._nodes.events
+
+    @property
+    def events_dropped(self) -> int:
+        """Events that nobody took in time."""
+        return self._nodes.events_dropped
 
     async def in_mininet(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call of Mininet's API in the thread for it: ``await n.in_mininet(n.net.get("ue1").cmd, "ip addr")``.
@@ -196,7 +169,7 @@ class EmulatedNetwork:
 
     def exits(self) -> dict[str, Exit]:
         """Return how each process that has ended did; complete once the network is down."""
-        return dict(self._ended_processes)
+        return dict(self._nodes.exits)
 
     async def set_carrier(self, link: str, up: bool) -> None:  # noqa: FBT001  as the link back end has it
         """Take *link* down or up at both ends. Raises: InputError, CapabilityError if it did not take."""
@@ -221,65 +194,36 @@ class EmulatedNetwork:
         properties = {name: value for name, value in properties.items() if value or name not in SIMULATED_ONLY}
         return await trio.to_thread.run_sync(partial(change, self._link(link).name, direction=direction, **properties))
 
+    # Faults of processes, as the injector wants them
+
     async def kill_process(self, process: str) -> None:
         """End a node process without warning, and wait until it is gone. Raises: KeyError, CapabilityError."""
-        doomed = self.processes[process]
-        if doomed.ended.is_set():
-            return
-        doomed.is_doomed = True
-        os.kill(doomed.pid, signal.SIGKILL)  # not reaped yet: the zygote would have said so
-        with trio.move_on_after(KILL_LIMIT_S):
-            await doomed.ended.wait()
-        if not doomed.ended.is_set():
-            raise CapabilityError(
-                where=process, problem=f"was still there {KILL_LIMIT_S:g} s after SIGKILL", remedy="see the run's logs"
-            )
-        await doomed.control.aclose()
+        await self._nodes.kill(process)
 
     async def restart_process(self, process: str) -> None:
         """Start a process that has ended, under its next boot number, and wait until it is ready.
 
         Raises: KeyError, CapabilityError if it did not come up.
         """
-        ended = self.processes[process]
-        path = (self.plan.config_dir / f"{process}.json").absolute()
-        config = json.loads(path.read_bytes())
-        config["boot"] += 1
-        path.write_text(json.dumps(config), encoding="utf-8")
-        try:
-            await self._start_node(process, ended.host, path, _there(self._background))
-        except (NodeError, HelperError) as error:
-            raise CapabilityError(where=process, problem=str(error), remedy="see its log") from error
-        self._ownership.record({f"node {process}": self.processes[process].pid})
+        await self._nodes.restart(process)
 
     async def freeze_process(self, process: str) -> None:
         """Stop a process (SIGSTOP): it keeps its sockets, and does nothing. Raises: KeyError, OSError."""
-        await self._signal(process, signal.SIGSTOP, "frozen")
+        await self._nodes.freeze(process)
 
     async def thaw_process(self, process: str) -> None:
         """Let a process that was stopped go on (SIGCONT). Raises: KeyError, OSError."""
-        await self._signal(process, signal.SIGCONT, "running")
-
-    async def _signal(self, process: str, number: signal.Signals, until: ProcessState) -> None:
-        addressee = self.processes[process]
-        if addressee.exit is not None:
-            raise ProcessLookupError(f"{process} has ended")
-        os.kill(addressee.pid, number)
-        with trio.move_on_after(SIGNAL_LIMIT_S):  # each thread has to be scheduled to take it
-            while read_process_state(addressee.pid) != until:  # noqa: ASYNC110  the kernel tells only its parent
-                await trio.sleep(SIGNAL_POLL_S)
+        await self._nodes.thaw(process)
 
     def lose_disk(self, process: str) -> None:
         """Remove what a service proxy, which has ended, has stored. Raises: OSError."""
-        for path in log_files(self.plan, process.rpartition(".")[0]):
-            path.unlink()
+        self._nodes.lose_disk(process)
 
     def process_state(self, process: str) -> ProcessState:
         """Return what a node process is doing, as the kernel says. Raises: KeyError."""
-        known = self.processes[process]
-        if known.exit is not None:
-            return "dead"
-        return read_process_state(known.pid)
+        return self._nodes.state(process)
+
+    # Links
 
     async def link_counters(self) -> list[LinkCounters]:
         """Return what each direction of each link has carried and dropped since the network is up."""
@@ -317,7 +261,6 @@ class EmulatedNetwork:
     async def build(self, background: ShieldedTasks) -> None:
         """Make everything; what exists when this raises is for `tear_down` to remove."""
         start_s, plan = time.monotonic(), self.plan
-        self._background = background
         names = [node.name for node in plan.topology.nodes]
         preflight.check_machine(hosts=len(names))
         for directory in (plan.config_dir, plan.log_dir, plan.state_dir):
@@ -330,7 +273,7 @@ class EmulatedNetwork:
         self._zygote = Zygote.begin(
             run_id=plan.run_id,
             log_path=plan.log_dir / "zygote.log",
-            on_exit=self._note_exit,
+            on_exit=self._nodes.note_exit,
             program=self._node_program,
         )
         self._ownership.record({"holders": self._hosts.helper.pid, "zygote": self._zygote.helper.pid})
@@ -339,7 +282,11 @@ class EmulatedNetwork:
             together.start_soon(self._build_hosts_and_links, names, background)
             together.start_soon(self._zygote.wait_ready)
             configs = await self._worker.run(self._write_configs)
-        await self._start_nodes(configs, background)
+        start_nodes_s = time.monotonic()
+        await self._nodes.start_all(
+            configs, zygote=self._zygote, netns_fds=self._hosts.netns_fds, background=background
+        )
+        self.timings.nodes_s = time.monotonic() - start_nodes_s
         self.timings.up_s = time.monotonic() - start_s
 
     @trio.lowlevel.enable_ki_protection
@@ -394,76 +341,7 @@ class EmulatedNetwork:
             written.append((name, path))
         return written
 
-    async def _start_nodes(self, configs: Sequence[tuple[str, Path]], background: ShieldedTasks) -> None:
-        """Start all processes at once, but a host's second one when its first is ready to be attached to."""
-        start_s = time.monotonic()
-        by_host: dict[str, list[tuple[str, Path]]] = {}
-        for name, path in configs:
-            by_host.setdefault(name.partition(".")[0], []).append((name, path))
-
-        async def start_in(host: str) -> None:
-            for name, path in by_host[host]:
-                await self._start_node(name, host, path, background)
-
-        async with trio.open_nursery() as together:
-            for host in by_host:
-                together.start_soon(start_in, host)
-        self._ownership.record({f"node {name}": process.pid for name, process in self.processes.items()})
-        self.timings.nodes_s = time.monotonic() - start_s
-
-    @trio.lowlevel.enable_ki_protection
-    async def _start_node(self, name: str, host: str, config_path: Path, background: ShieldedTasks) -> None:
-        log_path = (self.plan.log_dir / f"{name}.log").absolute()
-        limit_s = READY_LIMIT_S + READY_LIMIT_PER_NODE_S * len(self.plan.topology.nodes)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        control = ControlChannel(name, stream, partial(self._note_event, name))
-        process = self.processes[name] = NodeProcess(name, host, 0, control)
-        with theirs:
-            process.pid = await _there(self._zygote).spawn(
-                name,
-                config_path=config_path,
-                log_path=log_path,
-                netns_fd=_there(self._hosts).netns_fds[host],
-                control_fd=theirs.fileno(),
-                limit_s=limit_s,
-            )
-        background.start_soon(control.serve)
-        with trio.move_on_after(limit_s) as limit:
-            await process.ready.wait()
-        if process.exit is not None:
-            raise NodeError(f"{name} ended with status {process.exit.status} before it was ready{_tail(log_path)}")
-        if limit.cancelled_caught:
-            raise NodeError(f"{name} was not ready after {limit_s:g} s{_tail(log_path)}")
-
     # While it runs
-
-    def _note_event(self, name: str, message: dict[str, Any]) -> None:
-        kind = str(message.get("event"))
-        if kind == "ready":
-            self.processes[name].ready.set()
-        rest = {key: value for key, value in message.items() if key not in ("event", "t_s")}
-        self._emit(NodeEvent(name, kind, float(message.get("t_s", time.monotonic())), rest))
-
-    def _note_exit(self, ended: Exit) -> None:
-        self._ended_processes[ended.process] = ended
-        process = self.processes.get(ended.process)
-        is_doomed = process is not None and process.is_doomed
-        if process is not None:
-            process.exit = ended
-            process.ended.set()
-            process.ready.set()  # nobody needs to wait for it any more
-        self._emit(
-            NodeEvent(
-                ended.process, "exited", ended.t_s, {"status": ended.status, "asked": self._stopping or is_doomed}
-            )
-        )
-
-    def _emit(self, event: NodeEvent) -> None:
-        try:
-            self._send_event.send_nowait(event)
-        except (trio.WouldBlock, trio.BrokenResourceError):
-            self.events_dropped += 1
 
     async def _serve_zygote(self, zygote: Zygote) -> None:
         await zygote.serve()
@@ -488,7 +366,7 @@ class EmulatedNetwork:
 
         Raises: ExceptionGroup with what went wrong, after everything has been tried.
         """
-        start_s, self._stopping = time.monotonic(), True
+        start_s, self._stopping, self._nodes.is_stopping = time.monotonic(), True, True
         failures: list[Exception] = []
 
         async def step(function: Callable[[], Awaitable[None]]) -> float:
@@ -515,24 +393,10 @@ class EmulatedNetwork:
                     together.start_soon(partial(trio.to_thread.run_sync, capture.stop, abandon_on_cancel=True))
 
     async def _stop_nodes(self) -> None:
-        limit_s = STOP_LIMIT_S + STOP_LIMIT_PER_NODE_S * len(self.processes)
-
-        async def ask(process: NodeProcess) -> None:
-            with contextlib.suppress(NodeError):
-                await process.control.request("stop", limit_s=limit_s)
-            await process.ended.wait()
-
-        with trio.move_on_after(limit_s):
-            async with trio.open_nursery() as together:
-                for process in self.processes.values():
-                    if process.pid and process.exit is None:
-                        with contextlib.suppress(OSError):
-                            os.kill(process.pid, signal.SIGCONT)  # one that is frozen cannot end
-                        together.start_soon(ask, process)
+        await self._nodes.stop_all()
         if self._zygote is not None:
             await self._zygote.end()  # kills those that are left
-        for process in self.processes.values():
-            await process.control.aclose()
+        await self._nodes.close()
 
     async def _stop_links(self) -> None:
         links = self._links
@@ -558,7 +422,7 @@ class EmulatedNetwork:
             self._log_route.close()
         if self._claimed:
             self._ownership.release()
-        self._send_event.close()
+        self._nodes.close_events()
 
 
 def build_link_plans(plan: NetworkPlan, addresses: AddressPlan) -> list[LinkPlan]:
@@ -596,12 +460,3 @@ def _there(part: T | None) -> T:
     if part is None:
         raise RuntimeError("the network is not up: use it inside of `async with emulated_network(...)`")
     return part
-
-
-def _tail(log_path: Path) -> str:
-    """Return the end of a node's log, for a message."""
-    try:
-        text = log_path.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
-    except OSError:
-        return ""
-    return f"; its log ends:\n{text}" if text else f"; its log {log_path} is empty"

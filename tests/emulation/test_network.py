@@ -13,7 +13,8 @@ import trio
 
 from testbed.emulation.children import HelperError
 from testbed.emulation.control import NodeError, NodeGoneError, NodeRefusedError
-from testbed.emulation.network import EmulatedNetwork, NodeEvent, emulated_network
+from testbed.emulation.network import EmulatedNetwork, emulated_network
+from testbed.emulation.node_processes import NodeEvent
 from testbed.emulation.ownership import ProcessId
 from testbed.faults.injector import FaultInjector
 from testbed.faults.model import Fault
