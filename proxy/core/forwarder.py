@@ -263,7 +263,7 @@ class Forwarder:
     # ------------------------------------------------------------------ Interest pipelines
 
     def _on_incoming_interest(self, face: Face, interest: Interest, now_s: float, *, is_detour: bool) -> None:
-        wire = interest.wire
+        wire, stays = interest.wire, False
         if interest.nonce < 0:
             raise MalformedError("Interest without a nonce")
         if interest.hop_limit_at:
@@ -274,6 +274,7 @@ class Forwarder:
             if not face.is_local:
                 at = interest.hop_limit_at
                 wire = wire[:at] + bytes((hops - 1,)) + wire[at + 1 :]
+                stays = hops == 1
         entry = self.pit.find(interest)
         if self._is_loop(face, interest, entry):
             self._on_interest_loop(face, interest, now_s)
@@ -288,7 +289,7 @@ class Forwarder:
                 return
         lifetime_s = min(interest.lifetime_ms / 1e3, INTEREST_LIFETIME_MAX_S)
         previous = entry.in_records.get(face.face_id)
-        record = InRecord(interest.nonce, now_s + lifetime_s, lifetime_s, wire, interest.nonce_at)
+        record = InRecord(interest.nonce, now_s + lifetime_s, lifetime_s, wire, interest.nonce_at, stays)
         entry.in_records[face.face_id] = record
         self.pit.refresh(entry)
         if entry.strategy == "multicast":
@@ -328,8 +329,12 @@ class Forwarder:
 
     def _multicast(self, face: Face, entry: PitEntry, record: InRecord, now_s: float) -> None:
         for hop in entry.next_hops:
-            if hop.face_id != face.face_id and self.faces[hop.face_id].is_up:
+            if hop.face_id != face.face_id and self._may_take(self.faces[hop.face_id], record):
                 self._send_interest(entry, self.faces[hop.face_id], record, now_s)
+
+    def _may_take(self, face: Face, record: InRecord) -> bool:
+        """Tell whether an Interest can go over a face: it is up, and no hop too far."""
+        return face.is_up and (face.is_local or not record.stays)
 
     def _best_route(
         self, face: Face, entry: PitEntry, previous: InRecord | None, now_s: float, *, is_detour: bool
@@ -363,9 +368,9 @@ class Forwarder:
 
     def _renew(self, face: Face, entry: PitEntry, wanted: InRecord, now_s: float) -> None:
         for hop in entry.next_hops:
-            out = entry.out_records.get(hop.face_id)
-            if hop.face_id != face.face_id and self.faces[hop.face_id].is_up and (out is None or out.nacked is None):
-                self._send_interest(entry, self.faces[hop.face_id], wanted, now_s)
+            out, upstream = entry.out_records.get(hop.face_id), self.faces[hop.face_id]
+            if upstream is not face and self._may_take(upstream, wanted) and (out is None or out.nacked is None):
+                self._send_interest(entry, upstream, wanted, now_s)
                 return
 
     def _try_next_hop(self, entry: PitEntry, reason: NackReason, now_s: float, asker: Face | None = None) -> None:
@@ -385,7 +390,7 @@ class Forwarder:
             record = self._asking_record(entry, hop.face_id, asker)
             if record is None and is_best_dead and best is None and self._turn_back_once(entry, now_s):
                 break
-            if record is None or (out is not None and asker is None):
+            if record is None or not self._may_take(face, record) or (out is not None and asker is None):
                 continue
             asked_s = -1.0 if out is None else out.sent_s
             if best is None or (asked_s, rank) < best[:2]:

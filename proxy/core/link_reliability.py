@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from proxy.core.consumer import RoundTripEstimator
 from proxy.core.seeded import SplitMix64
+from proxy.core.timers import Timers
 from proxy.wire.lp import ACKS_MAX, LinkPacket, encode_link_packet, encode_sequenced
 
 #: How long an ack waits for a packet to ride on.
@@ -59,6 +60,7 @@ class LinkReliability:
         # At random, so that a peer that has started again is not taken for its past.
         self._sequence = self._tx_sequence = chance.next_u64() >> 2
         self._unacked: OrderedDict[int, Unacked] = OrderedDict()  #: by TxSequence, ascending
+        self._overdue: Timers[int] = Timers()  #: when each of them is repeated
         self._estimator = RoundTripEstimator(rto_min_s=RTO_MIN_S)
         self._asking_until_s = float("inf") if mode == "on" else float("-inf")
         self._seen: OrderedDict[int, None] = OrderedDict()
@@ -72,12 +74,10 @@ class LinkReliability:
     @property
     def deadline_s(self) -> float | None:
         """When ``on_timer`` wants to be called: an ack has waited long enough, or one is overdue."""
-        due_s = self._ack_due_s
-        for (
-            unacked
-        ) in self._unacked.values():  # the timeouts of packets in flight differ little: the first is near enough
-            return unacked.due_s if due_s is None else min(due_s, unacked.due_s)
-        return due_s
+        overdue_s = self._overdue.next_s if self._unacked else None
+        if self._ack_due_s is None or overdue_s is None:
+            return self._ack_due_s if overdue_s is None else overdue_s
+        return min(self._ack_due_s, overdue_s)
 
     def wrap(self, packet: LinkPacket, *, now_s: float) -> bytes:
         """Return the datagram for a packet that has a fragment, with what acks there are."""
@@ -118,7 +118,7 @@ class LinkReliability:
         """Return datagrams to send now, and packets given up as lost."""
         repeat: list[bytes] = []
         lost: list[LinkPacket] = []
-        for tx_sequence in [tx for tx, unacked in self._unacked.items() if unacked.due_s <= now_s]:
+        for tx_sequence in list(self._overdue.pop_due(now_s)):
             self._repeat(tx_sequence, now_s, repeat, lost)
         if self._ack_due_s is not None and self._ack_due_s <= now_s:
             if self._acks:
@@ -130,6 +130,7 @@ class LinkReliability:
     def forget(self) -> None:
         """The session is down: whatever is unacked is somebody else's business now."""
         self._unacked.clear()
+        self._overdue = Timers()
         self._acks.clear()
         self._seen.clear()
         self._ack_due_s = self._highest_seen = None
@@ -143,8 +144,9 @@ class LinkReliability:
     def _track(self, unacked: Unacked) -> int:
         tx_sequence, self._tx_sequence = self._tx_sequence, self._tx_sequence + 1
         self._unacked[tx_sequence] = unacked
+        self._overdue.set(tx_sequence, unacked.due_s)
         if len(self._unacked) > UNACKED_MAX:
-            self._unacked.popitem(last=False)
+            self._overdue.cancel(self._unacked.popitem(last=False)[0])
             self.lost += 1
         return tx_sequence
 
@@ -166,6 +168,7 @@ class LinkReliability:
             acked = self._unacked.pop(tx_sequence, None)
             if acked is None:
                 continue
+            self._overdue.cancel(tx_sequence)
             if not acked.repetitions:
                 self._estimator.sample(now_s - acked.sent_s)
             overtaken = []
@@ -181,6 +184,7 @@ class LinkReliability:
 
     def _repeat(self, tx_sequence: int, now_s: float, repeat: list[bytes], lost: list[LinkPacket]) -> None:
         unacked = self._unacked.pop(tx_sequence)
+        self._overdue.cancel(tx_sequence)
         if unacked.repetitions >= REPETITIONS_MAX:
             self.lost += 1
             lost.append(unacked.packet)

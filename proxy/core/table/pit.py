@@ -26,11 +26,12 @@ class InRecord:
     lifetime_s: float
     wire: bytes  #: the Interest as it will be forwarded
     nonce_at: int  #: offset of its nonce
+    stays: bool = False  #: its hop limit allows no further hop: only this node may answer
 
     def renewed(self, nonce: int) -> InRecord:
         """Return the same question under another nonce, for asking again on behalf of this downstream."""
         wire = self.wire[: self.nonce_at] + nonce.to_bytes(4, "big") + self.wire[self.nonce_at + 4 :]
-        return InRecord(nonce, self.expiry_s, self.lifetime_s, wire, self.nonce_at)
+        return InRecord(nonce, self.expiry_s, self.lifetime_s, wire, self.nonce_at, self.stays)
 
 
 @dataclass(slots=True)

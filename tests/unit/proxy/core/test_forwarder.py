@@ -447,6 +447,14 @@ def test_last_hop_reaches_the_local_application() -> None:
     assert bench.interest(4, "/p/1", 1, hop_limit=1) == [(0, "interest", "/p/1")]
 
 
+def test_last_hop_goes_no_further() -> None:
+    bench = Bench(PRODUCER)
+    assert bench.interest(4, "/p/1", 1, hop_limit=1) == [(4, "nack-NO_ROUTE", "/p/1")]
+    assert bench.counters["pit_entries"] == 0
+    bench = Bench({"/all": [(0, 0.0), (1, 1.0), (2, 1.0)]})
+    assert bench.interest(4, "/all/1", 1, hop_limit=1) == [(0, "interest", "/all/1")]
+
+
 # ---------------------------------------------------------------------- incoming Data
 
 

@@ -124,6 +124,22 @@ def test_lost_packet_is_repeated_after_about_a_round_trip() -> None:
     assert pair.ends[0].repeated == 1
 
 
+def test_a_packet_does_not_wait_for_one_that_is_overdue_for_longer() -> None:
+    """Repetitions back off; what was sent after one of them, and is lost too, is repeated after its own time."""
+    pair = Pair("on", loses=lambda sender, n: sender == 0 and 40 <= n <= 43)
+    for number in range(41):
+        pair.send(b"%d" % number)
+        pair.run(pair.now_s + (0.1 if number < 40 else 0.0))
+    while pair.sent[0] < 43:  # it is lost, and two repetitions of it
+        pair.run(pair.now_s + 0.001)
+    sent_s = pair.now_s
+    pair.send(b"later")
+    pair.run(sent_s + 1.0)
+    arrived_s = {payload: at_s for at_s, payload in pair.arrived}
+    assert arrived_s[b"later"] - sent_s < DELAY_S * 3 + 4 * ACK_DELAY_S
+    assert b"40" in arrived_s
+
+
 def test_three_later_acks_prove_a_loss_before_the_timeout() -> None:
     pair = Pair("on", loses=lambda sender, n: sender == 0 and n == 0)
     for number in range(4):  # no round trip is known yet: the timeout is a quarter of a second
