@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from proxy.config import NodeConfig
-from proxy.core.build import NodeCore, build_core, client_of, forwarder_of
+from proxy.core.build import NodeCore, build_core, client_of, forwarder_of, login_server_of
 from proxy.core.events import (
     LOCAL_FACE,
     CarrierChanged,
@@ -321,6 +321,10 @@ class SimulatedNetwork:
         if process.disk is not None:
             boot = process.disk.take_boot(boot)
         process.config = msgspec.structs.replace(process.config, boot=boot)
+        server = login_server_of(process.core)
+        if server is not None and process.config.login is not None:  # the driver keeps these in a file
+            login = msgspec.structs.replace(process.config.login, revoked=server.revoked)
+            process.config = msgspec.structs.replace(process.config, login=login)
         process.core, process.running, process.wakes_at_s = build_core(process.config), True, None
         if process.disk is not None:
             self._deliver(name, Restored(process.disk.stored()))

@@ -141,6 +141,21 @@ def test_proxy_that_missed_a_revocation_hears_it_within_a_heartbeat() -> None:
     conference.assert_invariants()
 
 
+def test_login_server_that_was_restarted_still_knows_whom_it_has_revoked() -> None:
+    conference = Conference(TIERS)
+    conference.join()
+    conference.network.send("login", RevokeRequested("ue1"))
+    conference.members.discard("ue1")
+    conference.run_for(0.5)
+    conference.network.crash("login.forwarder")
+    conference.run_for(0.5)
+    conference.network.restart("login.forwarder")
+    conference.run_for(0.5)
+    conference.network.send("ue1", JoinRequested())
+    conference.run_for(1.0)
+    assert sessions(conference, "ue1")[-1] == ("refused", "revoked")
+
+
 def test_vanished_client_is_away_and_then_has_left() -> None:
     conference = Conference(TIERS, proxy_settings={"leave_grace_s": 5.0})
     conference.join()
