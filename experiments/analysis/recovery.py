@@ -218,7 +218,8 @@ def _episode(
     """Return which late updates belong to the outage of their receiver; all arrays in the order of publishing."""
     on_time_after = ~late & (published_s >= applied_s)
     # A group's outage is over with the first update published after the fault that is on time.
-    first_s = np.full(int(group.max(initial=-1)) + 1, np.inf)
+    groups = int(group.max()) + 1 if len(group) else 0
+    first_s = np.full(groups, np.inf)
     np.minimum.at(first_s, group[on_time_after], published_s[on_time_after])
     episode: Flags = (late & (published_s < first_s[group])) | relapse
     # Whole again means that everything published meanwhile is there: what was late in another group before that counts too.
