@@ -218,7 +218,7 @@ def _episode(
     """Return which late updates belong to the outage of their receiver; all arrays in the order of publishing."""
     on_time_after = ~late & (published_s >= applied_s)
     # A group's outage is over with the first update published after the fault that is on time.
-    groups = int(group.max()) + 1 if len(group) else 0
+    groups = int(np.max(group)) + 1 if len(group) else 0
     first_s = np.full(groups, np.inf)
     np.minimum.at(first_s, group[on_time_after], published_s[on_time_after])
     episode: Flags = (late & (published_s < first_s[group])) | relapse
