@@ -38,6 +38,9 @@ class CatchUp:
         """
         log = conference.log
         vector = log.vector()
+        if is_partial:  # of the others the asker has not said how far it is
+            named = {(proxy, boot) for proxy, boot, _ in known or ()}
+            vector = tuple(position for position in vector if position[:2] in named)
         missing = RecoveryReply((), None, ())
         entries = None if known is None else log.suffix(known, named_only=is_partial)
         if entries is not None:

@@ -62,13 +62,15 @@ def let_publish(conference: Conference, seq: int, numbers: range, *, csr: str = 
     mine = held(conference, csr)
     for number in numbers:
         mine.log.view.offer(published(number, seq), "push")
-        entry = mine.log.append_own(mine.own, (published(number, seq),), signer=proxy._out.signer)  # noqa: SLF001
-        proxy._clients.notify(mine, entry)  # noqa: SLF001
+        entry = mine.log.append_own(mine.own, (published(number, seq),), signer=proxy._out.signer)
+        proxy._clients.notify(mine, entry)
 
 
 def crowded(**forwarder_settings: int) -> Conference:
     """Return a conference that the residents and a crowd take part in; everybody agrees."""
-    conference = Conference(NETWORK, proxy_settings={"history_max_entries": HISTORY}, forwarder_settings=forwarder_settings)
+    conference = Conference(
+        NETWORK, proxy_settings={"history_max_entries": HISTORY}, forwarder_settings=forwarder_settings
+    )
     conference.join(RESIDENTS)
     let_publish(conference, 1, range(CROWD))
     wait_until(lambda: agree(conference), conference)
@@ -84,7 +86,9 @@ def agree(conference: Conference, *late: str) -> bool:
     return len({log.state_digest() for log in proxies}) == len({(v.digest(), tuple(v.roster())) for v in views}) == 1
 
 
-def wait_until(holds: Callable[[], bool], conference: Conference, *, limit_s: float = 10.0, step_s: float = 0.02) -> float:
+def wait_until(
+    holds: Callable[[], bool], conference: Conference, *, limit_s: float = 10.0, step_s: float = 0.02
+) -> float:
     start_s = conference.now_s
     while not holds():
         assert conference.now_s - start_s < limit_s
@@ -110,8 +114,8 @@ def start(conference: Conference, *ues: str) -> None:
 
 def fetching(conference: Conference, ue: str) -> bool:
     """Tell whether a client has some segments, and not yet all."""
-    fetch = conference.network.client(ue)._receiver._fetch  # noqa: SLF001
-    return bool(fetch._parts)  # noqa: SLF001
+    fetch = conference.network.client(ue)._receiver._fetch
+    return bool(fetch._parts)
 
 
 def test_late_joiner_gets_everything() -> None:
@@ -128,7 +132,7 @@ def test_flash_crowd_shares_one_snapshot_and_the_network_fans_it_out() -> None:
     start(conference, "ue1", "ue2")  # both at csr1
     wait_until(lambda: agree(conference, "ue1", "ue2"), conference)
     counters = conference.network.counters("csr1.proxy")
-    (frozen,) = held(conference, "csr1").frozen._by_digest.values()  # noqa: SLF001
+    (frozen,) = held(conference, "csr1").frozen._by_digest.values()
     assert counters["snapshots_frozen"] == 1
     assert counters["snapshots_shared"] >= 2
     # The other proxies have fetched it too when the crowd came: each segment has left this proxy once.
@@ -180,7 +184,7 @@ def test_the_proxy_that_sends_a_snapshot_to_another_crashes(cs_max_entries: int)
     """Content stores may still have all of it; where there are none, another proxy is asked."""
     conference = without_its_disk("csr2", cs_max_entries=cs_max_entries)
     fetch = held(conference, "csr2").fetch
-    wait_until(lambda: bool(fetch._parts), conference, step_s=0.001)  # noqa: SLF001
+    wait_until(lambda: bool(fetch._parts), conference, step_s=0.001)
     source = fetch.source
     conference.network.crash(f"{source}.proxy")
     conference.run_for(2.0)
