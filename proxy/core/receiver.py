@@ -86,8 +86,9 @@ class Receiver:
 
     def give_up_fetch(self) -> None:
         """A segment does not come; the next heartbeat of our proxy will show what is still missing."""
-        self._out.counters["snapshots_given_up"] += 1
-        self._fetch.cancel()
+        if self._fetch.is_under_way:  # else another segment of the same was given up before
+            self._out.counters["snapshots_given_up"] += 1
+            self._fetch.cancel()
 
     def stop_asking(self) -> None:
         """Nothing that the proxy could answer now is of use any more."""

@@ -335,6 +335,8 @@ class StreamSync:
     def give_up_fetch(self, conference: Conference) -> None:
         """Who was to send a snapshot does not: ask another."""
         source = conference.fetch.source
+        if not source:
+            return  # another segment of the same was given up before
         conference.fetch.cancel()
         self._out.counters["snapshots_given_up"] += 1
         self.recover_from_anyone(conference, but=source)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from msgspec.structs import replace
 
-from proxy.core.events import JoinRequested
+from proxy.core.events import LOCAL_FACE, JoinRequested, PacketReceived, Send
 from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
+from proxy.core.signing import Signer
+from proxy.core.snapshot_transfer import FROZEN_IDLE_S
 from proxy.core.trust import place_of, seal
 from proxy.wire.messages import (
     ALL_PROXIES,
@@ -30,8 +33,11 @@ from proxy.wire.messages import (
     Snapshot,
     SnapshotManifest,
     StreamHead,
+    decode,
     encode,
+    message_name,
 )
+from proxy.wire.packet import decode_data, encode_interest
 from tests.unit.proxy.core.parties import PROXIES, Party, Sent, client_party, join_request, of, proxy_party, to, token
 
 AHEAD: Position = ("csr2", 1, 20)
@@ -53,12 +59,12 @@ def client_core(party: Party) -> ServiceClient:
     return party.core
 
 
-def joined_client() -> tuple[Party, list[Sent]]:
+def joined_client(current: Position = AHEAD) -> tuple[Party, list[Sent]]:
     """Return a client whose join was answered with a manifest, and what it asks for."""
     party = client_party()
     (login,) = party.handle(JoinRequested())
     (join,) = party.answer(login, LoginReply(True, "", token(), ("csr1", "csr2")))
-    sent = party.answer(join, JoinReply(True, "", (AHEAD,), None, (), 0, MANIFEST))
+    sent = party.answer(join, JoinReply(True, "", (current,), None, (), 0, MANIFEST))
     assert of("recovery-request", sent) == []
     return party, segments_asked(sent)
 
@@ -91,10 +97,8 @@ def test_client_is_joined_at_once_and_fetches_from_its_proxy() -> None:
 
 
 def test_client_goes_on_with_what_came_after_the_snapshot() -> None:
-    party, asked = joined_client()
-    beat(party, ("csr2", 1, 25))
-    answer_all(party, asked, SEGMENTS)
-    (recovery,) = of("recovery-request", beat(party, ("csr2", 1, 25)))
+    party, asked = joined_client(("csr2", 1, 25))
+    (recovery,) = of("recovery-request", answer_all(party, asked, SEGMENTS))
     assert recovery.read(RecoveryRequest).known == (AHEAD,)
 
 
@@ -131,6 +135,7 @@ def test_client_that_moves_fetches_no_more_from_its_last_proxy() -> None:
     moved: list[Sent] = []
     while not moved:
         moved = [each for each in of("join", party.live(0.05)) if each.name.startswith(to("csr2") + JOIN)]
+    assert segments_asked(party.live(0.3)) == []
     asked = segments_asked(party.answer(moved[0], JoinReply(True, "", (AHEAD,), None, (), 0, MANIFEST)))
     asked += segments_asked(party.live(0.27))  # said again, since nobody answers
     assert len(asked) > len(SEGMENTS)
@@ -199,6 +204,26 @@ def test_proxy_turns_to_another_when_the_one_it_fetches_from_falls_silent() -> N
     assert {each.name.startswith(to("csr3")) for each in of("recovery-request", sent)} == {True}
 
 
+def test_proxy_turns_to_another_when_segments_do_not_come() -> None:
+    party, _ = told_proxy()
+    sent: list[Sent] = []
+    for _ in range(80):
+        sent += hear(party, "csr2", AHEAD) + hear(party, "csr3", AHEAD) + party.live(0.1)
+    assert party.core.counters["snapshots_given_up"] == 1
+    assert of("recovery-request", sent)[0].name.startswith(to("csr3"))
+
+
+def test_second_announcement_does_not_disturb_what_is_being_fetched() -> None:
+    party = proxy_party()
+    party.ask(to("csr1"), JOIN, "main", "ue1", seq=1, payload=join_request(token()))
+    (first,) = of("recovery-request", hear(party, "csr2", AHEAD))
+    (second,) = of("recovery-request", hear(party, "csr3", AHEAD, ("csr3", 1, 20)))
+    asked = segments_asked(party.answer(first, RecoveryReply((AHEAD,), None, (), MANIFEST)))
+    assert segments_asked(party.answer(second, RecoveryReply((AHEAD,), None, (), MANIFEST))) == []
+    answer_all(party, asked, SEGMENTS)
+    assert proxy_core(party).conferences["main"].log.vector() == (AHEAD,)
+
+
 def test_proxy_answers_for_segments_that_it_has_not() -> None:
     party, _ = told_proxy()
     for digest, boot in ((MANIFEST.digest.hex(), 1), ("nothing", 1), (MANIFEST.digest.hex(), 2)):
@@ -209,18 +234,61 @@ def test_proxy_answers_for_segments_that_it_has_not() -> None:
     assert party.core.counters["malformed"] == 1
 
 
-def test_proxy_freezes_for_a_join_and_a_recovery_alike() -> None:
+def frozen_at_proxy() -> tuple[Party, SnapshotManifest]:
+    """Return a proxy that has announced a snapshot, and the announcement."""
     party = proxy_party()
     party.ask(to("csr1"), JOIN, "main", "ue1", seq=1, payload=join_request(token()))
     proxy_core(party).conferences["main"].log.install(WHOLE)
     (reply,) = of("join-reply", party.ask(to("csr1"), JOIN, "main", "ue1", seq=2, payload=join_request(token(), seq=2)))
     manifest = reply.read(JoinReply).manifest
     assert manifest is not None
+    return party, manifest
+
+
+def fetch_all(party: Party, manifest: SnapshotManifest) -> bytes:
+    return b"".join(
+        party.ask(to("csr1"), SNAPSHOT, "main", manifest.digest.hex(), seq=number)[0].payload or b""
+        for number in range(manifest.segments)
+    )
+
+
+def test_proxy_freezes_once_for_a_join_and_a_recovery() -> None:
+    party, manifest = frozen_at_proxy()
     request = RecoveryRequest((("csr2", 1, 1),))
     (sent,) = of("recovery-reply", party.ask(to("csr1"), RECOVER, "main", "ue1", seq=1, payload=request))
     assert sent.read(RecoveryReply).manifest == manifest
-    parts = [
-        party.ask(to("csr1"), SNAPSHOT, "main", manifest.digest.hex(), seq=number)[0].payload or b""
-        for number in range(manifest.segments)
-    ]
-    assert b"".join(parts) == CONTENT
+    assert (party.core.counters["snapshots_frozen"], party.core.counters["snapshots_shared"]) == (1, 1)
+    assert fetch_all(party, manifest) == CONTENT
+
+
+def test_frozen_snapshot_has_all_tokens() -> None:
+    party = proxy_party()
+    party.ask(to("csr1"), JOIN, "main", "ue1", seq=1, payload=join_request(token()))
+    tokens = tuple(token(f"ue{number}", Signer(number.to_bytes(32, "big"))) for number in range(1_000, 1_100))
+    proxy_core(party).conferences["main"].log.install(replace(WHOLE, tokens=tokens))
+    (reply,) = of("join-reply", party.ask(to("csr1"), JOIN, "main", "ue1", seq=2, payload=join_request(token(), seq=2)))
+    manifest = reply.read(JoinReply).manifest
+    assert manifest is not None
+    assert decode(fetch_all(party, manifest), Snapshot).tokens == tokens
+
+
+def test_stores_keep_segments_and_forget_that_one_is_gone() -> None:
+    party, manifest = frozen_at_proxy()
+
+    def freshness_ms(digest: str, boot: int) -> int:
+        _, packet = encode_interest(message_name(to("csr1"), SNAPSHOT, "main", digest, boot=boot, seq=0), nonce=1)
+        (effect,) = party.core.handle(PacketReceived(LOCAL_FACE, packet), now_s=party.now_s)
+        assert isinstance(effect, Send)
+        data = decode_data(effect.packet)
+        assert bool(data.content) is bool(data.freshness_ms)
+        return data.freshness_ms
+
+    assert freshness_ms(manifest.digest.hex(), 1) > 0
+    assert freshness_ms(manifest.digest.hex(), 2) == 0  # whoever asks by another boot was told by another proxy
+    assert freshness_ms("nothing", 1) == 0
+
+
+def test_proxy_forgets_what_nobody_asks_for() -> None:
+    party, _ = frozen_at_proxy()
+    party.live(FROZEN_IDLE_S + 1.0)
+    assert len(proxy_core(party).conferences["main"].frozen) == 0
