@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.core.trust import Grant
-from proxy.wire.messages import PAYLOAD_MAX_BYTES, Position, RosterEvent, SignedUpdate, StreamEntry
+from proxy.wire.messages import (
+    NUMBER_MAX,
+    PAYLOAD_MAX_BYTES,
+    Position,
+    RosterEvent,
+    SignedUpdate,
+    StreamEntry,
+    encoded_size_bytes,
+)
 
 #: Notifications sent and not acked; what comes meanwhile is collected into the next one.
 IN_FLIGHT_MAX = 16
@@ -62,10 +70,17 @@ class ClientSession:
         """Take from the queue what fits into one notification."""
         batch: list[StreamEntry] = []
         size_bytes = 0
-        while self.queue and (not batch or size_bytes + len(self.queue[0].content) + 100 <= PAYLOAD_MAX_BYTES):
-            entry = self.queue.popleft()
-            size_bytes += len(entry.content) + 100
-            batch.append(entry)
+        streams: set[tuple[str, int]] = set()
+        while self.queue:
+            entry = self.queue[0]
+            key = (entry.proxy, entry.boot)
+            size_bytes += encoded_size_bytes(entry)
+            if key not in streams:  # it has a position before and one after
+                streams.add(key)
+                size_bytes += 2 * encoded_size_bytes((entry.proxy, entry.boot, NUMBER_MAX))
+            if batch and size_bytes > PAYLOAD_MAX_BYTES:
+                break
+            batch.append(self.queue.popleft())
         return batch
 
     def current(self, vector: tuple[Position, ...], own: tuple[str, int]) -> tuple[Position, ...]:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Literal
 
 from proxy.core.admission import Admission
+from proxy.core.catch_up import CatchUp
 from proxy.core.client_session import HELD_MAX, IN_FLIGHT_MAX, ClientSession
 from proxy.core.conference import Conference
 from proxy.core.log_keeper import LogKeeper
 from proxy.core.outbox import Outbox, conference_and_device
+from proxy.core.packing import STATES_MAX_BYTES, pieces
 from proxy.core.positions import vector_digest
 from proxy.core.trust import Grant, Refusal, place_of, seal
 from proxy.wire.messages import (
@@ -53,8 +55,9 @@ class ClientSide:
         open_conference: Callable[[str], Conference],
         on_accepted: Callable[[Conference, StreamEntry], None],
         keeper: LogKeeper,
+        catch_up: CatchUp,
     ) -> None:
-        self._out, self._conferences, self._keeper = out, conferences, keeper
+        self._out, self._conferences, self._keeper, self._catch_up = out, conferences, keeper, catch_up
         self._open_conference, self._on_accepted = open_conference, on_accepted
         self._admission = Admission(
             out.trust, proxy=out.device, joins_per_s=out.config.joins_per_s, joins_burst=out.config.joins_burst
@@ -86,11 +89,12 @@ class ClientSide:
             session.grant, session.join = grant, name.seq
             self._heard(conference, session)
         session.accepted_seq = max(session.accepted_seq, request.acked_seq)
-        entries = None if request.known is None else conference.log.suffix(request.known)
-        snapshot = conference.log.snapshot() if entries is None else None
+        missed = self._catch_up.missed(conference, request.known, is_partial=request.is_partial)
         own_seq = max(session.accepted_seq, conference.log.view.seq(device, request.boot))
-        reply = JoinReply(True, "", conference.log.vector(), snapshot, tuple(entries or ()), own_seq)
-        self._out.reply(interest, reply)
+        self._out.reply(
+            interest,
+            JoinReply(True, "", missed.current, missed.snapshot, missed.entries, own_seq, missed.manifest),
+        )
 
     def drop(self, conference: Conference, device: str) -> None:
         """End the session of a client; its join, said again, does not bring it back."""
@@ -297,16 +301,20 @@ class ClientSide:
         """Tell every quiet client where we are; *always*: the others too."""
         interval_s = self._out.config.liveness.desired_min_tx_s
         vector = conference.log.vector()
-        for_all: tuple[int, bytes] | None = None
+        for_all: list[tuple[int, bytes]] = []
         for session in conference.clients.values():
             if not always and session.present and self._out.now_s - session.sent_s < 0.7 * interval_s:
                 continue
             told = session.current(vector, conference.own.key)
             if told is not vector:
-                beat = self._heartbeat(conference, told)
+                beats = self._heartbeats(conference, told)
             else:
-                beat = for_all = for_all or self._heartbeat(conference, vector)
-            self._send_heartbeat(conference, session, beat)
+                beats = for_all = for_all or self._heartbeats(conference, vector)
+            for beat in beats:
+                self._send_heartbeat(conference, session, beat)
+
+    def _heartbeats(self, conference: Conference, vector: tuple[Position, ...]) -> list[tuple[int, bytes]]:
+        return [self._heartbeat(conference, piece) for piece in pieces(vector, STATES_MAX_BYTES)]
 
     def _heartbeat(
         self, conference: Conference, vector: tuple[Position, ...], device: str = "", *, ended: str = ""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from proxy.core.armed_width import ArmedWidth
 from proxy.core.client_session import ClientSession
 from proxy.core.digest_log import DigestLog, Stream
+from proxy.core.outbox import RequestKey
+from proxy.core.snapshot_transfer import FrozenSnapshots, SnapshotFetch
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class Conference:
     name: str
     log: DigestLog
     own: Stream
+    fetch: SnapshotFetch[RequestKey]
+    frozen: FrozenSnapshots = field(default_factory=FrozenSnapshots)
     clients: dict[str, ClientSession] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
     #: sequence number of our own stream -> until when a sync interest is pending for it

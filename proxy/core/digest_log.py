@@ -163,12 +163,19 @@ class DigestLog:
         early = stream.early.get(seq) if stream is not None else None
         return early or self._history.get((key, seq))
 
-    def suffix(self, known: Iterable[Position], *, max_bytes: int = PAYLOAD_MAX_BYTES) -> list[StreamEntry] | None:
-        """Return what comes after *known*, as many entries as fit; None where some of it is only in the snapshot."""
+    def suffix(
+        self, known: Iterable[Position], *, max_bytes: int = PAYLOAD_MAX_BYTES, named_only: bool = False
+    ) -> list[StreamEntry] | None:
+        """Return what comes after *known*, as many entries as fit; None where some of it is only in the snapshot.
+
+        *named_only*: nothing of streams that *known* does not name.
+        """
         after = {(proxy, boot): seq for proxy, boot, seq in known}
         entries: list[StreamEntry] = []
         size_bytes = 0
         for key, stream in sorted(self.streams.items()):
+            if named_only and key not in after:
+                continue
             for seq in range(after.get(key, 0) + 1, stream.seq + 1):
                 entry = self._history.get((key, seq))
                 if entry is None:
@@ -178,6 +185,22 @@ class DigestLog:
                     return entries
                 entries.append(entry)
         return entries
+
+    def reaches_back_to(self, known: Iterable[Position]) -> bool:
+        """Tell whether the history has everything after *known*. What is oldest leaves it first, so one look a stream will do."""
+        after = {(proxy, boot): seq for proxy, boot, seq in known}
+        return all(
+            stream.seq <= after.get(key, 0) or (key, after.get(key, 0) + 1) in self._history
+            for key, stream in self.streams.items()
+        )
+
+    def behind(self) -> tuple[Position, ...]:
+        """Return how far those streams are known of which more is known to exist, sorted."""
+        return tuple(
+            (stream.proxy, stream.boot, stream.seq)
+            for _, stream in sorted(self.streams.items())
+            if stream.seq < stream.announced_seq
+        )
 
     def snapshot(self, *, complete: bool = False) -> Snapshot:
         """Return the view and how far each stream is known; *complete*: with all tokens, for who cannot ask for more."""

@@ -19,7 +19,7 @@ from proxy.wire.tlv import MalformedError
 NO_REPLY_LIFETIME_MS = 250
 
 #: What the consumer's Interests are for: ("sync", conference, proxy, boot, seq), ("notify", conference, device, n, boot)
-#: or ("recover", conference, peer, 0, 0), ("keys", conference, peer, 0, 0).
+#: or ("recover", conference, peer, 0, 0), ("keys", conference, peer, 0, 0), ("segment", conference, "", number, 0).
 RequestKey = tuple[str, str, str, int, int]
 
 

@@ -55,6 +55,14 @@ class Positions:
         """Tell whether *current* contains something unknown here."""
         return any(seq > self._known.get((proxy, boot), 0) for proxy, boot, seq in current)
 
+    def behind(self, current: Iterable[Position]) -> tuple[Position, ...]:
+        """Return how far those streams are known here of which *current* has more."""
+        return tuple(
+            (proxy, boot, self._known.get((proxy, boot), 0))
+            for proxy, boot, seq in current
+            if seq > self._known.get((proxy, boot), 0)
+        )
+
     def vector(self) -> tuple[Position, ...]:
         """Return (proxy, boot, seq) of every stream, sorted."""
         return tuple((proxy, boot, seq) for (proxy, boot), seq in sorted(self._known.items()))

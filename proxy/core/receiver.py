@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import partial
 
 from proxy.core.client_outbox import ClientOutbox
+from proxy.core.packing import known_for_request
 from proxy.core.positions import Positions
 from proxy.core.publisher import short_digest
+from proxy.core.snapshot_transfer import SnapshotFetch
 from proxy.core.trust import Refusal
 from proxy.core.view import AppliedUpdate, View
 from proxy.records import Applied, SnapshotApplied
 from proxy.wire.messages import (
     KEYS,
     RECOVER,
+    JoinReply,
     KeysReply,
     KeysRequest,
     Position,
@@ -33,6 +36,12 @@ class Receiver:
 
     def __init__(self, out: ClientOutbox, *, view: View, positions: Positions) -> None:
         self._out, self.view, self.positions = out, view, positions
+        self._fetch = SnapshotFetch(
+            out.consumer,
+            lambda number: ("segment", number),
+            conference=out.conference,
+            asker=f"{out.device} {out.boot}",
+        )
 
     def take(self, entry: StreamEntry) -> None:
         """Apply what is new in an entry. Raises: MalformedError."""
@@ -52,12 +61,40 @@ class Receiver:
         for signed in sync_update.updates:
             self._log_applied(self.view.offer(signed, entry.via))
 
-    def take_missed(self, snapshot: Snapshot | None, entries: Iterable[StreamEntry]) -> None:
-        """Apply what a join or recovery reply brings. Raises: MalformedError."""
+    def take_missed(self, reply: JoinReply | RecoveryReply) -> None:
+        """Apply what a join or recovery reply brings, and go after what it only announces. Raises: MalformedError."""
+        out = self._out
+        if reply.manifest is None:
+            self._fetch.cancel()  # this reply makes up for it
+        else:
+            out.effects += self._fetch.start(reply.manifest, out.proxy, current=reply.current, now_s=out.now_s)
+        if reply.snapshot is not None:
+            self._install(reply.snapshot)
+        for entry in reply.entries:
+            self.take(StreamEntry(entry.proxy, entry.boot, entry.seq, "recovery", entry.content))
+        self.recover_if_behind(reply.current)  # the rest did not fit
+
+    def on_segment(self, number: int, content: bytes) -> None:
+        """A segment of the snapshot that is being fetched. Raises: Refusal, MalformedError."""
+        current = self._fetch.current
+        effects, snapshot = self._fetch.take(number, content, now_s=self._out.now_s)
+        self._out.effects += effects
         if snapshot is not None:
             self._install(snapshot)
-        for entry in entries:
-            self.take(StreamEntry(entry.proxy, entry.boot, entry.seq, "recovery", entry.content))
+            self.recover_if_behind(current)
+            self.ask_for_keys()
+
+    def give_up_fetch(self) -> None:
+        """A segment does not come; the next heartbeat of our proxy will show what is still missing."""
+        if self._fetch.is_under_way:  # else another segment of the same was given up before
+            self._out.counters["snapshots_given_up"] += 1
+            self._fetch.cancel()
+
+    def stop_asking(self) -> None:
+        """Nothing that the proxy could answer now is of use any more."""
+        self._fetch.cancel()
+        for kind in ("recover", "keys"):
+            self._out.consumer.cancel((kind, 0))
 
     def _install(self, snapshot: Snapshot) -> None:
         news, released = self.view.install(snapshot)
@@ -85,23 +122,19 @@ class Receiver:
 
     # ------------------------------------------------------------------ asking for what is missing
 
-    def recover_if_behind(self, current: Iterable[Position]) -> None:
-        """Ask our proxy for what *current* has and we have not."""
-        if not self.positions.is_behind(current) or ("recover", 0) in self._out.consumer:
+    def recover_if_behind(self, current: tuple[Position, ...]) -> None:
+        """Ask our proxy for what *current* has and we have not, unless an answer to that is on its way."""
+        if self._fetch.is_under_way or ("recover", 0) in self._out.consumer or not self.positions.is_behind(current):
             return
+        known = known_for_request(self.positions.vector(), partial(self.positions.behind, current))
         self._out.counters["recovery_requests"] += 1
         self._out.ask_proxy(
             ("recover", 0),
             RECOVER,
-            encode(RecoveryRequest(self.positions.vector())),
+            encode(RecoveryRequest(*known)),
             seq=self._out.next_number(),
             attempts_max=RECOVERY_ATTEMPTS,
         )
-
-    def on_recovery_reply(self, reply: RecoveryReply) -> None:
-        """Raises: MalformedError."""
-        self.take_missed(reply.snapshot, reply.entries)
-        self.recover_if_behind(reply.current)  # the rest did not fit
 
     def ask_for_keys(self) -> None:
         """Ask our proxy for tokens of those whom only a snapshot told of, and whose updates must wait without."""

@@ -23,6 +23,7 @@ from proxy.core.events import (
 )
 from proxy.core.face import JITTER_RATIO
 from proxy.core.liveness import detection_time_s
+from proxy.core.packing import KNOWN_MAX_BYTES, cut, known_for_request
 from proxy.core.positions import Positions
 from proxy.core.publisher import Publisher, PublishError
 from proxy.core.receiver import Receiver
@@ -195,10 +196,12 @@ class ServiceClient:
             self._on_ack(seq, decode(data.content, UpdateAck))
         elif kind == "close":
             self._on_close_reply(decode(data.content, UpdateAck))
+        elif kind == "segment":
+            self._receiver.on_segment(seq, data.content)
         elif kind == "keys":
             self._receiver.on_keys_reply(decode(data.content, KeysReply))
         else:
-            self._receiver.on_recovery_reply(decode(data.content, RecoveryReply))
+            self._receiver.take_missed(decode(data.content, RecoveryReply))
 
     def _on_timer(self) -> None:
         now_s = self._out.now_s
@@ -217,6 +220,8 @@ class ServiceClient:
                 self._leave("no close reply")
             elif request.key[0] == "login":
                 self._login.wait()
+            elif request.key[0] == "segment":
+                self._receiver.give_up_fetch()
         for timer in self._timers.pop_due(now_s):
             if timer == "heartbeat":
                 self._beat()
@@ -265,7 +270,8 @@ class ServiceClient:
         if self.state == "closing":
             self._leave("token expired")
         elif self.state in ("joining", "joined", "suspect"):
-            self._stop_asking("join", "recover", "keys")
+            self._stop_asking("join")
+            self._receiver.stop_asking()
             self._publisher.stop_asking(retained=False)
             self._enter("login", "token expired")
             if not self._login.is_asking:
@@ -274,7 +280,8 @@ class ServiceClient:
     def _end(self, reason: str) -> None:
         """We are out, and asking again does not help."""
         self._login.stop()
-        self._stop_asking("close", "join", "recover", "keys")
+        self._stop_asking("close", "join")
+        self._receiver.stop_asking()
         self._publisher.stop_asking(retained=False)
         self._enter("refused", reason)
 
@@ -288,14 +295,14 @@ class ServiceClient:
         self._stop_asking("join")
         if proxy != self.proxy:  # what the last proxy has not acked goes to this one
             self._publisher.stop_asking(retained=True)
-            self._stop_asking("recover")
+            self._receiver.stop_asking()
         out.proxy = proxy
         if self.state != "suspect":
             self._enter("joining", reason)
-        known = self.positions.vector() if self._joined_once else None
+        known, is_partial = known_for_request(self.positions.vector(), tuple) if self._joined_once else (None, False)
         self._joins += 1
         name = parse_message_name(out.name_at(proxy, JOIN, seq=self._joins))
-        request = JoinRequest(out.grant.signed, self.boot, self._publisher.settled_seq, known)
+        request = JoinRequest(out.grant.signed, self.boot, self._publisher.settled_seq, known, b"", is_partial)
         proof = join_statement(request, name, proxy)
         signed = replace(request, signature=out.signer.sign(proof))
         out.ask_proxy(("join", 0), JOIN, encode(signed), seq=self._joins, attempts_max=JOIN_ATTEMPTS)
@@ -317,14 +324,13 @@ class ServiceClient:
         self._tried = self._passed_over = 0
         if self.state != "closing":
             self._enter("joined", "suspect no more" if self.state == "suspect" else "")
-        self._receiver.take_missed(reply.snapshot, reply.entries)
+        self._receiver.take_missed(reply)
         self._joined_once = True
         if "heartbeat" not in self._timers:
             self._timers.set("heartbeat", self._out.now_s + self._interval_s)
         if not self._publisher.is_announced:
             self._publisher.announce()
         self._publisher.resend(reply.own_seq)
-        self._receiver.recover_if_behind(reply.current)
         self._receiver.ask_for_keys()
 
     # ------------------------------------------------------------------ publishing and leaving
@@ -370,7 +376,8 @@ class ServiceClient:
 
     def _leave(self, reason: str) -> None:
         self._login.stop()
-        self._stop_asking("close", "join", "recover", "keys")
+        self._stop_asking("close", "join")
+        self._receiver.stop_asking()
         self._publisher.end()
         self._enter("closed", reason)
 
@@ -436,7 +443,8 @@ class ServiceClient:
         if out.now_s - out.sent_s < 0.7 * self._interval_s and self.state == "joined":
             return
         out.sent_s = out.now_s
-        out.tell_proxy(HEARTBEAT, encode(ClientHeartbeat(self.positions.digest(), self.positions.vector())))
+        vector = self.positions.vector()
+        out.tell_proxy(HEARTBEAT, encode(ClientHeartbeat(self.positions.digest(), cut(vector, KNOWN_MAX_BYTES))))
 
     def _notice_silence(self) -> None:
         """The proxy was last heard a detection time ago, or the timer has to be moved."""

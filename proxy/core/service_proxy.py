@@ -6,8 +6,10 @@ Control plane only. Its only face leads to the forwarder of its CSR.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from proxy.config import ProxyConfig
+from proxy.core.catch_up import CatchUp
 from proxy.core.client_side import ClientSide
 from proxy.core.conference import Conference
 from proxy.core.digest_log import DigestLog
@@ -25,7 +27,9 @@ from proxy.core.events import (
 from proxy.core.face import JITTER_RATIO
 from proxy.core.liveness import detection_time_s
 from proxy.core.log_keeper import LogKeeper
-from proxy.core.outbox import Outbox
+from proxy.core.outbox import Outbox, RequestKey
+from proxy.core.packing import heartbeats
+from proxy.core.snapshot_transfer import SnapshotFetch
 from proxy.core.stream_sync import StreamSync
 from proxy.core.timers import Timers
 from proxy.core.trust import Refusal, place_of, seal
@@ -40,6 +44,7 @@ from proxy.wire.messages import (
     PUSH,
     RECOVER,
     REVOKE,
+    SNAPSHOT,
     SYNC,
     UPDATE,
     ConferenceState,
@@ -62,12 +67,14 @@ class ServiceProxy:
         self.conferences: dict[str, Conference] = {}
         self._out = Outbox(config, device=device, boot=boot, seed=seed)
         self._keeper = LogKeeper(self._out, self.conferences)
+        self._catch_up = CatchUp(self._out, self.conferences)
         self._clients = ClientSide(
             self._out,
             self.conferences,
             open_conference=self._open_conference,
             on_accepted=self._on_accepted,
             keeper=self._keeper,
+            catch_up=self._catch_up,
         )
         self._sync = StreamSync(
             self._out,
@@ -76,6 +83,7 @@ class ServiceProxy:
             on_jump=lambda conference: self._clients.send_heartbeats(conference, always=True),
             open_conference=self._open_conference,
             on_replicated=self._keeper.on_replicated,
+            catch_up=self._catch_up,
         )
         self._detection_time_s = detection_time_s(
             desired_min_tx_s=config.liveness.desired_min_tx_s, detect_mult=config.liveness.detect_mult
@@ -169,6 +177,8 @@ class ServiceProxy:
             self._clients.on_join(interest, name)
         elif kind == RECOVER:
             self._sync.on_recovery_request(interest, name)
+        elif kind == SNAPSHOT:
+            self._catch_up.on_snapshot_interest(interest, name)
         elif kind == CLOSE:
             self._clients.on_close(interest, name)
         elif kind == KEYS:
@@ -191,6 +201,8 @@ class ServiceProxy:
             self._sync.on_sync_update(conference, pending, data)
         elif kind == "notify":
             self._clients.on_notification_ack(conference, who, n)
+        elif kind == "segment":
+            self._sync.on_segment(conference, n, data.content)
         elif kind == "keys":
             self._sync.on_keys_reply(conference, decode(data.content, KeysReply))
         else:
@@ -205,6 +217,8 @@ class ServiceProxy:
             conference = self.conferences.get(conference_name)
             if conference is not None and kind == "notify":
                 self._clients.on_notification_given_up(conference, who, n)
+            elif conference is not None and kind == "segment":
+                self._sync.give_up_fetch(conference)
             elif conference is not None and kind == "keys":
                 self._sync.ask_for_keys(conference)
             elif conference is not None and kind == "sync":
@@ -219,7 +233,6 @@ class ServiceProxy:
         now_s = self._out.now_s
         interval_s = self._out.config.liveness.desired_min_tx_s
         self._timers.set("heartbeat", now_s + interval_s * (1.0 - JITTER_RATIO * self._out.chance.uniform()))
-        self._beats += 1
         silent_since_s = now_s - self._detection_time_s
         for conference in self.conferences.values():
             self._sync.notice_silence(conference, since_s=silent_since_s)
@@ -227,14 +240,16 @@ class ServiceProxy:
             self._sync.ask_for_keys(conference)
             self._clients.notice_silence(conference, detection_time_s=self._detection_time_s)
             self._clients.send_heartbeats(conference, always=False)
+            conference.frozen.forget_idle(now_s=now_s)
             conference.armed = {seq: until_s for seq, until_s in conference.armed.items() if until_s > now_s}
-        states = tuple(
+        states = [
             ConferenceState(conference.name, conference.log.state_digest(), conference.log.vector())
             for conference in self.conferences.values()
-        )
-        if states:
+        ]
+        for batch in heartbeats(states):
+            self._beats += 1
             place = place_of(HEARTBEAT, self._out.device, boot=self._out.boot, seq=self._beats)
-            beat = seal(self._out.signer, ProxyHeartbeat(states), place)
+            beat = seal(self._out.signer, ProxyHeartbeat(batch), place)
             self._out.send_to_all(HEARTBEAT, encode(beat), self._out.device, seq=self._beats)
 
     def _open_conference(self, name: str) -> Conference:
@@ -242,10 +257,20 @@ class ServiceProxy:
         if conference is None:
             view = View(conference=name, trust=self._out.trust, on_refusal=self._out.count_refusal)
             log = DigestLog(history_max_entries=self._out.config.history_max_entries, conference=name, view=view)
-            conference = Conference(name, log, log.stream(self._out.device, self._out.boot))
+            fetch = SnapshotFetch(
+                self._out.consumer,
+                partial(_segment_key, name),
+                conference=name,
+                asker=f"{self._out.device} {self._out.boot}",
+            )
+            conference = Conference(name, log, log.stream(self._out.device, self._out.boot), fetch)
             self.conferences[name] = conference
             self._timers.set("heartbeat", self._out.now_s)  # the others must hear of us at once
         return conference
 
     def _on_accepted(self, conference: Conference, entry: StreamEntry) -> None:
         self._sync.publish(conference, entry)
+
+
+def _segment_key(conference: str, number: int) -> RequestKey:
+    return ("segment", conference, "", number, 0)

@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from proxy.core.catch_up import CatchUp
 from proxy.core.conference import Conference, Peer
 from proxy.core.consumer import Pending
 from proxy.core.digest_log import Stream
 from proxy.core.events import Log
 from proxy.core.outbox import Outbox, RequestKey, conference_and_device
+from proxy.core.packing import cut, known_for_request
 from proxy.core.trust import Refusal, place_of
 from proxy.records import PeerChanged
 from proxy.wire.messages import (
     HEARTBEAT,
     KEYS,
+    PAYLOAD_MAX_BYTES,
     PUSH,
     RECOVER,
     SYNC,
@@ -69,8 +72,9 @@ class StreamSync:
         on_jump: Callable[[Conference], None],
         open_conference: Callable[[str], Conference],
         on_replicated: Callable[[Conference, int, int], None],
+        catch_up: CatchUp,
     ) -> None:
-        self._out, self._conferences = out, conferences
+        self._out, self._conferences, self._catch_up = out, conferences, catch_up
         self._on_entry, self._on_jump = on_entry, on_jump
         self._open_conference, self._on_replicated = open_conference, on_replicated
         self._last_beats: dict[str, tuple[int, int]] = {}  #: of each proxy with a key: (boot, number)
@@ -255,13 +259,14 @@ class StreamSync:
                     self._recover(conference, sender)
 
     def _recover(self, conference: Conference, peer: str) -> None:
-        """Ask a proxy for everything that we lack, together."""
-        if peer == self._out.device:
+        """Ask a proxy for everything that we lack, together; not while a snapshot is being fetched."""
+        if peer == self._out.device or conference.fetch.is_under_way:
             return
         key = ("recover", conference.name, peer, 0, 0)
         if key in self._out.consumer:
             return
         self._out.counters["recovery_requests"] += 1
+        known = known_for_request(conference.log.vector(), conference.log.behind)
         self._out.effects.extend(
             self._out.consumer.express(
                 key,
@@ -275,7 +280,7 @@ class StreamSync:
                 ),
                 now_s=self._out.now_s,
                 peer=peer,
-                parameters=encode(RecoveryRequest(conference.log.vector())),
+                parameters=encode(RecoveryRequest(*known)),
                 attempts_max=MISSING_ATTEMPTS,
             )
         )
@@ -293,12 +298,16 @@ class StreamSync:
         conference = self._conferences.get(conference_name)
         if conference is None or (device not in conference.clients and device not in conference.peers):
             raise Refusal("not_joined")
-        entries = conference.log.suffix(request.known)
-        snapshot = conference.log.snapshot() if entries is None else None
-        self._out.reply(interest, RecoveryReply(conference.log.vector(), snapshot, tuple(entries or ())))
+        missed = self._catch_up.missed(conference, request.known, is_partial=request.is_partial)
+        self._out.reply(interest, missed)
 
     def on_recovery_reply(self, conference: Conference, reply: RecoveryReply, sender: str) -> None:
         """Take in what another proxy has sent of what we lack."""
+        if reply.manifest is not None and not conference.fetch.is_under_way:
+            self._out.effects.extend(
+                conference.fetch.start(reply.manifest, sender, current=reply.current, now_s=self._out.now_s)
+            )
+            return
         if reply.snapshot is not None:
             conference.log.install(reply.snapshot)
             self._out.counters["snapshots_installed"] += 1
@@ -312,6 +321,28 @@ class StreamSync:
             self._on_jump(conference)
             self.ask_for_keys(conference)
         self._compare(conference, reply.current, sender)
+
+    def on_segment(self, conference: Conference, number: int, content: bytes) -> None:
+        """A segment of the snapshot that is being fetched. Raises: Refusal, MalformedError."""
+        fetch = conference.fetch
+        source, current = fetch.source, fetch.current
+        try:
+            effects, snapshot = fetch.take(number, content, now_s=self._out.now_s)
+        except (Refusal, MalformedError):
+            self._recover(conference, source)
+            raise
+        self._out.effects.extend(effects)
+        if snapshot is not None:
+            self.on_recovery_reply(conference, RecoveryReply(current, snapshot, ()), source)
+
+    def give_up_fetch(self, conference: Conference) -> None:
+        """Who was to send a snapshot does not: ask another."""
+        source = conference.fetch.source
+        if not source:
+            return  # another segment of the same was given up before
+        conference.fetch.cancel()
+        self._out.counters["snapshots_given_up"] += 1
+        self.recover_from_anyone(conference, but=source)
 
     def ask_for_keys(self, conference: Conference) -> None:
         """Ask the peer heard last for tokens that a snapshot did not bring."""
@@ -347,7 +378,8 @@ class StreamSync:
         conference = self._conferences.get(conference_name)
         if conference is None or (device not in conference.clients and device not in conference.peers):
             raise Refusal("not_joined")
-        self._out.reply(interest, KeysReply(conference.log.view.tokens_of(request.devices)))
+        tokens = conference.log.view.tokens_of(request.devices)
+        self._out.reply(interest, KeysReply(cut(tokens, PAYLOAD_MAX_BYTES)))
 
     def on_keys_reply(self, conference: Conference, reply: KeysReply) -> None:
         """Take in tokens, and with them what has waited for them."""
@@ -360,6 +392,8 @@ class StreamSync:
         for device, peer in conference.peers.items():
             if peer.up and peer.heard_s < since_s:
                 peer.up = False
+                if device == conference.fetch.source:
+                    self.give_up_fetch(conference)
                 self._out.effects.append(
                     Log(PeerChanged(self._out.now_s, conference.name, self._out.device, device, "down"))
                 )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from proxy.core.signing import Signer, Verifier, fingerprint
 from proxy.wire.messages import (
@@ -142,9 +143,7 @@ def check_update(update: FpUpdate, signed: SignedUpdate, grant: Grant) -> None:
 
 def join_statement(request: JoinRequest, name: MessageName, proxy: str) -> bytes:
     """Return what a device signs to join: the name, hence proxy, conference, device, boot and number; and the rest."""
-    unsigned = encode(
-        JoinRequest(request.token, request.boot, request.acked_seq, request.known)
-    )  # the default: no signature
+    unsigned = encode(replace(request, signature=b""))
     return b"hconf join\0" + "\0".join((proxy, *name.parts, str(name.boot), str(name.seq), "")).encode() + unsigned
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from proxy.wire.name import GENERIC, SEQUENCE, VERSION, boundaries, component, keyword, number, read_number
+from proxy.wire.name import GENERIC, SEGMENT, SEQUENCE, VERSION, boundaries, component, keyword, number, read_number
 from proxy.wire.tlv import MalformedError, elements
 
 ROOT: Final = component("hconf")
@@ -20,7 +20,7 @@ ALL_PROXIES: Final = ROOT + keyword("all")
 
 LOGIN, JOIN, UPDATE, NOTIFY, SYNC = (keyword(word) for word in ("login", "join", "update", "notify", "sync"))
 PUSH, HEARTBEAT, RECOVER, CLOSE = (keyword(word) for word in ("push", "heartbeat", "recover", "close"))
-KEYS, REVOKE = (keyword(word) for word in ("keys", "revoke"))
+KEYS, REVOKE, SNAPSHOT = (keyword(word) for word in ("keys", "revoke", "snapshot"))
 
 #: keyword component -> (message type of the Interest, message type of the Data), as in messages.csv
 MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
@@ -35,6 +35,7 @@ MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
     CLOSE: ("close", "close-reply"),
     KEYS: ("keys-request", "keys-reply"),
     REVOKE: ("revocation", "revocation-reply"),
+    SNAPSHOT: ("snapshot-interest", "snapshot-segment"),
 }
 
 #: Identifiers are components of names, so it is octets that count there.
@@ -50,6 +51,12 @@ Via = Literal["armed", "push", "recovery", "snapshot"]
 EMPTY_DIGEST: Final = bytes(16)
 #: What one packet may carry of updates, so that it stays below PACKET_MAX_BYTES with its name and signature.
 PAYLOAD_MAX_BYTES: Final = 8_000
+#: The longest content of a sealed reply that still fits with the longest name and the signature of the seal.
+REPLY_MAX_BYTES: Final = 8_400
+#: Of a frozen snapshot all segments but the last are of this size.
+SEGMENT_BYTES: Final = 8_000
+#: Longest snapshot that is sent or taken over: more than 100,000 devices with their tokens.
+SNAPSHOT_MAX_BYTES: Final = 32 * 1024 * 1024
 OBJECT_NAME_MAX_OCTETS: Final = 512
 #: Number of the first join of a boot; a later one may be a move from another proxy.
 FIRST_JOIN: Final = 1
@@ -166,6 +173,21 @@ class Snapshot(Struct, frozen=True, array_like=True):
     tokens: tuple[SignedToken, ...] = ()
 
 
+class SnapshotManifest(Struct, frozen=True, array_like=True):
+    """What a snapshot that is larger than a packet is fetched by, segment by segment, from the proxy that says this."""
+
+    boot: Number  #: of that proxy
+    size_bytes: Annotated[int, Meta(ge=1, le=SNAPSHOT_MAX_BYTES)]
+    #: SHA-256 of the encoded snapshot. It is in the names of the segments, so they never change, and only who was told can
+    #: ask for them.
+    digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+    @property
+    def segments(self) -> int:
+        """Return how many there are, numbered from 0."""
+        return -(-self.size_bytes // SEGMENT_BYTES)
+
+
 class LoginRequest(Struct, frozen=True, array_like=True):
     device: Identifier
     conference: Identifier
@@ -189,15 +211,17 @@ class JoinRequest(Struct, frozen=True, array_like=True):
     known: tuple[Position, ...] | None  #: last known state; None on the first join
     #: by the device's key over the join's name and all of the above: proves possession, for this very join
     signature: Annotated[bytes, Meta(max_length=64)] = b""
+    is_partial: bool = False  #: as in ``RecoveryRequest``
 
 
 class JoinReply(Struct, frozen=True, array_like=True):
     granted: bool
     reason: str
-    current: tuple[Position, ...]  #: state of the proxy
+    current: tuple[Position, ...]  #: as in ``RecoveryReply``, and so are the next two
     snapshot: Snapshot | None
-    entries: tuple[StreamEntry, ...]  #: the suffix, as much as fits
+    entries: tuple[StreamEntry, ...]
     own_seq: Number | None = None  #: the client's own updates up to this one are known here
+    manifest: SnapshotManifest | None = None  #: as in ``RecoveryReply``
 
 
 class UpdateAck(Struct, frozen=True, array_like=True):
@@ -268,12 +292,16 @@ class ProxyHeartbeat(Struct, frozen=True, array_like=True):
 
 class RecoveryRequest(Struct, frozen=True, array_like=True):
     known: tuple[Position, ...]
+    is_partial: bool = False  #: of streams that ``known`` does not name, nothing is asked for
 
 
 class RecoveryReply(Struct, frozen=True, array_like=True):
-    current: tuple[Position, ...]
+    """What comes after the state asked from: the suffix, or a snapshot where the history does not reach back so far."""
+
+    current: tuple[Position, ...]  #: state of the proxy, what the asker lacks first, as much as fits
     snapshot: Snapshot | None
-    entries: tuple[StreamEntry, ...]
+    entries: tuple[StreamEntry, ...]  #: the suffix, as much as fits
+    manifest: SnapshotManifest | None = None  #: instead of a snapshot that does not fit
 
 
 class CloseRequest(Struct, frozen=True, array_like=True):
@@ -288,6 +316,11 @@ _DECODERS: dict[type[Struct], msgspec.msgpack.Decoder[Any]] = {}
 def encode(message: Struct) -> bytes:
     """Return the payload of a message."""
     return _ENCODER.encode(message)
+
+
+def encoded_size_bytes(value: object) -> int:
+    """Return how long a message, or a part of one, is when it is encoded."""
+    return len(_ENCODER.encode(value))
 
 
 def decode(payload: bytes | None, kind: type[M]) -> M:
@@ -311,11 +344,15 @@ def node_prefix(device: str) -> bytes:
 
 
 def message_name(to: bytes, kind: bytes, *parts: str, boot: int, seq: int) -> bytes:
-    """Return the name of one message: addressee, kind, identifiers, then boot and sequence number.
+    """Return the name of one message: addressee, kind, identifiers, then boot and sequence number (of segments: theirs).
 
     *to* is a node prefix or ALL_PROXIES, *kind* one of the keyword components above.
     """
-    return to + kind + b"".join(map(component, parts)) + number(boot, VERSION) + number(seq, SEQUENCE)
+    return to + kind + b"".join(map(component, parts)) + number(boot, VERSION) + number(seq, _number_kind(kind))
+
+
+def _number_kind(kind: bytes) -> int:
+    return SEGMENT if kind == SNAPSHOT else SEQUENCE
 
 
 class MessageName(Struct, frozen=True):
@@ -347,7 +384,7 @@ def parse_message_name(name: bytes) -> MessageName:
         raise MalformedError("unknown kind of message")
     parts: list[str] = []
     boot, seq = components[-2], components[-1]
-    if boot[0] != VERSION or seq[0] != SEQUENCE:
+    if boot[0] != VERSION or seq[0] != _number_kind(kind):
         raise MalformedError("name without boot and sequence number")
     for part in components[3:-2]:
         if part[0] != GENERIC or not 1 <= part[1] <= IDENTIFIER_MAX_OCTETS:

@@ -16,6 +16,7 @@ GENERIC: Final = 8
 IMPLICIT_SHA256: Final = 1
 PARAMETERS_SHA256: Final = 2
 KEYWORD: Final = 32
+SEGMENT: Final = 50  #: carries the number of a segment
 VERSION: Final = 54  #: carries a boot number
 SEQUENCE: Final = 58  #: carries a sequence number
 
@@ -23,7 +24,7 @@ SEQUENCE: Final = 58  #: carries a sequence number
 COMPONENTS_MAX: Final = 32
 
 #: How a URI spells the components that have a form of their own.
-_NUMBERS: Final = {"v": VERSION, "seq": SEQUENCE}
+_NUMBERS: Final = {"seg": SEGMENT, "v": VERSION, "seq": SEQUENCE}
 _DIGESTS: Final = {"sha256digest": IMPLICIT_SHA256, "params-sha256": PARAMETERS_SHA256}
 _UNESCAPED = frozenset((string.ascii_letters + string.digits + "-._~").encode())
 
@@ -39,7 +40,7 @@ def keyword(word: str) -> bytes:
 
 
 def number(value: int, kind: int) -> bytes:
-    """Encode a typed number component (boot or sequence number)."""
+    """Encode a typed number component (boot, sequence number or segment)."""
     return tlv(kind, non_negative_integer(value))
 
 
@@ -95,7 +96,7 @@ def read_number(value: bytes) -> int:
 def from_uri(uri: str) -> bytes:
     """Encode an NDN URI such as ``/hconf/csr1/32=sync/main/v=1/seq=7``.
 
-    Source: NDN Packet Format, "NDN URI Scheme"; NDN-0022 for ``v=`` and ``seq=``. Raises: ValueError for what is none.
+    Source: NDN Packet Format, "NDN URI Scheme"; NDN-0022 for ``seg=``, ``v=`` and ``seq=``. Raises: ValueError for what is none.
 
     >>> from_uri("/a/32=sync").hex()
     '080161200473796e63'

@@ -192,7 +192,7 @@ def _values(info: msgspec.inspect.Type) -> st.SearchStrategy[Any]:  # noqa: PLR0
     inspect = msgspec.inspect
     match info:
         case inspect.IntType():
-            return numbers.map(lambda value: max(value, info.ge or 0))
+            return numbers.map(lambda value: min(max(value, info.ge or 0), info.le or value))
         case inspect.StrType():
             longest = min(info.max_length or 70, 70)
             return st.sampled_from(IDENTIFIERS) | st.text(min_size=info.min_length or 0, max_size=longest)
