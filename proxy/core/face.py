@@ -26,6 +26,7 @@ class Face:
         self.reliability = reliability
         self.session = Session(desired_min_tx_s=desired_min_tx_s, detect_mult=detect_mult)
         self.carrier = True
+        self.is_up = False  #: as `refresh` has last found it
         self.sent: dict[str, list[int]] = {}  #: message type -> [packets, bytes]
         self._desired_min_tx_s = desired_min_tx_s
         self._quiet_since_s = float("-inf")
@@ -34,9 +35,9 @@ class Face:
     def is_local(self) -> bool:
         return self.face_id == 0
 
-    @property
-    def is_up(self) -> bool:
-        return self.carrier and (self.is_local or self.session.state is State.UP)
+    def refresh(self) -> None:
+        """Carrier or session has changed; every packet asks whether a face is up, so that is worked out here."""
+        self.is_up = self.carrier and (self.is_local or self.session.state is State.UP)
 
     def count_sent(self, message: str, size_bytes: int, *, now_s: float) -> None:
         """Account for one packet; it also spares a heartbeat."""

@@ -60,6 +60,7 @@ class Forwarder:
             LOCAL_FACE, LinkReliability("off", self._chance), link="", peer="", desired_min_tx_s=1.0, detect_mult=1
         )
         local.carrier = local_attached
+        local.refresh()
         self.faces[LOCAL_FACE] = local
         self.fib = Fib()
         for route in config.routes:
@@ -127,12 +128,17 @@ class Forwarder:
 
     def _on_packet(self, face: Face, datagram: bytes, now_s: float) -> None:
         link_packet = decode_link_packet(datagram)
-        if not face.is_local:
-            self._heard(face, link_packet.session_state, now_s)
+        if face.face_id != LOCAL_FACE:
+            face.session.heard_packet(now_s=now_s)
+            if link_packet.session_state is not None or face.face_id not in self._detection:
+                self._heard(face, link_packet.session_state, now_s)
             if link_packet.is_poll:
                 self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
-            if not self._on_link_header(face, link_packet, now_s):
-                return  # has been here before
+            if link_packet.is_plain:
+                if not face.reliability.is_new(link_packet.sequence):
+                    return  # has been here before
+            elif not self._on_link_header(face, link_packet, now_s):
+                return
         fragment = link_packet.fragment
         if not fragment:
             return
@@ -181,13 +187,15 @@ class Forwarder:
         datagram = face.reliability.wrap(packet, now_s=now_s)
         face.count_sent(message, len(datagram), now_s=now_s)
         self._effects.append(Send(face.face_id, datagram))
-        if packet.fragment and face.reliability.deadline_s is not None:
+        if face.reliability.is_watched and packet.fragment:
             self._watch_reliability(face)
 
     def _heard(self, face: Face, their_state: int | None, now_s: float) -> None:
         theirs = None if their_state is None else State(their_state)
         was_up = face.is_up
         changed = face.session.heard(theirs, now_s=now_s)
+        if changed:
+            face.refresh()
         suspicion_s = face.session.suspicion_s
         if suspicion_s is not None and face.face_id not in self._detection:
             self._detection.set(face.face_id, suspicion_s)  # moved lazily, when it comes due
@@ -199,7 +207,8 @@ class Forwarder:
         was_up, face.carrier = face.is_up, up
         if not up:
             face.session.fail()
-        elif not face.is_local:
+        face.refresh()
+        if up and not face.is_local:
             self._beat_s = now_s  # say hello at once
         self._note_face(face, "carrier", now_s, was_up=was_up)
 
@@ -258,6 +267,7 @@ class Forwarder:
             self._detection.set(face.face_id, min(now_s + POLL_INTERVAL_S, deadline_s))
         else:
             face.session.expire(now_s=now_s)
+            face.refresh()
             self._note_face(face, "detection-time", now_s, was_up=was_up)
 
     # ------------------------------------------------------------------ Interest pipelines
@@ -340,6 +350,11 @@ class Forwarder:
         self, face: Face, entry: PitEntry, previous: InRecord | None, now_s: float, *, is_detour: bool
     ) -> None:
         """Forward a new Interest; aggregate into a pending one unless what is pending cannot serve this asker."""
+        if not entry.out_records and entry.next_hops:  # nobody was asked yet, and the best way is nearly always there
+            best, wanted = self.faces[entry.next_hops[0].face_id], entry.in_records[face.face_id]
+            if best is not face and self._may_take(best, wanted):
+                self._send_interest(entry, best, wanted, now_s)
+                return
         for face_id, out in list(entry.out_records.items()):
             if out.expiry_s <= now_s and out.nacked is None:
                 del entry.out_records[face_id]  # upstream has forgotten us: as good as never asked
@@ -484,7 +499,8 @@ class Forwarder:
 
     def _remember_nonces(self, entry: PitEntry, now_s: float) -> None:
         name = entry.key[0]
-        for in_record in entry.in_records.values():
-            self.dead_nonces.add(name, in_record.nonce, now_s=now_s)
-        for out_record in entry.out_records.values():
-            self.dead_nonces.add(name, out_record.nonce, now_s=now_s)
+        nonces = {
+            record.nonce: None for records in (entry.in_records, entry.out_records) for record in records.values()
+        }
+        for nonce in nonces:  # in order; what was passed on as it came is there twice
+            self.dead_nonces.add(name, nonce, now_s=now_s)

@@ -72,6 +72,11 @@ class LinkReliability:
         self.repeated = self.lost = self.doubles = 0
 
     @property
+    def is_watched(self) -> bool:
+        """Whether there may be a deadline."""
+        return bool(self._unacked) or self._ack_due_s is not None
+
+    @property
     def deadline_s(self) -> float | None:
         """When ``on_timer`` wants to be called: an ack has waited long enough, or one is overdue."""
         overdue_s = self._overdue.next_s if self._unacked else None
@@ -112,7 +117,7 @@ class LinkReliability:
             self._acks.append(packet.tx_sequence)
             if self._ack_due_s is None:
                 self._ack_due_s = now_s + ACK_DELAY_S
-        return packet.sequence is None or self._is_new(packet.sequence), repeat, lost
+        return self.is_new(packet.sequence), repeat, lost
 
     def on_timer(self, session_state: int, *, now_s: float) -> tuple[list[bytes], list[LinkPacket]]:
         """Return datagrams to send now, and packets given up as lost."""
@@ -204,7 +209,10 @@ class LinkReliability:
             self._gaps_seen += 1
         self._highest_seen = sent_count - 1
 
-    def _is_new(self, sequence: int) -> bool:
+    def is_new(self, sequence: int | None) -> bool:
+        """Tell whether a packet with this sequence, None for one without, has not been received yet; note that it has."""
+        if sequence is None:
+            return True
         if sequence in self._seen:
             self.doubles += 1
             return False

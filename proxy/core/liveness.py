@@ -58,6 +58,10 @@ class Session:
         self.detection_time_s = detection_time_s(desired_min_tx_s=desired_min_tx_s, detect_mult=detect_mult)
         self.deadline_s: float | None = None
 
+    def heard_packet(self, *, now_s: float) -> None:
+        """Take in a packet without state: it proves that we hear the peer, not that the peer hears us."""
+        self.deadline_s = now_s + self.detection_time_s
+
     def heard(self, theirs: State | None, *, now_s: float) -> bool:
         """Take in a packet, with the peer's state where it carried one; tell whether our state changed."""
         self.deadline_s = now_s + self.detection_time_s

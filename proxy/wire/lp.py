@@ -55,6 +55,11 @@ class LinkPacket(Struct, frozen=True):
     sent_count: int | None = None
     is_poll: bool = False
 
+    @property
+    def is_plain(self) -> bool:
+        """Nothing in the header is for link reliability but the sequence; nearly always."""
+        return not self.acks and self.tx_sequence is None and self.gaps_seen is None and self.sent_count is None
+
 
 _POLL_FIELD = tlv(_POLL, b"")
 _DETOUR_FIELD = tlv(_DETOUR, b"")

@@ -23,13 +23,16 @@ class Fib:
     def __init__(self) -> None:
         self._next_hops: dict[bytes, tuple[NextHop, ...]] = {}
         self._strategies: dict[bytes, Strategy] = {}
+        self._components_max = 0  #: of all prefixes: nothing longer needs to be tried
 
     def insert(self, name_prefix: bytes, next_hops: Iterable[NextHop]) -> None:
         """Set the next hops of a prefix; they are ranked by cost, then face ID."""
+        self._components_max = max(self._components_max, len(boundaries(name_prefix)))
         self._next_hops[name_prefix] = tuple(sorted(next_hops, key=lambda hop: (hop.cost_ms, hop.face_id)))
 
     def set_strategy(self, name_prefix: bytes, strategy: Strategy) -> None:
         """Choose the strategy of all names under a prefix; best-route is the default."""
+        self._components_max = max(self._components_max, len(boundaries(name_prefix)))
         self._strategies[name_prefix] = strategy
 
     def lookup(self, name: bytes) -> tuple[tuple[NextHop, ...], Strategy]:
@@ -39,7 +42,7 @@ class Fib:
         """
         next_hops: tuple[NextHop, ...] | None = None
         strategy: Strategy | None = None
-        for end in reversed(boundaries(name)):
+        for end in reversed(boundaries(name)[: self._components_max]):
             name_prefix = name[:end]
             if next_hops is None:
                 next_hops = self._next_hops.get(name_prefix)
