@@ -61,6 +61,7 @@ class LinkPacket(Struct, frozen=True):
         return not self.acks and self.tx_sequence is None and self.gaps_seen is None and self.sent_count is None
 
 
+_SEQUENCE_START = b"\x51\x08"
 _POLL_FIELD = tlv(_POLL, b"")
 _DETOUR_FIELD = tlv(_DETOUR, b"")
 _NACKS = {reason: tlv(_NACK, tlv(_NACK_REASON, bytes((reason,)))) for reason in NackReason}
@@ -115,6 +116,8 @@ def decode_link_packet(datagram: bytes) -> LinkPacket:
         raise MalformedError("empty datagram")
     if datagram[0] in (INTEREST, DATA):
         return LinkPacket(datagram)
+    if (sequenced := _decode_sequenced(datagram)) is not None:
+        return sequenced
     kind, at, end = read_element(datagram, 0, len(datagram))
     if kind != LP_PACKET or end != len(datagram):
         raise MalformedError(f"neither Interest, Data nor link packet: type {kind}")
@@ -155,6 +158,23 @@ def decode_link_packet(datagram: bytes) -> LinkPacket:
     return LinkPacket(
         fragment, nack_reason, session_state, is_detour, sequence, tx_sequence, acks, gaps_seen, sent_count, is_poll
     )
+
+
+def _decode_sequenced(datagram: bytes) -> LinkPacket | None:
+    """Return what ``encode_sequenced`` makes of a sequence and a fragment; None for everything else, right or wrong."""
+    size = len(datagram)
+    if size < 14:
+        return None
+    if datagram[0] == LP_PACKET and datagram[1] == size - 2 < 253:  # lengths of one octet
+        if datagram[2:4] == _SEQUENCE_START and datagram[12] == _FRAGMENT and datagram[13] == size - 14:
+            return LinkPacket(datagram[14:], sequence=int.from_bytes(datagram[4:12], "big"))
+    elif (
+        size >= 273  # both lengths of three octets
+        and datagram[:6] == b"\x64\xfd" + (size - 4).to_bytes(2, "big") + _SEQUENCE_START
+        and datagram[14:18] == b"\x50\xfd" + (size - 18).to_bytes(2, "big")
+    ):
+        return LinkPacket(datagram[18:], sequence=int.from_bytes(datagram[6:14], "big"))
+    return None
 
 
 def _fixed_number(datagram: bytes, start: int, end: int) -> int:
