@@ -169,7 +169,7 @@ def _decode_sequenced(datagram: bytes) -> LinkPacket | None:
         if datagram[2:4] == _SEQUENCE_START and datagram[12] == _FRAGMENT and datagram[13] == size - 14:
             return LinkPacket(datagram[14:], sequence=int.from_bytes(datagram[4:12], "big"))
     elif (
-        size >= 273  # both lengths of three octets
+        273 <= size < 0x1_0000  # both lengths of three octets
         and datagram[:6] == b"\x64\xfd" + (size - 4).to_bytes(2, "big") + _SEQUENCE_START
         and datagram[14:18] == b"\x50\xfd" + (size - 18).to_bytes(2, "big")
     ):

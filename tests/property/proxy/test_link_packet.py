@@ -17,7 +17,7 @@ SIZES = st.one_of(st.integers(1, 40), st.integers(230, 280), st.sampled_from([8_
 
 
 def thoroughly(datagram: bytes) -> LinkPacket | None:
-    with mock.patch.object(lp, "_decode_sequenced", lambda _: None):
+    with mock.patch.object(lp, "_decode_sequenced", return_value=None):
         return decoded(datagram)
 
 
