@@ -1,5 +1,8 @@
 """Digest logs to store: what a proxy accepted from one publisher."""
 
+import contextlib
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from proxy.core.digest_log import DigestLog
@@ -39,5 +42,23 @@ def restored_log(store: LogStore, *, history_max_entries: int = 1_000) -> tuple[
     return log, dropped
 
 
+#: Stores that a test has opened; `close_all` closes what it did not.
+_opened: list[LogStore] = []
+
+
 def open_store(path: Path) -> LogStore:
-    return LogStore(path, device="csr1")
+    store = LogStore(path, device="csr1")
+    _opened.append(store)
+    return store
+
+
+def close_all() -> None:
+    while _opened:
+        _opened.pop().close()
+
+
+@contextlib.contextmanager
+def database(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file as somebody else sees it; what is done in the block is committed, and the connection closed."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        yield connection

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from proxy.storage.log_store import LogStore, StorageError
-from tests.unit.proxy.storage.logs import Proxy, open_store, restored_log
+from tests.unit.proxy.storage.logs import Proxy, database, open_store, restored_log
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_everything_comes_back(path: Path) -> None:
 @pytest.mark.parametrize("history_max_entries", [1, 7, 10, 40])
 def test_compaction_keeps_the_state_and_bounds_the_file(path: Path, history_max_entries: int) -> None:
     proxy = filled(path, entries=400, history_max_entries=history_max_entries)
-    with sqlite3.connect(path) as connection:
+    with database(path) as connection:
         (rows,) = connection.execute("SELECT count(*) FROM entry").fetchone()
     assert rows <= history_max_entries
     store = open_store(path)
@@ -76,7 +76,7 @@ def test_boots_never_repeat(path: Path) -> None:
 
 def test_boots_do_not_repeat_though_their_row_is_damaged(path: Path) -> None:
     filled(path, entries=10)
-    with sqlite3.connect(path) as connection:
+    with database(path) as connection:
         connection.execute("UPDATE boot SET boot = 0")
     store = open_store(path)
     assert store.counters == {"log_rows_damaged": 1, "log_set_aside": 1}
@@ -87,7 +87,7 @@ def test_boots_do_not_repeat_though_their_row_is_damaged(path: Path) -> None:
 @pytest.mark.parametrize("column", ["content", "checksum"])
 def test_an_entry_that_was_changed_is_left_out_with_those_chained_to_it(path: Path, column: str) -> None:
     filled(path, entries=20)
-    with sqlite3.connect(path) as connection:
+    with database(path) as connection:
         connection.execute(f"UPDATE entry SET {column} = zeroblob(length({column})) WHERE seq = 12")  # noqa: S608
     store = open_store(path)
     log, dropped = restored_log(store)
@@ -117,7 +117,7 @@ def test_an_entry_that_verifies_but_does_not_fit_is_left_out(path: Path) -> None
 
 def test_a_snapshot_that_was_changed_is_not_believed(path: Path) -> None:
     filled(path, entries=100, history_max_entries=10)
-    with sqlite3.connect(path) as connection:
+    with database(path) as connection:
         connection.execute("UPDATE snapshot SET content = substr(content, 1, length(content) - 1) || x'00'")
     store = open_store(path)
     log, dropped = restored_log(store)
@@ -141,7 +141,7 @@ def test_a_file_that_is_no_database_is_set_aside(path: Path) -> None:
 
 def test_a_foreign_database_is_set_aside(path: Path) -> None:
     path.parent.mkdir()
-    with sqlite3.connect(path) as connection:
+    with database(path) as connection:
         connection.execute("CREATE TABLE something (x)")
     store = open_store(path)
     assert store.counters["log_set_aside"] == 1
