@@ -1,4 +1,4 @@
-"""The joining part of a service client: at which proxy it is, how it gets there, and how it gets back to a nearer one."""
+"""The joining part of a service client: at which proxy it is, how it gets there, and how it moves to a nearer one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from proxy.wire.messages import JOIN, JoinReply, JoinRequest, encode, parse_mess
 
 #: A join is tried so often at one proxy before the next ranked one is asked.
 JOIN_ATTEMPTS: Final = 3
-#: And so often at a better one, by a client that wants to return and loses nothing if it cannot.
-RETURN_ATTEMPTS: Final = 2
+#: And so often at one that a client would rather be at, but loses nothing if it cannot.
+MOVE_ATTEMPTS: Final = 2
 
 
 class ClientJoin:
@@ -43,12 +43,13 @@ class ClientJoin:
         self._joins = 0  #: of this boot; each is numbered, and goes to one proxy
         self._join_here = 0  #: the one by which we are at our proxy, or want to be
         self._joined_once = False
-        self._previous = ""  #: the proxy that we returned from
+        self._no_route_s = float("-inf")  #: when we last looked for another proxy because the network told us to
+        self._previous = ""  #: the proxy that we moved from
         self._overlap_until_s = float("-inf")  #: and how long we listen to it still
 
     def assign(self, ranked: tuple[str, ...]) -> None:
         """The login server says which proxies we may go to, best first."""
-        self._choice.ranked = ranked
+        self._choice.assign(ranked)
 
     def start(self, reason: str) -> None:
         """Join where we were, else at the best proxy."""
@@ -69,7 +70,7 @@ class ClientJoin:
 
     def _join(self, proxy: str, reason: str) -> None:
         out = self._out
-        out.stop_asking("join", "return")
+        out.stop_asking("join", "move")
         if proxy != out.proxy:  # what the last proxy has not acked goes to this one
             self._publisher.stop_asking(retained=True)
             out.stop_asking("recover")
@@ -92,16 +93,16 @@ class ClientJoin:
         return self._joins
 
     def on_nack(self, kind: str) -> None:
-        """The network cannot reach the proxy that we asked to let us in (*kind* ``join`` or ``return``)."""
-        if kind == "return":
-            self._try_better_proxy()
+        """The network cannot reach the proxy that we asked to let us in (*kind* ``join`` or ``move``)."""
+        if kind == "move":
+            self._try_to_move()
         elif self._choice.passes_over():
             self._try_next_proxy()
 
     def on_given_up(self, kind: str) -> None:
         """The proxy that we asked to let us in does not answer."""
-        if kind == "return":
-            self._try_better_proxy()
+        if kind == "move":
+            self._try_to_move()
         else:
             self._choice.wait()
             self._try_next_proxy()
@@ -131,54 +132,77 @@ class ClientJoin:
         self._receiver.recover_if_behind(reply.current)
         self._receiver.ask_for_keys()
 
-    # ------------------------------------------------------------------ back to the nearest proxy
+    # ------------------------------------------------------------------ moving while the session goes on
+
+    def on_neighbour(self, csr: str, *, up: bool) -> None:
+        """Our link to a CSR has come up or gone down. If it is that of our proxy, another one is nearer now."""
+        self._choice.set_attached(csr, attached=up)
+        if csr == self._out.proxy and not up:
+            self.look_for_other_proxy()
+        else:
+            self._timers.cancel("return")
+            self.plan_return()
+
+    def on_no_route(self) -> None:
+        """The network has no way to our proxy; often it is only the proxy that is gone. Ask the others, but not at every Nack."""
+        if self._out.now_s - self._no_route_s >= self._detection_time_s:
+            self._no_route_s = self._out.now_s
+            self.look_for_other_proxy()
+
+    def look_for_other_proxy(self) -> None:
+        """Ours is out of reach, or only by a long way round: ask the others, and stay while it answers and they do not."""
+        if self._out.state == "joined" and ("move", 0) not in self._out.consumer:
+            self._timers.cancel("return")
+            self._choice.start_round(self._out.proxy, better_only=False)
+            self._try_to_move()
 
     def plan_return(self) -> None:
         """Where there is a better proxy than ours, look for it after a hold-down."""
         out = self._out
         if self._choice.is_best(out.proxy):
-            self._choice.note_best(now_s=out.now_s)
+            self._choice.note_best(out.proxy, now_s=out.now_s)
             self._timers.cancel("return")
-        elif out.state == "joined" and "return" not in self._timers and ("return", 0) not in out.consumer:
+        elif out.state == "joined" and "return" not in self._timers and ("move", 0) not in out.consumer:
             self._timers.set("return", out.now_s + self._choice.hold_down_s(now_s=out.now_s))
 
     def look_for_better_proxy(self) -> None:
         """The hold-down is over."""
         if self._out.state == "joined":  # else the next session plans anew
-            self._choice.start_round(self._out.proxy)
-            self._try_better_proxy()
+            self._choice.start_round(self._out.proxy, better_only=True)
+            self._try_to_move()
 
-    def _try_better_proxy(self) -> None:
-        """Ask the next better one to let us in while the session goes on; if none does, wait for the next time."""
-        self._out.stop_asking("return")
+    def _try_to_move(self) -> None:
+        """Ask the next one of this round to let us in while the session goes on; if none does, wait for the next time."""
+        self._out.stop_asking("move")
         proxy = self._choice.next_of_round()
         if proxy is None:
             self.plan_return()
         else:
-            self._ask_to_join(("return", 0), proxy, attempts_max=RETURN_ATTEMPTS)
+            self._ask_to_join(("move", 0), proxy, attempts_max=MOVE_ATTEMPTS)
 
-    def on_return_reply(self, pending: Pending[RequestKey], reply: JoinReply) -> None:
-        """A better proxy has let us in: from now on it is ours.
+    def on_move_reply(self, pending: Pending[RequestKey], reply: JoinReply) -> None:
+        """Another proxy has let us in: from now on it is ours.
 
         The one before serves us until it has not heard us for its detection time. Its notifications are taken so long, too:
         a proxy that has just come back may know less than it does.
         """
         if not reply.granted:
-            self._try_better_proxy()
+            self._try_to_move()
             return
         out = self._out
         self._publisher.stop_asking(retained=True)
         out.stop_asking("recover", "keys")
+        is_better = self._choice.is_better(pending.peer, than=out.proxy)
         self._previous, self._overlap_until_s = out.proxy, out.now_s + self._detection_time_s
         out.proxy, self._join_here = pending.peer, parse_message_name(pending.base_name).seq
         out.heard_s = out.now_s
-        out.counters["returns"] += 1
-        out.log_session("returned")
+        out.counters["moves"] += 1
+        out.log_session("returned" if is_better else "moved")
         self.plan_return()
         self._take_in(reply)
 
     def is_overlapping(self, proxy: str) -> bool:
-        """Tell whether we have just returned from *proxy* and take what it still tells."""
+        """Tell whether we have just moved from *proxy* and take what it still tells."""
         return proxy == self._previous and self._out.now_s < self._overlap_until_s
 
     def is_claimed(self) -> bool:
@@ -189,5 +213,5 @@ class ClientJoin:
             out.state == "joined"
             and told is not None
             and (told.boot, told.join) > (out.boot, self._join_here)
-            and ("return", 0) not in out.consumer
+            and ("move", 0) not in out.consumer
         )

@@ -19,7 +19,7 @@ from proxy.wire.packet import encode_interest
 NO_REPLY_LIFETIME_MS = 250
 
 ClientState = SessionState | Literal["idle"]
-#: ("login", 0), ("join", 0), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0), ("return", 0)
+#: ("login", 0), ("join", 0), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0), ("move", 0)
 RequestKey = tuple[str, int]
 
 

@@ -14,6 +14,7 @@ from proxy.core.events import (
     Effect,
     Event,
     JoinRequested,
+    NeighbourChanged,
     PacketReceived,
     PublishRequested,
     ScheduleExtended,
@@ -28,7 +29,7 @@ from proxy.core.receiver import Receiver
 from proxy.core.timers import Timers
 from proxy.core.trust import Refusal
 from proxy.core.view import View
-from proxy.wire.lp import decode_link_packet
+from proxy.wire.lp import NackReason, decode_link_packet
 from proxy.wire.messages import (
     HEARTBEAT,
     NOTIFY,
@@ -41,6 +42,7 @@ from proxy.wire.messages import (
     UpdateAck,
     decode,
     encode,
+    node_prefix,
     parse_message_name,
 )
 from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest, encode_data
@@ -145,8 +147,10 @@ class ServiceClient:
                 self._request_login()
             case CloseRequested():
                 self._close()
+            case NeighbourChanged(node, up):
+                self._join.on_neighbour(node, up=up)
             case CarrierChanged():
-                pass  # the forwarder deals with it; what we notice is whether our proxy answers
+                pass  # the forwarder deals with it; what concerns us it tells as a neighbour's change
         if self._leaving and self.state == "joined":
             self._leaving = False
             self._close()
@@ -158,9 +162,12 @@ class ServiceClient:
         if not fragment:
             return
         if link_packet.nack_reason is not None:
-            pending = self._out.consumer.on_nack(decode_interest(fragment), now_s=self._out.now_s)
-            if pending is not None and pending.key[0] in ("join", "return"):
+            interest = decode_interest(fragment)
+            pending = self._out.consumer.on_nack(interest, now_s=self._out.now_s)
+            if pending is not None and pending.key[0] in ("join", "move"):
                 self._join.on_nack(pending.key[0])
+            elif link_packet.nack_reason == NackReason.NO_ROUTE and interest.name.startswith(node_prefix(self.proxy)):
+                self._join.on_no_route()  # whatever it was that we told or asked our proxy
         elif fragment[0] == INTEREST:
             self._on_interest(decode_interest(fragment))
         else:
@@ -179,8 +186,8 @@ class ServiceClient:
         if kind == "join":
             self._on_join_reply(decode(data.content, JoinReply))
             return
-        if kind == "return":
-            self._join.on_return_reply(pending, decode(data.content, JoinReply))
+        if kind == "move":
+            self._join.on_move_reply(pending, decode(data.content, JoinReply))
             return
         if pending.peer == self.proxy:
             self._hear()
@@ -203,7 +210,7 @@ class ServiceClient:
         effects, given_up = self._out.consumer.on_timer(now_s)
         self._out.effects += effects
         for request in given_up:
-            if request.key[0] in ("join", "return"):
+            if request.key[0] in ("join", "move"):
                 self._join.on_given_up(request.key[0])
             elif request.key[0] == "close":
                 self._leave("no close reply")
@@ -250,7 +257,7 @@ class ServiceClient:
         if self.state == "closing":
             self._leave("token expired")
         elif self.state in ("joining", "joined", "suspect"):
-            self._out.stop_asking("join", "return", "recover", "keys")
+            self._out.stop_asking("join", "move", "recover", "keys")
             self._publisher.stop_asking(retained=False)
             self._out.enter("login", "token expired")
             if not self._login.is_asking:
@@ -259,7 +266,7 @@ class ServiceClient:
     def _end(self, reason: str) -> None:
         """We are out, and asking again does not help."""
         self._login.stop()
-        self._out.stop_asking("close", "join", "return", "recover", "keys")
+        self._out.stop_asking("close", "join", "move", "recover", "keys")
         self._publisher.stop_asking(retained=False)
         self._out.enter("refused", reason)
 
@@ -297,7 +304,7 @@ class ServiceClient:
         elif self.state == "suspect":  # the proxy that we are about to join does not know us yet: first that, then this
             self._leaving = True
         elif self.state == "joined":
-            self._out.stop_asking("return")
+            self._out.stop_asking("move")
             self._out.enter("closing", "asked for")
             self._publisher.close()
         else:
@@ -315,7 +322,7 @@ class ServiceClient:
 
     def _leave(self, reason: str) -> None:
         self._login.stop()
-        self._out.stop_asking("close", "join", "return", "recover", "keys")
+        self._out.stop_asking("close", "join", "move", "recover", "keys")
         self._publisher.end()
         self._out.enter("closed", reason)
 
