@@ -227,6 +227,14 @@ def test_losing_the_link_to_our_proxy_asks_the_next_one_at_once_and_coming_back_
     assert set(asked(hear(party, HOLD_DOWN_S * SPREAD_RATIO + 0.2, "csr2"))) == {"csr1"}
 
 
+def test_a_link_that_comes_up_shortens_what_asking_in_vain_made_long() -> None:
+    party = at("csr2")
+    party.handle(NeighbourChanged("csr1", up=True))
+    assert set(asked(hear(party, 8 * HOLD_DOWN_S * (1 + SPREAD_RATIO), "csr2"))) == {"csr1"}
+    party.handle(NeighbourChanged("csr1", up=True))
+    assert set(asked(hear(party, HOLD_DOWN_S * (1 + SPREAD_RATIO) + 0.2, "csr2"))) == {"csr1"}
+
+
 def test_losing_the_link_to_another_proxy_changes_nothing_now() -> None:
     party = at("csr1")
     assert asked(party.handle(NeighbourChanged("csr2", up=False))) == []
