@@ -74,7 +74,7 @@ class ClientSide:
         except (Refusal, MalformedError) as problem:
             self._admission.note_failure(now_s=now_s)
             if isinstance(problem, Refusal) and problem.reason in TOLD:
-                self._out.reply(interest, JoinReply(False, problem.reason, (), None, ()))
+                self._out.reply_sealed(interest, JoinReply(False, problem.reason, (), None, ()))
             raise
         conference = self._open_conference(conference_name)
         session = conference.clients.get(device)
@@ -91,7 +91,7 @@ class ClientSide:
         session.accepted_seq = max(session.accepted_seq, request.acked_seq)
         missed = self._catch_up.missed(conference, request.known, is_partial=request.is_partial)
         own_seq = max(session.accepted_seq, conference.log.view.seq(device, request.boot))
-        self._out.reply(
+        self._out.reply_sealed(
             interest,
             JoinReply(True, "", missed.current, missed.snapshot, missed.entries, own_seq, missed.manifest),
         )

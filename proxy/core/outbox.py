@@ -10,8 +10,17 @@ from proxy.core.consumer import Consumer
 from proxy.core.events import LOCAL_FACE, Effect, Send
 from proxy.core.seeded import SplitMix64
 from proxy.core.signing import Signer
-from proxy.core.trust import Trust
-from proxy.wire.messages import ALL_PROXIES, JoinReply, KeysReply, RecoveryReply, UpdateAck, encode, message_name
+from proxy.core.trust import Trust, place_of_message, seal
+from proxy.wire.messages import (
+    ALL_PROXIES,
+    JoinReply,
+    KeysReply,
+    RecoveryReply,
+    UpdateAck,
+    encode,
+    message_name,
+    parse_message_name,
+)
 from proxy.wire.packet import Interest, encode_data, encode_interest
 from proxy.wire.tlv import MalformedError
 
@@ -85,9 +94,14 @@ class Outbox:
             return
         self.effects.append(Send(LOCAL_FACE, packet))
 
-    def reply(self, interest: Interest, message: JoinReply | KeysReply | RecoveryReply | UpdateAck) -> None:
+    def reply(self, interest: Interest, message: KeysReply | UpdateAck) -> None:
         """Answer an Interest with a message."""
         self.send_data(interest.name, encode(message))
+
+    def reply_sealed(self, interest: Interest, message: JoinReply | RecoveryReply) -> None:
+        """Answer an Interest with a message that is believed because we have signed it."""
+        place = place_of_message(parse_message_name(interest.name))
+        self.send_data(interest.name, encode(seal(self.signer, message, place)))
 
     def send_unanswered(self, name: bytes, parameters: bytes) -> None:
         """Send an Interest to which no Data is expected: a heartbeat or a push."""

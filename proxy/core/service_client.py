@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from proxy.config import ClientConfig
@@ -28,7 +29,7 @@ from proxy.core.positions import Positions
 from proxy.core.publisher import Publisher, PublishError
 from proxy.core.receiver import Receiver
 from proxy.core.timers import Timers
-from proxy.core.trust import Refusal, join_statement, place_of
+from proxy.core.trust import Refusal, join_statement, place_of, place_of_message
 from proxy.core.view import View
 from proxy.records import SessionChanged, SessionState
 from proxy.wire.lp import decode_link_packet
@@ -61,6 +62,13 @@ JOIN_ATTEMPTS = 3
 RESERVED_EVENTS = frozenset({"join", "renew", "leave"})
 #: What a proxy refuses because of the token; a new one helps.
 TOKEN_REFUSALS = frozenset({"token_expired", "token_forged"})
+#: What the answers are that are believed as they are, or for what is in them. (A segment is no message.)
+PLAIN_ANSWERS: dict[str, type[Struct]] = {
+    "login": LoginReply,
+    "update": UpdateAck,
+    "close": UpdateAck,
+    "keys": KeysReply,
+}
 
 
 class ServiceClient:
@@ -176,32 +184,43 @@ class ServiceClient:
             self._on_interest(decode_interest(fragment))
         else:
             data = decode_data(fragment)
-            pending = self._out.consumer.on_data(data, now_s=self._out.now_s)
+            pending = self._out.consumer.asked(data)
             if pending is None:
                 self.counters["unsolicited"] += 1
             else:
-                self._on_answer(pending, data)
+                answer = self._answer_in(data, pending)
+                self._out.consumer.on_data(data, now_s=self._out.now_s)
+                self._on_answer(pending, answer)
 
-    def _on_answer(self, pending: Pending[RequestKey], data: Data) -> None:
+    def _answer_in(self, data: Data, pending: Pending[RequestKey]) -> Struct | bytes:
+        """Return what an answer says. Raises: Refusal, MalformedError; then what was asked is still pending."""
+        kind = pending.key[0]
+        if kind in ("join", "recover"):
+            place = place_of_message(parse_message_name(data.name))
+            opened: type[Struct] = JoinReply if kind == "join" else RecoveryReply
+            return self._out.trust.open_from_proxy(decode(data.content, Sealed), opened, place, pending.peer)
+        plain = PLAIN_ANSWERS.get(kind)
+        return data.content if plain is None else decode(data.content, plain)
+
+    def _on_answer(self, pending: Pending[RequestKey], answer: Struct | bytes) -> None:
         kind, seq = pending.key
-        if kind == "login":
-            self._on_login_reply(decode(data.content, LoginReply))
-            return
-        if kind == "join":
-            self._on_join_reply(decode(data.content, JoinReply))
-            return
-        if pending.peer == self.proxy:
+        if pending.peer == self.proxy and kind != "join":
             self._hear()
-        if kind == "update":
-            self._on_ack(seq, decode(data.content, UpdateAck))
-        elif kind == "close":
-            self._on_close_reply(decode(data.content, UpdateAck))
-        elif kind == "segment":
-            self._receiver.on_segment(seq, data.content)
-        elif kind == "keys":
-            self._receiver.on_keys_reply(decode(data.content, KeysReply))
-        else:
-            self._receiver.take_missed(decode(data.content, RecoveryReply))
+        match answer:
+            case LoginReply():
+                self._on_login_reply(answer)
+            case JoinReply():
+                self._on_join_reply(answer)
+            case RecoveryReply():
+                self._receiver.take_missed(answer)
+            case KeysReply():
+                self._receiver.on_keys_reply(answer)
+            case UpdateAck() if kind == "update":
+                self._on_ack(seq, answer)
+            case UpdateAck():
+                self._on_close_reply(answer)
+            case bytes():
+                self._receiver.on_segment(seq, answer)
 
     def _on_timer(self) -> None:
         now_s = self._out.now_s

@@ -123,6 +123,11 @@ def _sealed_statement(place: bytes, content: bytes) -> bytes:
     return b"hconf seal\0" + hashlib.sha256(place).digest() + content
 
 
+def place_of_message(name: MessageName) -> bytes:
+    """Return the place of the answer to a message that is told from all others by its name."""
+    return place_of(name.kind, *name.parts, boot=name.boot, seq=name.seq)
+
+
 def place_of(kind: bytes, *parts: str, boot: int, seq: int) -> bytes:
     """Return the place of a message of its kind, whoever it is addressed to."""
     return kind + "\0".join((*parts, str(boot), str(seq))).encode()

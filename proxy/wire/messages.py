@@ -215,6 +215,8 @@ class JoinRequest(Struct, frozen=True, array_like=True):
 
 
 class JoinReply(Struct, frozen=True, array_like=True):
+    """Sealed by the proxy, for the place of the join."""
+
     granted: bool
     reason: str
     current: tuple[Position, ...]  #: as in ``RecoveryReply``, and so are the next two
@@ -251,7 +253,7 @@ class ClientHeartbeat(Struct, frozen=True, array_like=True):
 class Sealed(Struct, frozen=True, array_like=True):
     """An encoded message with its sender's signature over the message and the place it is meant for."""
 
-    content: Annotated[bytes, Meta(max_length=PAYLOAD_MAX_BYTES)]
+    content: Annotated[bytes, Meta(max_length=REPLY_MAX_BYTES)]
     signature: Annotated[bytes, Meta(max_length=64)]
 
 
@@ -296,7 +298,10 @@ class RecoveryRequest(Struct, frozen=True, array_like=True):
 
 
 class RecoveryReply(Struct, frozen=True, array_like=True):
-    """What comes after the state asked from: the suffix, or a snapshot where the history does not reach back so far."""
+    """What comes after the state asked from: the suffix, or a snapshot where the history does not reach back so far.
+
+    Sealed by the proxy, for the place of the request.
+    """
 
     current: tuple[Position, ...]  #: state of the proxy, what the asker lacks first, as much as fits
     snapshot: Snapshot | None
