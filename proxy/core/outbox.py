@@ -9,6 +9,7 @@ from proxy.config import ProxyConfig
 from proxy.core.consumer import Consumer
 from proxy.core.events import LOCAL_FACE, Effect, Send
 from proxy.core.seeded import SplitMix64
+from proxy.core.session_key import KeyExchange, SessionKey, proven_ack
 from proxy.core.signing import Signer
 from proxy.core.trust import Trust, place_of_message, seal
 from proxy.wire.messages import (
@@ -54,6 +55,7 @@ class Outbox:
     def __init__(self, config: ProxyConfig, *, device: str, boot: int, seed: int) -> None:
         self.config, self.device, self.boot = config, device, boot
         self.signer = Signer(bytes.fromhex(config.key_seed_hex))
+        self.exchange = KeyExchange(bytes.fromhex(config.key_seed_hex), boot=boot)
         self.trust = Trust(login_public_key_hex=config.login_public_key_hex, proxy_keys_hex=config.proxy_keys)
         self.chance = SplitMix64(seed)
         self.consumer: Consumer[RequestKey] = Consumer(self.chance)
@@ -94,9 +96,13 @@ class Outbox:
             return
         self.effects.append(Send(LOCAL_FACE, packet))
 
-    def reply(self, interest: Interest, message: KeysReply | UpdateAck) -> None:
+    def reply(self, interest: Interest, message: KeysReply) -> None:
         """Answer an Interest with a message."""
         self.send_data(interest.name, encode(message))
+
+    def ack(self, name: bytes, ack: UpdateAck, key: SessionKey | None) -> None:
+        """Answer the Interest *name* with an ack, proven with the session's key, if there is one."""
+        self.send_data(name, encode(proven_ack(ack, name, key, self.signer)))
 
     def reply_sealed(self, interest: Interest, message: JoinReply | RecoveryReply) -> None:
         """Answer an Interest with a message that is believed because we have signed it."""

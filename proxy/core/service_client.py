@@ -28,6 +28,7 @@ from proxy.core.packing import KNOWN_MAX_BYTES, cut, known_for_request
 from proxy.core.positions import Positions
 from proxy.core.publisher import Publisher, PublishError
 from proxy.core.receiver import Receiver
+from proxy.core.session_key import check_ack
 from proxy.core.timers import Timers
 from proxy.core.trust import Refusal, join_statement, place_of, place_of_message
 from proxy.core.view import View
@@ -65,8 +66,6 @@ TOKEN_REFUSALS = frozenset({"token_expired", "token_forged"})
 #: What the answers are that are believed as they are, or for what is in them. (A segment is no message.)
 PLAIN_ANSWERS: dict[str, type[Struct]] = {
     "login": LoginReply,
-    "update": UpdateAck,
-    "close": UpdateAck,
     "keys": KeysReply,
 }
 
@@ -199,6 +198,10 @@ class ServiceClient:
             place = place_of_message(parse_message_name(data.name))
             opened: type[Struct] = JoinReply if kind == "join" else RecoveryReply
             return self._out.trust.open_from_proxy(decode(data.content, Sealed), opened, place, pending.peer)
+        if kind in ("update", "close"):
+            ack = decode(data.content, UpdateAck)
+            check_ack(ack, data.name, self._out.session_key, self._out.trust, pending.peer)
+            return ack
         plain = PLAIN_ANSWERS.get(kind)
         return data.content if plain is None else decode(data.content, plain)
 
@@ -321,7 +324,15 @@ class ServiceClient:
         known, is_partial = known_for_request(self.positions.vector(), tuple) if self._joined_once else (None, False)
         self._joins += 1
         name = parse_message_name(out.name_at(proxy, JOIN, seq=self._joins))
-        request = JoinRequest(out.grant.signed, self.boot, self._publisher.settled_seq, known, b"", is_partial)
+        request = JoinRequest(
+            out.grant.signed,
+            self.boot,
+            self._publisher.settled_seq,
+            known,
+            b"",
+            is_partial,
+            out.exchange.public_key,
+        )
         proof = join_statement(request, name, proxy)
         signed = replace(request, signature=out.signer.sign(proof))
         out.ask_proxy(("join", 0), JOIN, encode(signed), seq=self._joins, attempts_max=JOIN_ATTEMPTS)
@@ -341,6 +352,10 @@ class ServiceClient:
                 self._end(reply.reason)
             return
         self._tried = self._passed_over = 0
+        out = self._out
+        out.session_key = out.exchange.session_key(
+            reply.exchange_key, conference=self.conference, device=self.device, proxy=self.proxy
+        )
         if self.state != "closing":
             self._enter("joined", "suspect no more" if self.state == "suspect" else "")
         self._receiver.take_missed(reply)
@@ -462,7 +477,7 @@ class ServiceClient:
             return
         out.sent_s = out.now_s
         vector = self.positions.vector()
-        out.tell_proxy(HEARTBEAT, encode(ClientHeartbeat(self.positions.digest(), cut(vector, KNOWN_MAX_BYTES))))
+        out.beat(ClientHeartbeat(self.positions.digest(), cut(vector, KNOWN_MAX_BYTES)))
 
     def _notice_silence(self) -> None:
         """The proxy was last heard a detection time ago, or the timer has to be moved."""

@@ -98,6 +98,11 @@ class Trust:
         if not verifier.is_valid(sync_update.signature, entry_statement(conference, entry, sync_update)):
             raise Refusal("sync_update_forged")
 
+    def is_of_proxy(self, proxy: str, signature: bytes, statement: bytes) -> bool:
+        """Tell whether a proxy has signed this."""
+        verifier = self._proxies.get(proxy)
+        return verifier is not None and verifier.is_valid(signature, statement)
+
     def open_from_proxy(self, sealed: Sealed, kind: type[M], place: bytes, proxy: str) -> M:
         """Return what a proxy has sealed for a place. Raises: Refusal, MalformedError."""
         return _opened(self._proxies.get(proxy), sealed, kind, place)

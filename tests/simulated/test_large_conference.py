@@ -7,6 +7,7 @@ from functools import cache, partial
 
 import pytest
 
+from proxy.core.build import forwarder_of
 from proxy.core.conference import Conference as HeldConference
 from proxy.core.events import JoinRequested
 from proxy.core.signing import Signer, fingerprint
@@ -15,6 +16,7 @@ from proxy.core.view import View
 from proxy.wire.messages import (
     EMPTY_DIGEST,
     SEGMENT_BYTES,
+    SNAPSHOT,
     FpUpdate,
     SignedToken,
     SignedUpdate,
@@ -24,6 +26,7 @@ from proxy.wire.messages import (
 )
 from testbed.node_config import device_key_seed
 from testbed.simulation.network import START_S
+from tests.simulated.attacker import answer_first
 from tests.simulated.conference import Conference, impair_everywhere
 
 NETWORK = ("tiers", {"cores": 4, "csrs": 4, "ues_per_csr": 3})
@@ -146,6 +149,19 @@ def test_late_joiner_under_loss() -> None:
     start(conference, "ue1", "ue4", "ue7")
     wait_until(lambda: agree(conference, "ue1", "ue4", "ue7"), conference, limit_s=30.0)
     assert_complete(conference, "ue1", "ue4", "ue7")
+
+
+def test_router_that_forges_a_segment() -> None:
+    """What it sends to the client is not installed; asked anew under names of its own, the client gets the true ones."""
+    conference = crowded()
+    answer_first(conference, "csr1.proxy", SNAPSHOT, "ue1", lambda _: bytes(SEGMENT_BYTES), count=1)
+    for store in (each.core for each in conference.network.processes.values()):
+        if (forwarder := forwarder_of(store)) is not None:
+            forwarder.cs._stored.clear()
+    start(conference, "ue1")
+    wait_until(lambda: agree(conference, "ue1"), conference)
+    assert conference.network.counters("ue1.forwarder")["refused_snapshot_forged"] == 1
+    assert_complete(conference, "ue1")
 
 
 @pytest.mark.parametrize("down_s", [0.1, 5.0])
