@@ -136,7 +136,7 @@ RECOVERY: Final = Table(
         Column(
             "detected_s",
             "number",
-            "when the node itself noticed: its face on the link changed, or its session became suspect",
+            "when the node itself noticed: its face on the link changed, its session became suspect, or it moved",
         ),
         Column("detection_ms", "number", "`detected_s` minus `applied_s`"),
         Column(

@@ -71,6 +71,13 @@ def with_links(topology: Topology, links: Mapping[str, LinkSection], source: Sou
 
 def check_conferences(section: ConferenceSection, topology: Topology, source: Source) -> dict[str, str]:
     """Return UE -> its conference, of every UE. Raises: InputError."""
+    if section.return_hold_down_max_s < section.return_hold_down_s:
+        raise source.error(
+            ("conference", "return_hold_down_max_s"),
+            problem=f"return_hold_down_max_s = {section.return_hold_down_max_s:g} is less than return_hold_down_s "
+            f"({section.return_hold_down_s:g} s)",
+            remedy=f"use at least {section.return_hold_down_s:g}",
+        )
     conference_of: dict[str, str] = {}
     for name, ues in section.others.items():
         path: KeyPath = ("conference", "others", name)

@@ -93,6 +93,9 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
     window_max: Count = 64  #: a client's updates sent and not yet acked
     queue_max: Count = 10_000  #: a client's updates accepted and not yet sent
     leave_grace_s: Seconds = 30.0  #: a client that is away for so long has left
+    #: a client not at its best ranked proxy asks after so long whether that is back; twice as long each time, up to the max
+    return_hold_down_s: Seconds = 5.0
+    return_hold_down_max_s: Seconds = 60.0
     token_lifetime_s: Seconds = 3_600.0
 
     def node_sections(self) -> dict[str, dict[str, Any]]:
@@ -116,7 +119,13 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
                 "history_max_entries": self.history_max_entries,
                 "leave_grace_s": self.leave_grace_s,
             },
-            "client": {"liveness": liveness, "window_max": self.window_max, "queue_max": self.queue_max},
+            "client": {
+                "liveness": liveness,
+                "window_max": self.window_max,
+                "queue_max": self.queue_max,
+                "return_hold_down_s": self.return_hold_down_s,
+                "return_hold_down_max_s": self.return_hold_down_max_s,
+            },
             "login": {"token_lifetime_s": self.token_lifetime_s},
         }
 

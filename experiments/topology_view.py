@@ -24,7 +24,11 @@ def print_topology(console: Console, topology: Topology) -> None:
         console.print(f"  {role}: {', '.join(names) or 'none'}", highlight=False, markup=False, soft_wrap=True)
     for csr in topology.csrs:
         served = [ue for ue in topology.ues if topology.csr_of(ue) == csr]
-        console.print(f"  UEs of {csr}: {', '.join(served) or 'none'}", highlight=False, markup=False, soft_wrap=True)
+        others = dict.fromkeys(link.other_end(ue) for ue in served for link in topology.links_of(ue)[1:])
+        also = f" (attached to {', '.join(others)} as well)" if others else ""
+        console.print(
+            f"  UEs of {csr}: {', '.join(served) or 'none'}{also}", highlight=False, markup=False, soft_wrap=True
+        )
     table = Table()
     for column in ("link", "tier", "delay", "jitter", "loss", "rate"):
         table.add_column(column, justify="left" if column in ("link", "tier") else "right")

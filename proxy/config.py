@@ -101,6 +101,10 @@ class ClientConfig(Struct, frozen=True, forbid_unknown_fields=True):
     liveness: LivenessConfig = LivenessConfig(desired_min_tx_s=0.2)
     window_max: Count = 64  #: updates sent and not yet acked
     queue_max: Count = 10_000  #: updates accepted from the application and not yet sent
+    #: How long it stays at a proxy that is not the best ranked before it asks a better one whether it is back; twice as long
+    #: each time that none is, or that the return did not last, up to the maximum. Up to half as long again, at random.
+    return_hold_down_s: Seconds = 5.0
+    return_hold_down_max_s: Seconds = 60.0
 
 
 class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):

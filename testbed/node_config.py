@@ -185,6 +185,14 @@ def _routes(
         only = {"face_id": face_ids[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
         return [own, {"prefix": ROOT_PREFIX, "next_hops": [only]}]
     routes = [] if node.role == "core" else [own]
+    if node.role in ("ue", "login"):
+        # It asks proxies and the login server, each by the best way; for all the rest one route does, its own link first.
+        ways = [
+            {"face_id": face_ids[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
+            for link in topology.links_of(node.name)
+        ]
+        routes.append({"prefix": ROOT_PREFIX, "next_hops": ways})
+        next_hops = {to: ranked for to, ranked in next_hops.items() if topology.node(to).role in ("csr", "login")}
     routes += [
         {
             "prefix": f"{ROOT_PREFIX}/{destination}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
@@ -17,17 +19,47 @@ LOGIN: Final = LinkProperties(delay_ms=1.0)  #: a server room beside its router
 LOGIN_NAME: Final = "login"
 
 UesPerCsr = Annotated[int, Meta(ge=1, le=1_000_000)]
+UeLinks = Annotated[int, Meta(ge=1, le=16)]
 
 
-def attach_ues(csrs: Sequence[str], ues_per_csr: int) -> tuple[list[Node], list[Link]]:
-    """Return UEs ``ue1`` to ``ueN`` and their access links; each CSR serves *ues_per_csr* consecutive ones."""
+def attach_ues(
+    csrs: Sequence[str], ues_per_csr: int, *, others: Mapping[str, Sequence[str]] | None = None
+) -> tuple[list[Node], list[Link]]:
+    """Return UEs ``ue1`` to ``ueN`` and their access links; each CSR serves *ues_per_csr* consecutive ones.
+
+    *others*: of each CSR, those that its UEs are attached to as well. These links come after all others, so a UE's first
+    link leads to its own CSR.
+    """
     nodes: list[Node] = []
-    links: list[Link] = []
+    own: list[Link] = []
+    further: list[Link] = []
     for index in range(len(csrs) * ues_per_csr):
-        ue = f"ue{index + 1}"
+        ue, csr = f"ue{index + 1}", csrs[index // ues_per_csr]
         nodes.append(Node(ue, "ue"))
-        links.append(Link.between(csrs[index // ues_per_csr], ue, "access", ACCESS))
-    return nodes, links
+        own.append(Link.between(csr, ue, "access", ACCESS))
+        further += [Link.between(other, ue, "access", ACCESS) for other in (others or {}).get(csr, ())]
+    return nodes, [*own, *further]
+
+
+def nearest_csrs(csrs: Sequence[str], router_links: Sequence[Link], *, count: int) -> dict[str, tuple[str, ...]]:
+    """Return, of each CSR, the *count* nearest others by path delay among routers, equally near ones in their order."""
+    neighbours: dict[str, dict[str, float]] = {}
+    for link in router_links:
+        for here, there in ((link.a, link.b), (link.b, link.a)):
+            neighbours.setdefault(here, {})[there] = link.properties.delay_ms
+    found: dict[str, tuple[str, ...]] = {}
+    for csr in csrs if count else ():
+        delays_ms: dict[str, float] = {}
+        heap = [(0.0, csr)]
+        while heap:
+            delay_ms, node = heapq.heappop(heap)
+            if node not in delays_ms:
+                delays_ms[node] = delay_ms
+                for other, hop_ms in neighbours.get(node, {}).items():
+                    heapq.heappush(heap, (delay_ms + hop_ms, other))
+        others = sorted((other for other in csrs if other != csr), key=lambda other: delays_ms.get(other, math.inf))
+        found[csr] = tuple(others[:count])
+    return found
 
 
 def attach_login_server(router: str) -> tuple[Node, Link]:
@@ -44,13 +76,22 @@ def login_router(degrees: Mapping[str, int], csrs: Sequence[str]) -> str:
     return min(candidates, key=lambda name: (-degrees[name], name))
 
 
-def verify_size(topology: str, *, router_links: int, csrs: int, ues_per_csr: int) -> None:
-    """Raise InputError if the network would have more links than there are addresses; before anything is built."""
-    links = router_links + csrs * ues_per_csr + 1
+def verify_size(topology: str, *, router_links: int, csrs: int, ues_per_csr: int, ue_links: int) -> None:
+    """Raise InputError if UEs cannot have so many links, or the network not so many addresses; before anything is built."""
+    if ue_links > csrs:
+        raise ParameterError(
+            topology,
+            "ue_links",
+            problem=f"a UE cannot be attached to {ue_links} of {csrs} CSRs",
+            remedy=f"use at most {csrs}",
+        )
+    links = router_links + csrs * ues_per_csr * ue_links + 1
     if links > LINKS_MAX:
         raise ParameterError(
             topology,
             "ues_per_csr",
             problem=f"{links} links are too many for the address plan, which has a /31 for {LINKS_MAX} links",
-            remedy="lower ues_per_csr or the number of CSRs",
+            remedy="lower ues_per_csr, ue_links or the number of CSRs"
+            if ue_links > 1
+            else "lower ues_per_csr or the number of CSRs",
         )

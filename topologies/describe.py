@@ -25,10 +25,11 @@ def node_rows(topology: Topology) -> list[tuple[str, str, str]]:
 
 
 def link_rows(topology: Topology) -> list[tuple[str, ...]]:
-    """Return a row of `LINK_HEADER` for each link; alike access links of one CSR share a row."""
+    """Return a row of `LINK_HEADER` for each link; alike access links of one CSR share a row, those to UEs of other CSRs another."""
     groups: dict[tuple[object, ...], list[Link]] = {}
     for link in topology.links:
-        key = (link.a, link.properties) if link.tier == "access" else (link.name,)
+        is_access = link.tier == "access" and topology.node(link.b).role == "ue"
+        key = (link.a, topology.csr_of(link.b) == link.a, link.properties) if is_access else (link.name,)
         groups.setdefault(key, []).append(link)
     return [_link_row(links) for links in groups.values()]
 

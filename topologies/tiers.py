@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from topologies.attach import UesPerCsr, attach_login_server, attach_ues, verify_size
+from topologies.attach import UeLinks, UesPerCsr, attach_login_server, attach_ues, verify_size
 from topologies.errors import ParameterError, pick_one_of
 from topologies.model import Link, LinkProperties, Node, Topology
 
@@ -28,6 +28,7 @@ class TiersParameters(Struct, frozen=True, forbid_unknown_fields=True):
     csrs: Annotated[int, Meta(ge=1, le=10_000)] = 4
     csr_uplinks: Annotated[int, Meta(ge=2, le=16)] = 2  #: core routers that a CSR is connected to
     ues_per_csr: UesPerCsr = 3
+    ue_links: UeLinks = 1  #: CSRs that a UE is attached to: its own, and the ones after that
     login_node: str | None = None  #: None: core1
 
 
@@ -53,7 +54,11 @@ def build_tiers(parameters: TiersParameters) -> Topology:
             problem=f"there is no router `{login_node}`",
             remedy=pick_one_of(login_node, [*cores, *csrs]),
         )
-    ues, access_links = attach_ues(csrs, parameters.ues_per_csr)
+    others = {
+        csr: [csrs[(index + step) % len(csrs)] for step in range(1, parameters.ue_links)]
+        for index, csr in enumerate(csrs)
+    }
+    ues, access_links = attach_ues(csrs, parameters.ues_per_csr, others=others)
     login, login_link = attach_login_server(login_node)
     return Topology(NAME, (*routers, *ues, login), (*router_links, *access_links, login_link))
 
@@ -99,4 +104,5 @@ def _verify(parameters: TiersParameters) -> None:
         router_links=core_links + parameters.csrs * parameters.csr_uplinks,
         csrs=parameters.csrs,
         ues_per_csr=parameters.ues_per_csr,
+        ue_links=parameters.ue_links,
     )

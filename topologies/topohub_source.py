@@ -26,7 +26,16 @@ from typing import Annotated, Any, Final
 import topohub
 from msgspec import Meta, Struct
 
-from topologies.attach import LOGIN_NAME, UesPerCsr, attach_login_server, attach_ues, login_router, verify_size
+from topologies.attach import (
+    LOGIN_NAME,
+    UeLinks,
+    UesPerCsr,
+    attach_login_server,
+    attach_ues,
+    login_router,
+    nearest_csrs,
+    verify_size,
+)
 from topologies.errors import ParameterError, pick_one_of
 from topologies.model import NODE_NAME_PATTERN, Link, LinkProperties, Node, Topology, router_degrees
 
@@ -44,6 +53,7 @@ class TopohubParameters(Struct, frozen=True, forbid_unknown_fields=True):
     csrs: Annotated[int, Meta(ge=1, le=10_000)] | None = None  #: highest degree first, ties by name; None: 4 or fewer
     csr_nodes: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None  #: or these, in this order
     ues_per_csr: UesPerCsr = 3
+    ue_links: UeLinks = 1  #: CSRs that a UE is attached to: its own, and the nearest others by path delay
     login_node: str | None = None  #: None: the core router of highest degree, ties by name
 
 
@@ -66,7 +76,13 @@ def topology_from_graph(name: str, graph: Mapping[str, Any], parameters: Topohub
     degrees = dict.fromkeys(names.values(), 0) | router_degrees(delays_ms)
 
     csrs = _choose_csrs(name, degrees, parameters)
-    verify_size(name, router_links=len(delays_ms), csrs=len(csrs), ues_per_csr=parameters.ues_per_csr)
+    verify_size(
+        name,
+        router_links=len(delays_ms),
+        csrs=len(csrs),
+        ues_per_csr=parameters.ues_per_csr,
+        ue_links=parameters.ue_links,
+    )
     login_node = parameters.login_node or login_router(degrees, csrs)
     _verify_known(name, "login_node", login_node, degrees)
 
@@ -79,7 +95,8 @@ def topology_from_graph(name: str, graph: Mapping[str, Any], parameters: Topohub
     core_links = [
         Link.between(a, b, "core", LinkProperties(delay_ms=delay_ms)) for (a, b), delay_ms in sorted(delays_ms.items())
     ]
-    ues, access_links = attach_ues(csrs, parameters.ues_per_csr)
+    others = nearest_csrs(csrs, core_links, count=parameters.ue_links - 1)
+    ues, access_links = attach_ues(csrs, parameters.ues_per_csr, others=others)
     login, login_link = attach_login_server(login_node)
     return Topology(name, (*in_order, *ues, login), (*core_links, *access_links, login_link))
 

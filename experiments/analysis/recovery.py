@@ -271,12 +271,14 @@ def _detected_s(run: RecordedRun, fault: FaultRecord, link: Link | None, node: s
 
 
 def _suspected_s(run: RecordedRun, node: str, from_s: float, until_s: float) -> float | None:
-    """Return when the client *node* first missed its service proxy in an interval of CLOCK_MONOTONIC."""
+    """Return when the client *node* first missed its service proxy, or left it, in an interval of CLOCK_MONOTONIC."""
     return next(
         (
             session.t_s
             for session in run.history.sessions
-            if session.device == node and session.state == "suspect" and from_s <= session.t_s <= until_s
+            if session.device == node
+            and (session.state == "suspect" or session.reason == "moved")
+            and from_s <= session.t_s <= until_s
         ),
         None,
     )

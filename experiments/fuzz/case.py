@@ -62,6 +62,7 @@ class _Draw:
         case["workload"] = [self.draw_workload() for _ in range(self.chance.randint(1, 3))]
         for _ in range(self.chance.randint(1, 5)):
             self.chance.choice(FAULT_DRAWS)(self)
+        self.draw_homes(case)  # after everything else, so that what a seed drew before there was this it draws still
         case["fault"] = self.faults
         return case
 
@@ -113,6 +114,18 @@ class _Draw:
             ues = self.topology.ues
             workload["publishers"] = self.chance.sample(ues, self.chance.randint(1, len(ues)))
         return workload
+
+    def draw_homes(self, case: Case) -> None:
+        """Give UEs further links, some of which fail, and let clients that had to move return soon."""
+        csrs, several, soon = len(self.topology.csrs), self.chance.random() < 0.3, self.chance.random() < 0.4
+        if soon:
+            case["conference"]["return_hold_down_s"] = self.chance.choice((0.05, 0.5, 2.0))
+            case["conference"]["return_hold_down_max_s"] = self.chance.choice((2.0, 10.0))
+        if several and csrs > 1:
+            self.topology_table["ue_links"] = self.chance.randint(2, min(3, csrs))
+            self.topology = topology_of(case)
+            for _ in range(self.chance.randint(0, 2)):
+                self.chance.choice((_Draw.access_down, _Draw.csr_crash))(self)
 
     # ------------------------------------------------------------------ what breaks
 
@@ -169,6 +182,15 @@ class _Draw:
         """A process ends without warning and is started again: a service proxy, a router, or the login server."""
         node = self.chance.choice([node for node in self.topology.nodes if node.role != "ue"])
         self.strike("crash", node, self.chance.choice(("", ".forwarder", ".proxy")) if node.role == "csr" else "")
+
+    def access_down(self) -> None:
+        """An access link of some UE goes down."""
+        links = [link for link in self.topology.links if link.tier == "access"]
+        self.add("link-down", self.chance.choice(links), *self.span())
+
+    def csr_crash(self) -> None:
+        """All processes of a CSR end without warning and are started again."""
+        self.strike("crash", self.topology.node(self.chance.choice(self.topology.csrs)), "")
 
     def disk_loss(self) -> None:
         """A service proxy crashes, and comes back with nothing."""

@@ -13,7 +13,7 @@ from topologies.errors import InputError
 #: Lists of a case of which each entry may be left out.
 _LISTS: Final = ("fault", "attendance", "workload")
 #: Parameters of a topology that may be lowered, with what they are where they are not given, and at least.
-_SIZES: Final = (("ues_per_csr", 3, 1), ("csrs", 4, 1), ("cores", 4, 3))
+_SIZES: Final = (("ue_links", 1, 1), ("ues_per_csr", 3, 1), ("csrs", 4, 1), ("cores", 4, 3))
 
 
 def shrink(case: Case, breaks: Callable[[Case], bool], *, may_go_on: Callable[[], bool]) -> Case:
@@ -74,7 +74,7 @@ def _simpler(case: Case) -> Iterator[Case]:
     yield from (_without(case, name) for name in ("clocks", "links") if case.get(name))
     table = case["topology"]
     for key, default, least in _SIZES:
-        if table["name"] == "tiers" or key == "ues_per_csr":
+        if table["name"] == "tiers" or key in ("ues_per_csr", "ue_links"):
             size = table.get(key, default)
             for smaller in sorted({least, size // 2, size - 1}):
                 if least <= smaller < size:

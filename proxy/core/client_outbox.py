@@ -12,7 +12,7 @@ from proxy.core.seeded import SplitMix64
 from proxy.core.session_key import KeyExchange, SessionKey, proven_heartbeat
 from proxy.core.signing import Signer
 from proxy.core.trust import Grant, Trust
-from proxy.records import Record, SessionState
+from proxy.records import Record, SessionChanged, SessionState
 from proxy.wire.messages import HEARTBEAT, ClientHeartbeat, encode, message_name, node_prefix
 from proxy.wire.packet import encode_interest
 
@@ -20,7 +20,7 @@ from proxy.wire.packet import encode_interest
 NO_REPLY_LIFETIME_MS = 250
 
 ClientState = SessionState | Literal["idle"]
-#: ("login", 0), ("join", n), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0), ("segment", number)
+#: ("login", 0), ("join", 0), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0), ("move", 0), ("segment", number)
 RequestKey = tuple[str, int]
 
 
@@ -39,6 +39,7 @@ class ClientOutbox:
         self.state: ClientState = "idle"
         self.proxy = ""  #: the one we are joined at, or joining
         self.grant: Grant | None = None
+        self.heard_s = float("-inf")  #: when we last heard our proxy
         self.sent_s = float("-inf")  #: when we last sent something that tells the proxy that we are there
         self.effects: list[Effect] = []
         self.now_s = 0.0
@@ -57,6 +58,22 @@ class ClientOutbox:
         """Something well-formed was not believed."""
         self.counters[f"refused_{reason}"] += 1
 
+    def enter(self, state: SessionState, reason: str) -> None:
+        """Change the session's state, and say so."""
+        if state != self.state:
+            self.state = state
+            self.log_session(reason)
+
+    def log_session(self, reason: str) -> None:
+        """Write down how the session stands, and why."""
+        assert self.state != "idle", "there was no session"
+        self.log(SessionChanged(self.now_s, self.conference, self.device, self.proxy, self.state, reason))
+
+    def stop_asking(self, *kinds: str) -> None:
+        """Cancel requests of these kinds."""
+        for kind in kinds:
+            self.consumer.cancel((kind, 0))
+
     def log(self, record: Record) -> None:
         """Write a record down."""
         self.effects.append(Log(record))
@@ -66,14 +83,22 @@ class ClientOutbox:
         return message_name(node_prefix(proxy), kind, self.conference, self.device, boot=self.boot, seq=seq)
 
     def ask_proxy(
-        self, key: RequestKey, kind: bytes, parameters: bytes, *, seq: int, attempts_max: int | None = None
+        self,
+        key: RequestKey,
+        kind: bytes,
+        parameters: bytes,
+        *,
+        seq: int,
+        attempts_max: int | None = None,
+        proxy: str | None = None,
     ) -> None:
-        """Send our proxy a message and keep at it; attempts_max None: until cancelled."""
+        """Send our proxy, or another, a message and keep at it; attempts_max None: until cancelled."""
+        proxy = proxy or self.proxy
         self.effects += self.consumer.express(
             key,
-            self.name_at(self.proxy, kind, seq=seq),
+            self.name_at(proxy, kind, seq=seq),
             now_s=self.now_s,
-            peer=self.proxy,
+            peer=proxy,
             parameters=parameters,
             attempts_max=attempts_max,
         )

@@ -88,6 +88,8 @@ class ClientSide:
             if name.seq > FIRST_JOIN:  # another proxy may believe that it has it still, and would miss it
                 self._tell_roster(conference, session, "present")
         else:
+            if name.seq > session.join + 1:  # it may have been at another proxy, and that may still think it is
+                session.present = False
             session.grant, session.join = grant, name.seq
             self._heard(conference, session)
         session.key = self._out.exchange.session_key(
@@ -127,6 +129,11 @@ class ClientSide:
         if not session.present:
             session.present = True
             self._tell_roster(conference, session, "present")
+
+    def _has_moved(self, conference: Conference, session: ClientSession) -> bool:
+        """Tell whether another proxy has said of a client that it joined there, later than here."""
+        told = conference.log.view.presence_of(session.device)
+        return told is not None and told.order > (session.boot, session.join, session.roster_version)
 
     def _tell_roster(
         self, conference: Conference, session: ClientSession, state: Literal["present", "away", "left"]
@@ -294,7 +301,7 @@ class ClientSide:
         self._out.counters["closes"] += 1
 
     def notice_silence(self, conference: Conference, *, detection_time_s: float) -> None:
-        """Clients not heard for the detection time are away, after a grace period they have left.
+        """Clients not heard for the detection time are away, after a grace period they have left; or they have moved.
 
         Those whose token has run out are not served any more; they come back with a new one.
         """
@@ -302,6 +309,9 @@ class ClientSide:
             silence_s = self._out.now_s - session.heard_s
             if session.grant.token.expires_s <= self._out.now_s:
                 self._expel(conference, session, "token_expired")
+            elif silence_s > detection_time_s and self._has_moved(conference, session):
+                self._out.counters["clients_moved"] += 1
+                self.drop(conference, device)
             elif session.present and silence_s > detection_time_s:
                 session.present = False
                 session.queue.clear()

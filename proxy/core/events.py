@@ -32,6 +32,13 @@ class CarrierChanged(Struct, frozen=True):
     up: bool
 
 
+class NeighbourChanged(Struct, frozen=True):
+    """The face to a neighbour came up or went down; for the client of a UE that has more than one."""
+
+    node: str
+    up: bool
+
+
 class TimerExpired(Struct, frozen=True):
     """The deadline has passed; a stale one does no harm."""
 
@@ -93,6 +100,7 @@ class RevokeRequested(Struct, frozen=True):
 Event = (
     PacketReceived
     | CarrierChanged
+    | NeighbourChanged
     | TimerExpired
     | JoinRequested
     | PublishRequested

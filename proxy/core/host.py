@@ -11,6 +11,8 @@ from proxy.core.events import (
     Effect,
     Event,
     JoinRequested,
+    Log,
+    NeighbourChanged,
     PacketReceived,
     PublishRequested,
     RevokeRequested,
@@ -20,13 +22,19 @@ from proxy.core.events import (
 from proxy.core.forwarder import Forwarder
 from proxy.core.login_server import LoginServer
 from proxy.core.service_client import ServiceClient
+from proxy.records import FaceChanged
 
 
 class Host:
-    """Events of the user go to the application, all others to the forwarder; packets between the two stay inside."""
+    """Events of the user go to the application, all others to the forwarder; packets between the two stay inside.
+
+    The client of a UE with several links is told which of its neighbours are in reach.
+    """
 
     def __init__(self, forwarder: Forwarder, application: ServiceClient | LoginServer) -> None:
         self.forwarder, self.application = forwarder, application
+        links = sum(not face.is_local for face in forwarder.faces.values())
+        self._tells_neighbours = links > 1 and isinstance(application, ServiceClient)
 
     @property
     def counters(self) -> dict[str, int]:
@@ -42,7 +50,7 @@ class Host:
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take in one event, return what leaves this process, in order."""
         effects: list[Effect] = []
-        inside: deque[tuple[bool, bytes]] = deque()
+        inside: deque[tuple[bool, bytes | NeighbourChanged]] = deque()
         if not isinstance(
             event, JoinRequested | PublishRequested | ScheduleExtended | CloseRequested | RevokeRequested
         ):
@@ -50,29 +58,31 @@ class Host:
         if not isinstance(event, PacketReceived | CarrierChanged):
             inside += self._outward(self.application.handle(event, now_s=now_s), effects)
         while inside:
-            to_application, packet = inside.popleft()
-            received = PacketReceived(LOCAL_FACE, packet)
+            to_application, what = inside.popleft()
+            received = what if isinstance(what, NeighbourChanged) else PacketReceived(LOCAL_FACE, what)
             if to_application:
                 inside += self._outward(self.application.handle(received, now_s=now_s), effects)
             else:
                 inside += self._inward(self.forwarder.handle(received, now_s=now_s), effects)
         return effects
 
-    def _inward(self, produced: list[Effect], effects: list[Effect]) -> list[tuple[bool, bytes]]:
+    def _inward(self, produced: list[Effect], effects: list[Effect]) -> list[tuple[bool, bytes | NeighbourChanged]]:
         """Split the forwarder's effects: what goes to the application is returned, the rest leaves."""
         return self._split(produced, effects, to_application=True)
 
-    def _outward(self, produced: list[Effect], effects: list[Effect]) -> list[tuple[bool, bytes]]:
+    def _outward(self, produced: list[Effect], effects: list[Effect]) -> list[tuple[bool, bytes | NeighbourChanged]]:
         """Split the application's effects: packets go to the forwarder, the rest leaves."""
         return self._split(produced, effects, to_application=False)
 
     def _split(
         self, produced: list[Effect], effects: list[Effect], *, to_application: bool
-    ) -> list[tuple[bool, bytes]]:
-        inside: list[tuple[bool, bytes]] = []
+    ) -> list[tuple[bool, bytes | NeighbourChanged]]:
+        inside: list[tuple[bool, bytes | NeighbourChanged]] = []
         for effect in produced:
             if isinstance(effect, Send) and effect.face_id == LOCAL_FACE:
                 inside.append((to_application, effect.packet))
-            else:
-                effects.append(effect)
+                continue
+            effects.append(effect)
+            if self._tells_neighbours and isinstance(effect, Log) and isinstance(effect.record, FaceChanged):
+                inside.append((True, NeighbourChanged(effect.record.peer, effect.record.state == "up")))
         return inside

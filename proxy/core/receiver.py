@@ -9,24 +9,29 @@ from proxy.core.packing import known_for_request
 from proxy.core.positions import Positions
 from proxy.core.publisher import short_digest
 from proxy.core.snapshot_transfer import SnapshotFetch
-from proxy.core.trust import Refusal
+from proxy.core.trust import Refusal, place_of
 from proxy.core.view import AppliedUpdate, View
 from proxy.records import Applied, SnapshotApplied
 from proxy.wire.messages import (
+    HEARTBEAT,
     KEYS,
     RECOVER,
+    ClientHeartbeat,
     JoinReply,
     KeysReply,
     KeysRequest,
+    MessageName,
     Position,
     RecoveryReply,
     RecoveryRequest,
+    Sealed,
     Snapshot,
     StreamEntry,
     SyncUpdate,
     decode,
     encode,
 )
+from proxy.wire.packet import Interest
 
 RECOVERY_ATTEMPTS = 6
 
@@ -36,6 +41,7 @@ class Receiver:
 
     def __init__(self, out: ClientOutbox, *, view: View, positions: Positions) -> None:
         self._out, self.view, self.positions = out, view, positions
+        self._last_beats: dict[str, tuple[int, int]] = {}  #: of each proxy: (boot, number) of its last heartbeat
         self._fetch = SnapshotFetch(
             out.consumer,
             lambda number: ("segment", number),
@@ -119,6 +125,18 @@ class Receiver:
                     short_digest(item.signed.update),
                 )
             )  # fmt: skip
+
+    def open_heartbeat(self, interest: Interest, name: MessageName) -> ClientHeartbeat:
+        """Return what our proxy says. Raises: Refusal where it does not, or has said it before; MalformedError."""
+        out = self._out
+        if (name.boot, name.seq) <= self._last_beats.get(out.proxy, (0, 0)):
+            raise Refusal("heartbeat_replayed")
+        sealed = decode(interest.parameters, Sealed)
+        addressee = out.device if decode(sealed.content, ClientHeartbeat).ended else ""
+        place = place_of(HEARTBEAT, out.conference, out.proxy, addressee, boot=name.boot, seq=name.seq)
+        beat = out.trust.open_from_proxy(sealed, ClientHeartbeat, place, out.proxy)
+        self._last_beats[out.proxy] = (name.boot, name.seq)
+        return beat
 
     # ------------------------------------------------------------------ asking for what is missing
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from proxy.config import ClientConfig
+from proxy.core.client_join import ClientJoin
 from proxy.core.client_login import ClientLogin, LoginRefusedError
 from proxy.core.client_outbox import ClientOutbox, ClientState, RequestKey
 from proxy.core.consumer import Pending
@@ -16,6 +16,7 @@ from proxy.core.events import (
     Effect,
     Event,
     JoinRequested,
+    NeighbourChanged,
     PacketReceived,
     PublishRequested,
     ScheduleExtended,
@@ -24,32 +25,28 @@ from proxy.core.events import (
 )
 from proxy.core.face import JITTER_RATIO
 from proxy.core.liveness import detection_time_s
-from proxy.core.packing import KNOWN_MAX_BYTES, cut, known_for_request
+from proxy.core.packing import KNOWN_MAX_BYTES, cut
 from proxy.core.positions import Positions
 from proxy.core.publisher import Publisher, PublishError
 from proxy.core.receiver import Receiver
 from proxy.core.session_key import check_ack
 from proxy.core.timers import Timers
-from proxy.core.trust import Refusal, join_statement, place_of, place_of_message
+from proxy.core.trust import Refusal, place_of_message
 from proxy.core.view import View
-from proxy.records import SessionChanged, SessionState
-from proxy.wire.lp import decode_link_packet
+from proxy.wire.lp import NackReason, decode_link_packet
 from proxy.wire.messages import (
     HEARTBEAT,
-    JOIN,
     NOTIFY,
     ClientHeartbeat,
     JoinReply,
-    JoinRequest,
     KeysReply,
     LoginReply,
-    MessageName,
     Notification,
     RecoveryReply,
     Sealed,
     UpdateAck,
     decode,
-    encode,
+    node_prefix,
     parse_message_name,
 )
 from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest, encode_data
@@ -57,17 +54,12 @@ from proxy.wire.tlv import MalformedError
 
 __all__ = ["PublishError", "ServiceClient"]
 
-#: A join is tried so often at one proxy before the next ranked one is asked.
-JOIN_ATTEMPTS = 3
 #: Events that only the client itself publishes.
 RESERVED_EVENTS = frozenset({"join", "renew", "leave"})
 #: What a proxy refuses because of the token; a new one helps.
 TOKEN_REFUSALS = frozenset({"token_expired", "token_forged"})
-#: What the answers are that are believed as they are, or for what is in them. (A segment is no message.)
-PLAIN_ANSWERS: dict[str, type[Struct]] = {
-    "login": LoginReply,
-    "keys": KeysReply,
-}
+#: What the answers are that are believed for what is in them. (A segment is no message.)
+PLAIN_ANSWERS: dict[str, type[Struct]] = {"login": LoginReply, "keys": KeysReply}
 
 
 class ServiceClient:
@@ -88,14 +80,15 @@ class ServiceClient:
         self._login = ClientLogin(out, self._timers)
         self._publisher = Publisher(out, view=self.view, positions=self.positions)
         self._receiver = Receiver(out, view=self.view, positions=self.positions)
-        self._joins = 0  #: of this boot; each is numbered, and goes to one proxy
-        self._last_beats: dict[str, tuple[int, int]] = {}  #: of each proxy: (boot, number) of its last heartbeat
-        self._proxies: tuple[str, ...] = ()
-        self._tried = 0  #: joins tried since the session was lost
-        self._passed_over = 0  #: proxies given up at a Nack since we last waited
-        self._joined_once = False
+        self._join = ClientJoin(
+            out,
+            self._timers,
+            publisher=self._publisher,
+            receiver=self._receiver,
+            interval_s=self._interval_s,
+            detection_time_s=self._detection_time_s,
+        )
         self._leaving = False  #: asked to close, as soon as the session is whole again
-        self._heard_s = float("-inf")
 
     # ------------------------------------------------------------------ driver's side
 
@@ -160,8 +153,10 @@ class ServiceClient:
                 self._request_login()
             case CloseRequested():
                 self._close()
+            case NeighbourChanged(node, up):
+                self._join.on_neighbour(node, up=up)
             case CarrierChanged():
-                pass  # the forwarder deals with it; what we notice is whether our proxy answers
+                pass  # the forwarder deals with it; what concerns us it tells as a neighbour's change
         if self._leaving and self.state == "joined":
             self._leaving = False
             self._close()
@@ -173,12 +168,12 @@ class ServiceClient:
         if not fragment:
             return
         if link_packet.nack_reason is not None:
-            pending = self._out.consumer.on_nack(decode_interest(fragment), now_s=self._out.now_s)
-            if pending is not None and pending.key[0] == "join" and self._passed_over < len(self._proxies):
-                self._passed_over += 1  # each proxy once at once; after that at the pace of retransmissions
-                if self._passed_over == len(self._proxies):
-                    self._tried = -1  # none is in reach: what comes back first had better be the nearest
-                self._try_next_proxy()
+            interest = decode_interest(fragment)
+            pending = self._out.consumer.on_nack(interest, now_s=self._out.now_s)
+            if pending is not None and pending.key[0] in ("join", "move"):
+                self._join.on_nack(pending.key[0])
+            elif link_packet.nack_reason == NackReason.NO_ROUTE and interest.name.startswith(node_prefix(self.proxy)):
+                self._join.on_no_route()  # whatever it was that we told or asked our proxy
         elif fragment[0] == INTEREST:
             self._on_interest(decode_interest(fragment))
         else:
@@ -194,9 +189,9 @@ class ServiceClient:
     def _answer_in(self, data: Data, pending: Pending[RequestKey]) -> Struct | bytes:
         """Return what an answer says. Raises: Refusal, MalformedError; then what was asked is still pending."""
         kind = pending.key[0]
-        if kind in ("join", "recover"):
+        if kind in ("join", "move", "recover"):
             place = place_of_message(parse_message_name(data.name))
-            opened: type[Struct] = JoinReply if kind == "join" else RecoveryReply
+            opened: type[Struct] = RecoveryReply if kind == "recover" else JoinReply
             return self._out.trust.open_from_proxy(decode(data.content, Sealed), opened, place, pending.peer)
         if kind in ("update", "close"):
             ack = decode(data.content, UpdateAck)
@@ -212,6 +207,8 @@ class ServiceClient:
         match answer:
             case LoginReply():
                 self._on_login_reply(answer)
+            case JoinReply() if kind == "move":
+                self._join.on_move_reply(pending, answer)
             case JoinReply():
                 self._on_join_reply(answer)
             case RecoveryReply():
@@ -235,9 +232,8 @@ class ServiceClient:
         effects, given_up = self._out.consumer.on_timer(now_s)
         self._out.effects += effects
         for request in given_up:
-            if request.key[0] == "join":
-                self._passed_over = 0
-                self._try_next_proxy()
+            if request.key[0] in ("join", "move"):
+                self._join.on_given_up(request.key[0])
             elif request.key[0] == "close":
                 self._leave("no close reply")
             elif request.key[0] == "login":
@@ -249,42 +245,35 @@ class ServiceClient:
                 self._beat()
             elif timer == "expiry":
                 self._expire()
+            elif timer == "return":
+                self._join.look_for_better_proxy()
             elif timer != "login":
                 self._notice_silence()
             elif self.state not in ("idle", "closed", "refused"):
                 self._login.request()
-
-    def _enter(self, state: SessionState, reason: str) -> None:
-        if state == self.state:
-            return
-        out = self._out
-        out.state = state
-        if state == "joined":
-            self._timers.set("silence", out.now_s + self._detection_time_s)
-        out.log(SessionChanged(out.now_s, self.conference, self.device, self.proxy, state, reason))
 
     # ------------------------------------------------------------------ login and join
 
     def _request_login(self) -> None:
         if self.state in ("idle", "closed", "refused"):
             self._leaving = False
-            self._enter("login", "")
+            self._out.enter("login", "")
             self._login.request()
 
     def _on_login_reply(self, reply: LoginReply) -> None:
         if self.state in ("idle", "closed", "refused"):
             return
         try:
-            self._proxies = self._login.on_reply(reply)
+            self._join.assign(self._login.on_reply(reply))
         except LoginRefusedError as refused:
             self._end(str(refused))
             return
         if self._publisher.is_announced and self.state != "closing":
             self._publisher.renew()
         if self.state == "login":
-            self._tried = self._proxies.index(self.proxy) if self.proxy in self._proxies else 0
-            self._join(self._proxies[self._tried], "logged in")
+            self._join.start("logged in")
         else:
+            self._join.plan_return()
             self._publisher.pump()
 
     def _expire(self) -> None:
@@ -292,80 +281,29 @@ class ServiceClient:
         if self.state == "closing":
             self._leave("token expired")
         elif self.state in ("joining", "joined", "suspect"):
-            self._stop_asking("join")
+            self._out.stop_asking("join", "move")
             self._receiver.stop_asking()
             self._publisher.stop_asking(retained=False)
-            self._enter("login", "token expired")
+            self._out.enter("login", "token expired")
             if not self._login.is_asking:
                 self._login.request()
 
     def _end(self, reason: str) -> None:
         """We are out, and asking again does not help."""
         self._login.stop()
-        self._stop_asking("close", "join")
+        self._out.stop_asking("close", "join", "move")
         self._receiver.stop_asking()
         self._publisher.stop_asking(retained=False)
-        self._enter("refused", reason)
-
-    def _stop_asking(self, *kinds: str) -> None:
-        for kind in kinds:
-            self._out.consumer.cancel((kind, 0))
-
-    def _join(self, proxy: str, reason: str) -> None:
-        out = self._out
-        assert out.grant is not None, "joined without a token"
-        self._stop_asking("join")
-        if proxy != self.proxy:  # what the last proxy has not acked goes to this one
-            self._publisher.stop_asking(retained=True)
-            self._receiver.stop_asking()
-        out.proxy = proxy
-        if self.state != "suspect":
-            self._enter("joining", reason)
-        known, is_partial = known_for_request(self.positions.vector(), tuple) if self._joined_once else (None, False)
-        self._joins += 1
-        name = parse_message_name(out.name_at(proxy, JOIN, seq=self._joins))
-        request = JoinRequest(
-            out.grant.signed,
-            self.boot,
-            self._publisher.settled_seq,
-            known,
-            b"",
-            is_partial,
-            out.exchange.public_key,
-        )
-        proof = join_statement(request, name, proxy)
-        signed = replace(request, signature=out.signer.sign(proof))
-        out.ask_proxy(("join", 0), JOIN, encode(signed), seq=self._joins, attempts_max=JOIN_ATTEMPTS)
-
-    def _try_next_proxy(self) -> None:
-        """The same proxy once more, then the others in order of rank, over and over."""
-        if self.state in ("joining", "suspect") and self._proxies:
-            self._tried += 1
-            self._join(self._proxies[self._tried % len(self._proxies)], "next proxy")
+        self._out.enter("refused", reason)
 
     def _on_join_reply(self, reply: JoinReply) -> None:
-        self._heard_s = self._out.now_s
-        if not reply.granted:
-            if reply.reason in TOKEN_REFUSALS:
-                self._expire()
-            else:
-                self._end(reply.reason)
-            return
-        self._tried = self._passed_over = 0
-        out = self._out
-        out.session_key = out.exchange.session_key(
-            reply.exchange_key, conference=self.conference, device=self.device, proxy=self.proxy
-        )
-        if self.state != "closing":
-            self._enter("joined", "suspect no more" if self.state == "suspect" else "")
-        self._receiver.take_missed(reply)
-        self._joined_once = True
-        if "heartbeat" not in self._timers:
-            self._timers.set("heartbeat", self._out.now_s + self._interval_s)
-        if not self._publisher.is_announced:
-            self._publisher.announce()
-        self._publisher.resend(reply.own_seq)
-        self._receiver.ask_for_keys()
+        self._out.heard_s = self._out.now_s
+        if reply.granted:
+            self._join.on_reply(reply)
+        elif reply.reason in TOKEN_REFUSALS:
+            self._expire()
+        else:
+            self._end(reply.reason)
 
     # ------------------------------------------------------------------ publishing and leaving
 
@@ -380,7 +318,7 @@ class ServiceClient:
             return
         self.counters[f"rejected_{ack.reason}"] += 1  # by the proxy; what we refuse has another name
         if ack.reason == "not_joined" and self.state == "joined":  # the proxy has forgotten us
-            self._suspect("refused")
+            self._join.rejoin("refused")
         elif ack.reason in TOKEN_REFUSALS:
             self._expire()
         elif ack.reason == "revoked":
@@ -392,7 +330,8 @@ class ServiceClient:
         elif self.state == "suspect":  # the proxy that we are about to join does not know us yet: first that, then this
             self._leaving = True
         elif self.state == "joined":
-            self._enter("closing", "asked for")
+            self._out.stop_asking("move")
+            self._out.enter("closing", "asked for")
             self._publisher.close()
         else:
             raise PublishError(f"{self.device} is not joined ({self.state})")
@@ -402,17 +341,17 @@ class ServiceClient:
         if ack.level == "refused":
             self._out.count_refusal(ack.reason)
             self._leaving = True
-            self._suspect("close refused")
+            self._join.rejoin("close refused")
             return
         self._publisher.on_closed(ack)
         self._leave("close reply")
 
     def _leave(self, reason: str) -> None:
         self._login.stop()
-        self._stop_asking("close", "join")
+        self._out.stop_asking("close", "join", "move")
         self._receiver.stop_asking()
         self._publisher.end()
-        self._enter("closed", reason)
+        self._out.enter("closed", reason)
 
     # ------------------------------------------------------------------ hearing our proxy
 
@@ -420,18 +359,19 @@ class ServiceClient:
         name = parse_message_name(interest.name)
         if len(name.parts) != 2 or name.parts[0] != self.conference:
             raise MalformedError("not for this conference")
-        if name.parts[1] != self.proxy or self.state not in ("joined", "suspect", "closing"):
-            return  # of a proxy that we have left, or before the join reply: it will be repeated
+        if self.state not in ("joined", "suspect", "closing"):
+            return  # before the join reply: it will be repeated
+        sender = name.parts[1]
+        if sender != self.proxy:
+            if name.kind == NOTIFY and self._join.is_overlapping(sender):
+                self._take_notification(interest)
+            return
         if name.kind == NOTIFY:
-            notification = decode(interest.parameters, Notification)
             self._hear()
             self._out.sent_s = self._out.now_s
-            self._out.effects.append(Send(LOCAL_FACE, encode_data(interest.name, b"")))
-            for entry in notification.entries:
-                self._receiver.take(entry)
-            self._receiver.recover_if_behind(notification.current)
+            self._receiver.recover_if_behind(self._take_notification(interest).current)
         elif name.kind == HEARTBEAT:
-            beat = self._open_heartbeat(interest, name)
+            beat = self._receiver.open_heartbeat(interest, name)
             if beat.ended:
                 self._on_ended(beat.ended)
                 return
@@ -441,16 +381,12 @@ class ServiceClient:
         else:
             raise MalformedError("not a message for a client")
 
-    def _open_heartbeat(self, interest: Interest, name: MessageName) -> ClientHeartbeat:
-        """Return what our proxy says. Raises: Refusal where it does not, or has said it before; MalformedError."""
-        if (name.boot, name.seq) <= self._last_beats.get(self.proxy, (0, 0)):
-            raise Refusal("heartbeat_replayed")
-        sealed = decode(interest.parameters, Sealed)
-        addressee = self.device if decode(sealed.content, ClientHeartbeat).ended else ""
-        place = place_of(HEARTBEAT, self.conference, self.proxy, addressee, boot=name.boot, seq=name.seq)
-        beat = self._out.trust.open_from_proxy(sealed, ClientHeartbeat, place, self.proxy)
-        self._last_beats[self.proxy] = (name.boot, name.seq)
-        return beat
+    def _take_notification(self, interest: Interest) -> Notification:
+        notification = decode(interest.parameters, Notification)
+        self._out.effects.append(Send(LOCAL_FACE, encode_data(interest.name, b"")))
+        for entry in notification.entries:
+            self._receiver.take(entry)
+        return notification
 
     def _on_ended(self, reason: str) -> None:
         """Our proxy does not serve us any more."""
@@ -460,9 +396,9 @@ class ServiceClient:
             self._end(reason)
 
     def _hear(self) -> None:
-        self._heard_s = self._out.now_s
+        self._out.heard_s = self._out.now_s
         if self.state == "suspect" and ("join", 0) not in self._out.consumer:
-            self._enter("joined", "heard again")
+            self._join.enter_joined("heard again")
             self._publisher.pump()
 
     # ------------------------------------------------------------------ heartbeats
@@ -471,6 +407,8 @@ class ServiceClient:
         """Tell the proxy that we are there, unless another packet did."""
         if self.state not in ("joined", "suspect", "closing"):
             return
+        if self._join.is_claimed():
+            self._join.rejoin("claimed by another proxy")
         out = self._out
         self._timers.set("heartbeat", out.now_s + self._interval_s * (1.0 - JITTER_RATIO * out.chance.uniform()))
         if out.now_s - out.sent_s < 0.7 * self._interval_s and self.state == "joined":
@@ -483,14 +421,8 @@ class ServiceClient:
         """The proxy was last heard a detection time ago, or the timer has to be moved."""
         if self.state != "joined":
             return
-        deadline_s = self._heard_s + self._detection_time_s
+        deadline_s = self._out.heard_s + self._detection_time_s
         if deadline_s <= self._out.now_s:
-            self._suspect("detection time")
+            self._join.rejoin("detection time")
         else:
             self._timers.set("silence", deadline_s)
-
-    def _suspect(self, reason: str) -> None:
-        """The session is interrupted: re-join with the last known state, here or at the next ranked proxy."""
-        self._enter("suspect", reason)
-        self._tried = self._proxies.index(self.proxy) if self.proxy in self._proxies else 0
-        self._join(self.proxy, reason)

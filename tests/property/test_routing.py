@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from testbed.addresses import AddressPlan
 from testbed.routing import path_delays_ms, ranked_next_hops
-from topologies.attach import attach_login_server, attach_ues
+from topologies.attach import attach_login_server, attach_ues, nearest_csrs
 from topologies.model import Link, LinkProperties, Node, Topology
 
 #: Few values, zero among them, so that ties are common.
@@ -16,7 +16,7 @@ DELAYS_MS = st.sampled_from([0.0, 0.1, 0.2, 0.3, 1.0, 2.5])
 
 
 @st.composite
-def topologies(draw: st.DrawFn) -> Topology:
+def topologies(draw: st.DrawFn, *, ue_links_max: int = 1) -> Topology:
     """Draw a connected router graph: a random tree and random further links, some routers CSRs with UEs."""
     count = draw(st.integers(2, 8))
     pairs = {(draw(st.integers(0, b - 1)), b) for b in range(1, count)}
@@ -25,7 +25,10 @@ def topologies(draw: st.DrawFn) -> Topology:
     csrs = sorted(draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=3)))
     routers = [Node(f"r{index}", "csr" if index in csrs else "core") for index in range(count)]
     links = [Link.between(f"r{a}", f"r{b}", "core", LinkProperties(delay_ms=draw(DELAYS_MS))) for a, b in sorted(pairs)]
-    ues, access_links = attach_ues([f"r{index}" for index in csrs], draw(st.integers(1, 2)))
+    names = [f"r{index}" for index in csrs]
+    ue_links = draw(st.integers(1, min(ue_links_max, len(csrs))))
+    others = nearest_csrs(names, links, count=ue_links - 1)
+    ues, access_links = attach_ues(names, draw(st.integers(1, 2)), others=others)
     login, login_link = attach_login_server(f"r{draw(st.integers(0, count - 1))}")
     return Topology("drawn", (*routers, *ues, login), (*links, *access_links, login_link))
 
@@ -51,7 +54,7 @@ def test_path_delays_agree_with_networkx(topology: Topology) -> None:
 
 
 @settings(max_examples=150)
-@given(topologies())
+@given(topologies(ue_links_max=3))
 def test_following_the_first_next_hop_arrives_on_the_shortest_path(topology: Topology) -> None:
     delays_ms = path_delays_ms(topology)
     table = ranked_next_hops(topology)
@@ -62,6 +65,7 @@ def test_following_the_first_next_hop_arrives_on_the_shortest_path(topology: Top
             while here != destination:
                 here = table[here][destination][0][0]
                 assert here not in visited, "a forwarding loop"
+                assert here == destination or topology.node(here).role in ("core", "csr"), "through somebody's UE"
                 visited.add(here)
 
 

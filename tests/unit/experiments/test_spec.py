@@ -157,6 +157,11 @@ def test_wrong_conferences_are_explained(load: Callable[..., Experiment], others
         load(GOOD, f"conference.others={others}")
 
 
+def test_a_longest_hold_down_is_not_shorter_than_the_first(load: Callable[..., Experiment]) -> None:
+    with pytest.raises(InputError, match=r"return_hold_down_max_s = 60 is less than return_hold_down_s \(61 s\)"):
+        load(GOOD, "conference.return_hold_down_s=61")
+
+
 def test_settings_of_the_conference_fit_the_node_configuration() -> None:
     sections = ConferenceSection().node_sections()
     proxy = msgspec.convert(sections["proxy"] | {"forwarder_socket": "s", "key_seed_hex": ""}, config.ProxyConfig)

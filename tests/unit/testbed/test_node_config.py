@@ -96,6 +96,36 @@ def test_what_has_one_link_has_one_way_out(abilene: Topology, tmp_path: Path) ->
         }
 
 
+def test_a_ue_with_two_links_ranks_both_ways_to_every_proxy_and_the_login_server(tmp_path: Path) -> None:
+    topology = build("tiers", {"csrs": 3, "ues_per_csr": 1, "ue_links": 2})
+    configs, delays_ms = validated(plan_of(topology), tmp_path), path_delays_ms(topology)
+    forwarder = configs["ue1.forwarder"].forwarder
+    assert forwarder is not None
+    assert [face.peer for face in forwarder.faces] == ["csr1", "csr2"]
+    routes = {route.prefix: [(hop.face_id, hop.cost_ms) for hop in route.next_hops] for route in forwarder.routes}
+    assert routes["/hconf/csr1"] == [(1, 2.0), (2, 12.0)]
+    assert routes["/hconf/csr2"][0] == (2, 2.0)
+    assert routes["/hconf"] == [(1, 2.0), (2, 2.0)]  # whatever else there may be, over its own link
+    assert set(routes) == {"/hconf", "/hconf/ue1", "/hconf/login", *(f"/hconf/{csr}" for csr in topology.csrs)}
+    for name in ("csr1", "csr2", "csr3", "login"):
+        assert routes[f"/hconf/{name}"][0][1] == pytest.approx(delays_ms["ue1"][name])
+    for router in (*topology.cores, *topology.csrs):
+        at_router = configs[f"{router}.forwarder"].forwarder
+        assert at_router is not None
+        ues = {face.face_id: face.peer for face in at_router.faces if face.peer in topology.ues}
+        for route in at_router.routes:  # a UE carries nobody else's packets
+            assert {ues[hop.face_id] for hop in route.next_hops if hop.face_id in ues} <= {
+                route.prefix.rpartition("/")[2]
+            }
+
+
+def test_proxies_are_ranked_by_path_delay_over_whichever_link() -> None:
+    topology = build("tiers", {"cores": 8, "csrs": 8, "ues_per_csr": 1, "ue_links": 3})
+    single = build("tiers", {"cores": 8, "csrs": 8, "ues_per_csr": 1})
+    assert ranked_proxies(topology)["ue1"][:3] == ("csr1", "csr2", "csr3")
+    assert ranked_proxies(single)["ue1"][:3] == ("csr1", "csr2", "csr8")
+
+
 def test_the_parts_of_a_csr_meet_at_one_socket(abilene: Topology, tmp_path: Path) -> None:
     configs = validated(plan_of(abilene), tmp_path)
     sockets = set()

@@ -56,6 +56,31 @@ def test_csrs_and_login_server_take_the_highest_degrees_ties_by_name() -> None:
     assert build("topozoo/Abilene", {"login_node": "Seattle"}).link("login-Seattle").tier == "login"
 
 
+def test_ues_with_several_links_have_their_own_csr_first() -> None:
+    plain, topology = (
+        build("tiers", {"csrs": 3, "ues_per_csr": 2}),
+        build("tiers", {"csrs": 3, "ues_per_csr": 2, "ue_links": 3}),
+    )
+    homes = {ue: [link.other_end(ue) for link in topology.links_of(ue)] for ue in topology.ues}
+    assert homes["ue1"] == homes["ue2"] == ["csr1", "csr2", "csr3"]
+    assert homes["ue5"] == ["csr3", "csr1", "csr2"]
+    assert [topology.csr_of(ue) for ue in topology.ues] == [plain.csr_of(ue) for ue in plain.ues]
+    assert {link.tier for ue in topology.ues for link in topology.links_of(ue)} == {"access"}
+    assert set(plain.links) < set(topology.links)
+
+
+def test_further_links_lead_to_the_nearest_other_csrs() -> None:
+    cities = ["Seattle", "NewYork", "Chicago", "LosAngeles"]
+    topology = build("topozoo/Abilene", {"csr_nodes": cities, "ues_per_csr": 1, "ue_links": 2})
+    homes = [tuple(link.other_end(ue) for link in topology.links_of(ue)) for ue in topology.ues]
+    assert homes == [
+        ("Seattle", "LosAngeles"),
+        ("NewYork", "Chicago"),
+        ("Chicago", "NewYork"),
+        ("LosAngeles", "Seattle"),
+    ]
+
+
 def test_the_same_name_gives_the_same_network() -> None:
     assert build("sndlib/germany50") == build("sndlib/germany50", TopohubParameters())
 
@@ -108,6 +133,9 @@ def test_an_unknown_name_gets_the_nearest_ones(name: str, remedy: str) -> None:
         ("topozoo/Abilene", {"login_node": "Boston"}, "login_node", "no node `Boston`"),
         ("topozoo/Abilene", {"ues_per_csr": 500_000}, "ues_per_csr", "too many for the address plan"),
         ("tiers", {"csrs": 10_000, "ues_per_csr": 1_000_000}, "ues_per_csr", "too many for the address plan"),
+        ("tiers", {"csrs": 2, "ue_links": 3}, "ue_links", "attached to 3 of 2 CSRs"),
+        ("topozoo/Abilene", {"csr_nodes": ["Chicago"], "ue_links": 2}, "ue_links", "attached to 2 of 1 CSRs"),
+        ("tiers", {"csrs": 16, "ues_per_csr": 10_000, "ue_links": 4}, "ues_per_csr", "640039 links are too many"),
         ("tiers", {"cores": 4, "core_degree": 4}, "core_degree", "cannot have 4 links"),
         ("tiers", {"cores": 3, "csr_uplinks": 4}, "csr_uplinks", "uplinks to 4 of 3"),
         ("tiers", {"login_node": "core9"}, "login_node", "no router `core9`"),

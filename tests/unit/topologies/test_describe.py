@@ -27,3 +27,11 @@ def test_the_text_has_everything() -> None:
     assert text.startswith("tiers: 67 nodes, 69 links\n")
     assert "core1-login" in text
     assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+def test_links_to_ues_of_other_csrs_have_rows_of_their_own() -> None:
+    topology = build("tiers", {"csrs": 3, "ues_per_csr": 2, "ue_links": 2})
+    assert [row[0] for row in link_rows(topology) if row[1] == "access"] == [
+        *("csr1-ue1 … ue2", "csr2-ue3 … ue4", "csr3-ue5 … ue6"),
+        *("csr2-ue1 … ue2", "csr3-ue3 … ue4", "csr1-ue5 … ue6"),
+    ]

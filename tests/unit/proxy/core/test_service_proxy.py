@@ -32,6 +32,7 @@ from proxy.wire.messages import (
     ProxyHeartbeat,
     RecoveryReply,
     RecoveryRequest,
+    RosterEvent,
     Sealed,
     SignedUpdate,
     Snapshot,
@@ -319,6 +320,46 @@ def test_heartbeats_to_clients_say_where_we_are_and_are_spared_by_notifications(
     beats = [each for each in of("heartbeat", keep_heard(party, 1.0, "ue1", "ue2")) if each.name.startswith(to("ue2"))]
     assert len(beats) >= 4
     assert decode(beats[-1].read(Sealed).content, ClientHeartbeat).current == (("csr1", 1, 10),)
+
+
+# ---------------------------------------------------------------------- clients: moving between proxies
+
+
+def roster_of(party: Party, device: str) -> tuple[int, str] | None:
+    event = conference(party).log.view.presence_of(device)
+    return None if event is None else (event.join, event.state)
+
+
+def claim(party: Party, number: int) -> None:
+    """Let another proxy say that ue1 has joined there."""
+    conference(party).log.view.note(RosterEvent("ue1", 1, number, 1, "present"))
+
+
+def test_client_that_comes_back_from_another_proxy_is_told_of() -> None:
+    """Even if it was not missed here: what the other one says of it must not stand."""
+    party = joined()
+    claim(party, 2)
+    join(party, seq=3, known=())
+    assert roster_of(party, "ue1") == (3, "present")
+    assert party.core.counters["roster_present"] == 1
+
+
+def test_client_that_never_went_anywhere_is_no_news() -> None:
+    party = joined()
+    join(party, seq=2, known=())
+    assert roster_of(party, "ue1") is None
+
+
+def test_client_that_has_moved_is_forgotten_once_it_is_silent() -> None:
+    party = joined("ue1", "ue2")
+    claim(party, 2)
+    keep_heard(party, 1.0, "ue1", "ue2")
+    assert "ue1" in conference(party).clients  # it is served here until its way there is clear
+    keep_heard(party, 1.0, "ue2")
+    assert set(conference(party).clients) == {"ue2"}
+    assert party.core.counters["clients_moved"] == 1
+    assert roster_of(party, "ue1") == (2, "present")
+    assert not party.core.counters["roster_away"]
 
 
 # ---------------------------------------------------------------------- clients: close

@@ -1,0 +1,68 @@
+"""A forwarder and a client in one process: what the client of a UE with several links is told of its neighbours."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.config import ClientConfig, FaceConfig, ForwarderConfig, NextHopConfig, RouteConfig
+from proxy.core.events import CarrierChanged, Event, Log, NeighbourChanged, PacketReceived
+from proxy.core.forwarder import Forwarder
+from proxy.core.host import Host
+from proxy.core.liveness import State
+from proxy.core.service_client import ServiceClient
+from proxy.records import FaceChanged
+from proxy.wire.lp import LinkPacket, encode_link_packet
+from tests.unit.proxy.core.parties import TRUSTED
+
+HELLO = encode_link_packet(LinkPacket(b"", session_state=State.INIT))
+
+
+class Listener(ServiceClient):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(ClientConfig(key_seed_hex=(bytes([1]) * 32).hex(), **TRUSTED), device="ue1", boot=1, seed=1)
+        self.told: list[Event] = []
+
+    def handle(self, event: Event, *, now_s: float) -> list:  # type: ignore[type-arg]
+        self.told.append(event)
+        return super().handle(event, now_s=now_s)
+
+
+def host(links: int) -> tuple[Host, Listener]:
+    faces = tuple(
+        FaceConfig(number, f"csr{number}-ue1", f"ue1-eth{number}", "10.0.0.1", "10.0.0.0", f"csr{number}")
+        for number in range(1, links + 1)
+    )
+    routes = (RouteConfig("/hconf", tuple(NextHopConfig(face.face_id, 2.0) for face in faces)),)
+    forwarder = Forwarder(ForwarderConfig(faces, routes), node="ue1", seed=1, local_attached=True)
+    client = Listener()
+    return Host(forwarder, client), client
+
+
+def of_neighbours(client: Listener) -> list[NeighbourChanged]:
+    return [event for event in client.told if isinstance(event, NeighbourChanged)]
+
+
+def test_client_hears_of_every_face_that_comes_and_goes() -> None:
+    both, client = host(2)
+    for face in (1, 2):
+        both.handle(PacketReceived(face, HELLO), now_s=1.0)
+    assert of_neighbours(client) == [NeighbourChanged("csr1", up=True), NeighbourChanged("csr2", up=True)]
+    effects = both.handle(CarrierChanged(1, up=False), now_s=2.0)
+    assert of_neighbours(client)[2:] == [NeighbourChanged("csr1", up=False)]
+    assert any(isinstance(effect, Log) and isinstance(effect.record, FaceChanged) for effect in effects)
+
+
+def test_client_with_one_link_has_no_choice_and_hears_nothing() -> None:
+    only, client = host(1)
+    only.handle(PacketReceived(1, HELLO), now_s=1.0)
+    only.handle(CarrierChanged(1, up=False), now_s=2.0)
+    assert of_neighbours(client) == []
+
+
+@pytest.mark.parametrize("links", [1, 2])
+def test_carriers_are_the_forwarders_business(links: int) -> None:
+    both, client = host(links)
+    both.handle(CarrierChanged(1, up=False), now_s=1.0)
+    assert not any(isinstance(event, CarrierChanged) for event in client.told)
