@@ -85,15 +85,18 @@ class Publisher:
 
     # ------------------------------------------------------------------ making and sending
 
-    def publish(self, event: str, body: bytes, object_name: str) -> None:
-        """Take an update from the user. Raises: PublishError."""
-        config = self._out.config
+    def check(self, event: str, body: bytes, object_name: str) -> None:
+        """Check what the user wants to publish, whether it can be published now or not. Raises: PublishError."""
         if len(body) > BODY_MAX_BYTES:
             raise PublishError(f"body of {len(body)} bytes; {BODY_MAX_BYTES} is the limit, publish an object instead")
         if not 1 <= len(event.encode()) <= IDENTIFIER_MAX_OCTETS:
             raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
         if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
             raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
+
+    def publish(self, event: str, body: bytes, object_name: str) -> None:
+        """Take an update that was checked. Raises: PublishError."""
+        config = self._out.config
         if config.role == "observer" and event not in OBSERVER_EVENTS:
             raise PublishError(f"{self._out.device} is an observer; only participants publish")
         if len(self._queue) >= config.queue_max:

@@ -308,6 +308,7 @@ class ServiceClient:
     # ------------------------------------------------------------------ publishing and leaving
 
     def _publish(self, event: str, body: bytes, object_name: str) -> None:
+        self._publisher.check(event, body, object_name)
         if not self._publisher.is_announced or self._leaving or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
         self._publisher.publish(event, body, object_name)
