@@ -26,6 +26,7 @@ from proxy.wire.messages import (
     Head,
     JoinReply,
     LoginReply,
+    MessageName,
     Position,
     ProxyHeartbeat,
     RecoveryReply,
@@ -169,7 +170,7 @@ def test_client_believes_no_announcement_but_its_proxys(forger: Signer) -> None:
     (join,) = party.answer(login, LoginReply(True, "", token(), ("csr1", "csr2")))
     reply = JoinReply(True, "", (AHEAD,), None, (), 0, MANIFEST)
     assert party.answer(join, encode(seal(forger, reply, place_of_message(join.parsed)))) == []
-    other = place_of(JOIN, "main", "ue1", boot=1, seq=2)
+    other = place_of_message(MessageName(JOIN, ("main", "ue1"), 1, 2))
     assert party.answer(join, encode(seal(PROXIES["csr1"], reply, other))) == []  # of another join
     assert party.core.counters["refused_seal_forged"] == 2
     (again,) = of("join", party.live(0.3))  # it is still waiting
