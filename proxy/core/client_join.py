@@ -88,7 +88,9 @@ class ClientJoin:
         known, is_partial = known_for_request(vector, tuple) if self._joined_once else (None, False)
         self._joins += 1
         name = parse_message_name(out.name_at(proxy, JOIN, seq=self._joins))
-        request = JoinRequest(out.grant.signed, out.boot, self._publisher.settled_seq, known, b"", is_partial)
+        request = JoinRequest(
+            out.grant.signed, out.boot, self._publisher.settled_seq, known, b"", is_partial, out.exchange.public_key
+        )
         proof = join_statement(request, name, proxy)
         signed = encode(replace(request, signature=out.signer.sign(proof)))
         out.ask_proxy(key, JOIN, signed, seq=self._joins, attempts_max=attempts_max, proxy=proxy)
@@ -124,10 +126,14 @@ class ClientJoin:
 
     def _take_in(self, reply: JoinReply) -> None:
         """Take what the proxy knows, send it what it lacks."""
+        out = self._out
+        out.session_key = out.exchange.session_key(
+            reply.exchange_key, conference=out.conference, device=out.device, proxy=out.proxy
+        )
         self._receiver.take_missed(reply)
         self._joined_once = True
         if "heartbeat" not in self._timers:
-            self._timers.set("heartbeat", self._out.now_s + self._interval_s)
+            self._timers.set("heartbeat", out.now_s + self._interval_s)
         if not self._publisher.is_announced:
             self._publisher.announce()
         self._publisher.resend(reply.own_seq)

@@ -9,17 +9,18 @@ from proxy.config import ClientConfig
 from proxy.core.consumer import Consumer
 from proxy.core.events import LOCAL_FACE, Effect, Log, Send
 from proxy.core.seeded import SplitMix64
+from proxy.core.session_key import KeyExchange, SessionKey, proven_heartbeat
 from proxy.core.signing import Signer
 from proxy.core.trust import Grant, Trust
 from proxy.records import Record, SessionChanged, SessionState
-from proxy.wire.messages import message_name, node_prefix
+from proxy.wire.messages import HEARTBEAT, ClientHeartbeat, encode, message_name, node_prefix
 from proxy.wire.packet import encode_interest
 
 #: Interests that want no answer live in PITs only as long as copies of them may still meet.
 NO_REPLY_LIFETIME_MS = 250
 
 ClientState = SessionState | Literal["idle"]
-#: ("login", 0), ("join", 0), ("move", 0), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0), ("segment", number)
+#: ("login", 0), ("join", 0), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0), ("move", 0), ("segment", number)
 RequestKey = tuple[str, int]
 
 
@@ -29,6 +30,8 @@ class ClientOutbox:
     def __init__(self, config: ClientConfig, *, device: str, boot: int, seed: int) -> None:
         self.config, self.device, self.boot, self.conference = config, device, boot, config.conference
         self.signer = Signer(bytes.fromhex(config.key_seed_hex))
+        self.exchange = KeyExchange(bytes.fromhex(config.key_seed_hex), boot=boot)
+        self.session_key: SessionKey | None = None  #: shared with the proxy that we are joined at
         self.trust = Trust(login_public_key_hex=config.login_public_key_hex, proxy_keys_hex=config.proxy_keys)
         self.chance = SplitMix64(seed)
         self.consumer: Consumer[RequestKey] = Consumer(self.chance)
@@ -100,12 +103,13 @@ class ClientOutbox:
             attempts_max=attempts_max,
         )
 
-    def tell_proxy(self, kind: bytes, parameters: bytes) -> None:
-        """Send our proxy a message to which no answer is expected."""
+    def beat(self, beat: ClientHeartbeat) -> None:
+        """Send our proxy a heartbeat, to which no answer is expected."""
+        name = self.name_at(self.proxy, HEARTBEAT, seq=self.next_number())
         _, packet = encode_interest(
-            self.name_at(self.proxy, kind, seq=self.next_number()),
+            name,
             nonce=self.chance.nonce(),
             lifetime_ms=NO_REPLY_LIFETIME_MS,
-            parameters=parameters,
+            parameters=encode(proven_heartbeat(beat, name, self.session_key)),
         )
         self.effects.append(Send(LOCAL_FACE, packet))

@@ -6,6 +6,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Literal
 
+from proxy.core.session_key import SessionKey
 from proxy.core.trust import Grant
 from proxy.wire.messages import (
     NUMBER_MAX,
@@ -36,6 +37,8 @@ class ClientSession:
     join: int  #: number of its last join here
     heard_s: float
     sent_s: float
+    key: SessionKey | None = None
+    last_beat: int = 0  #: number of its last heartbeat
     present: bool = True  #: heard within the detection time
     roster_version: int = 0  #: of the last roster event about it
     accepted_seq: int = 0  #: its updates up to this one were accepted, here or elsewhere

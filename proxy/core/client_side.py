@@ -13,6 +13,7 @@ from proxy.core.log_keeper import LogKeeper
 from proxy.core.outbox import Outbox, conference_and_device
 from proxy.core.packing import STATES_MAX_BYTES, pieces
 from proxy.core.positions import vector_digest
+from proxy.core.session_key import check_heartbeat
 from proxy.core.trust import Grant, Refusal, place_of, seal
 from proxy.wire.messages import (
     FIRST_JOIN,
@@ -36,6 +37,7 @@ from proxy.wire.messages import (
     encode,
     message_name,
     node_prefix,
+    without_parameters_digest,
 )
 from proxy.wire.packet import Interest
 from proxy.wire.tlv import MalformedError
@@ -74,7 +76,7 @@ class ClientSide:
         except (Refusal, MalformedError) as problem:
             self._admission.note_failure(now_s=now_s)
             if isinstance(problem, Refusal) and problem.reason in TOLD:
-                self._out.reply(interest, JoinReply(False, problem.reason, (), None, ()))
+                self._out.reply_sealed(interest, JoinReply(False, problem.reason, (), None, ()))
             raise
         conference = self._open_conference(conference_name)
         session = conference.clients.get(device)
@@ -90,12 +92,24 @@ class ClientSide:
                 session.present = False
             session.grant, session.join = grant, name.seq
             self._heard(conference, session)
+        session.key = self._out.exchange.session_key(
+            request.exchange_key, conference=conference_name, device=device, proxy=self._out.device
+        )
         session.accepted_seq = max(session.accepted_seq, request.acked_seq)
         missed = self._catch_up.missed(conference, request.known, is_partial=request.is_partial)
         own_seq = max(session.accepted_seq, conference.log.view.seq(device, request.boot))
-        self._out.reply(
+        self._out.reply_sealed(
             interest,
-            JoinReply(True, "", missed.current, missed.snapshot, missed.entries, own_seq, missed.manifest),
+            JoinReply(
+                True,
+                "",
+                missed.current,
+                missed.snapshot,
+                missed.entries,
+                own_seq,
+                missed.manifest,
+                self._out.exchange.public_key,
+            ),
         )
 
     def drop(self, conference: Conference, device: str) -> None:
@@ -157,7 +171,7 @@ class ClientSide:
             session.accepted_seq = accepted_seq
             grant = self._admission.check_update(signed, update, session, name, now_s=self._out.now_s)
         except Refusal as refusal:
-            self._out.reply(interest, UpdateAck("refused", refusal.reason, self._out.device, self._out.boot, 0))
+            self._refuse(interest, name, refusal.reason)
             raise
         self._heard(conference, session)
         if update.seq <= accepted_seq:
@@ -170,6 +184,15 @@ class ClientSide:
             self._accept(conference, session, update.seq, signed, interest.name, grant)
             while (held := session.held.pop(session.accepted_seq + 1, None)) is not None:
                 self._accept(conference, session, session.accepted_seq + 1, *held)
+
+    def _refuse(self, interest: Interest, name: MessageName, reason: str) -> None:
+        """Tell a publisher why its update is not accepted. That it is not joined needs no proof, so floods cost little."""
+        ack = UpdateAck("refused", reason, self._out.device, self._out.boot, 0)
+        if reason == "not_joined":
+            self._out.send_data(interest.name, encode(ack))
+        else:
+            _, session = self._session(*conference_and_device(name.parts), name.boot)
+            self._out.ack(interest.name, ack, session.key)
 
     def _accept(
         self,
@@ -247,8 +270,13 @@ class ClientSide:
 
     def on_heartbeat(self, interest: Interest, name: MessageName) -> None:
         """A client is there. Raises: Refusal, MalformedError."""
-        decode(interest.parameters, ClientHeartbeat)
-        self._heard(*self._session(*conference_and_device(name.parts), name.boot))
+        beat = decode(interest.parameters, ClientHeartbeat)
+        conference, session = self._session(*conference_and_device(name.parts), name.boot)
+        check_heartbeat(beat, without_parameters_digest(interest.name), session.key)
+        if name.seq <= session.last_beat:
+            raise Refusal("heartbeat_replayed")
+        session.last_beat = name.seq
+        self._heard(conference, session)
 
     def on_close(self, interest: Interest, name: MessageName) -> None:
         """A client leaves. Raises: Refusal, MalformedError."""
@@ -262,7 +290,7 @@ class ClientSide:
         try:
             conference, session = self._session(conference_name, device, name.boot)
         except Refusal as refusal:  # it has to join again before it can leave
-            self._out.reply(interest, UpdateAck("refused", refusal.reason, self._out.device, self._out.boot, 0))
+            self._refuse(interest, name, refusal.reason)
             raise
         grant = self._admission.check_update(signed, update, session, name, now_s=self._out.now_s)
         accepted_seq = max(session.accepted_seq, conference.log.view.seq(device, name.boot))

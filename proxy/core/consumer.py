@@ -155,6 +155,11 @@ class Consumer(Generic[K]):
         pending.attempts, pending.attempts_max = 0, attempts_max
         return self._send(pending, now_s)
 
+    def asked(self, data: Data) -> Pending[K] | None:
+        """Return what *data* answers; it stays pending, and is repeated in time if the answer is not believed."""
+        key = self._by_name.get(data.name)
+        return None if key is None else self._by_key[key]
+
     def on_data(self, data: Data, *, now_s: float) -> Pending[K] | None:
         """Return, and forget, what *data* answers."""
         key = self._by_name.get(data.name)

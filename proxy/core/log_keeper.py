@@ -11,7 +11,7 @@ from proxy.core.client_session import ClientSession
 from proxy.core.conference import Conference
 from proxy.core.events import LogChange, Persist, PersistFailed
 from proxy.core.outbox import Outbox
-from proxy.wire.messages import UpdateAck, encode
+from proxy.wire.messages import UpdateAck
 
 #: After the disk has refused, it is tried again with the whole log so often.
 RETRY_INTERVAL_S = 1.0
@@ -131,4 +131,4 @@ class LogKeeper:
         if waiting.session is not None:
             waiting.session.unacked_places.pop(waiting.stream_seq, None)
         ack = UpdateAck(self._level, "", self._out.device, self._out.boot, waiting.stream_seq)
-        self._out.send_data(name, encode(ack))
+        self._out.ack(name, ack, None if waiting.session is None else waiting.session.key)

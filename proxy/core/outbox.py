@@ -9,9 +9,19 @@ from proxy.config import ProxyConfig
 from proxy.core.consumer import Consumer
 from proxy.core.events import LOCAL_FACE, Effect, Send
 from proxy.core.seeded import SplitMix64
+from proxy.core.session_key import KeyExchange, SessionKey, proven_ack
 from proxy.core.signing import Signer
-from proxy.core.trust import Trust
-from proxy.wire.messages import ALL_PROXIES, JoinReply, KeysReply, RecoveryReply, UpdateAck, encode, message_name
+from proxy.core.trust import Trust, place_of_message, seal
+from proxy.wire.messages import (
+    ALL_PROXIES,
+    JoinReply,
+    KeysReply,
+    RecoveryReply,
+    UpdateAck,
+    encode,
+    message_name,
+    parse_message_name,
+)
 from proxy.wire.packet import Interest, encode_data, encode_interest
 from proxy.wire.tlv import MalformedError
 
@@ -45,6 +55,7 @@ class Outbox:
     def __init__(self, config: ProxyConfig, *, device: str, boot: int, seed: int) -> None:
         self.config, self.device, self.boot = config, device, boot
         self.signer = Signer(bytes.fromhex(config.key_seed_hex))
+        self.exchange = KeyExchange(bytes.fromhex(config.key_seed_hex), boot=boot)
         self.trust = Trust(login_public_key_hex=config.login_public_key_hex, proxy_keys_hex=config.proxy_keys)
         self.chance = SplitMix64(seed)
         self.consumer: Consumer[RequestKey] = Consumer(self.chance)
@@ -85,9 +96,18 @@ class Outbox:
             return
         self.effects.append(Send(LOCAL_FACE, packet))
 
-    def reply(self, interest: Interest, message: JoinReply | KeysReply | RecoveryReply | UpdateAck) -> None:
+    def reply(self, interest: Interest, message: KeysReply) -> None:
         """Answer an Interest with a message."""
         self.send_data(interest.name, encode(message))
+
+    def ack(self, name: bytes, ack: UpdateAck, key: SessionKey | None) -> None:
+        """Answer the Interest *name* with an ack, proven with the session's key, if there is one."""
+        self.send_data(name, encode(proven_ack(ack, name, key, self.signer)))
+
+    def reply_sealed(self, interest: Interest, message: JoinReply | RecoveryReply) -> None:
+        """Answer an Interest with a message that is believed because we have signed it."""
+        place = place_of_message(parse_message_name(interest.name))
+        self.send_data(interest.name, encode(seal(self.signer, message, place)))
 
     def send_unanswered(self, name: bytes, parameters: bytes) -> None:
         """Send an Interest to which no Data is expected: a heartbeat or a push."""

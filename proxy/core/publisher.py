@@ -86,25 +86,26 @@ class Publisher:
 
     # ------------------------------------------------------------------ making and sending
 
-    def publish(self, event: str, body: bytes, object_name: str) -> None:
-        """Take an update that was verified. Raises: PublishError where too many wait."""
-        out = self._out
-        if len(self._queue) >= out.config.queue_max:
-            raise PublishError(f"{out.device} has {len(self._queue)} updates waiting; the network does not keep up")
-        self._queue.append(Unsent(event, body, object_name))
-        self.pump()
-
-    def verify(self, event: str, body: bytes, object_name: str) -> None:
-        """Raise PublishError if no update can say that."""
-        config = self._out.config
+    def check(self, event: str, body: bytes, object_name: str) -> None:
+        """Check what the user wants to publish, whether it can be published now or not. Raises: PublishError."""
         if len(body) > BODY_MAX_BYTES:
             raise PublishError(f"body of {len(body)} bytes; {BODY_MAX_BYTES} is the limit, publish an object instead")
         if not 1 <= len(event.encode()) <= IDENTIFIER_MAX_OCTETS:
             raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
         if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
             raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
+
+    def publish(self, event: str, body: bytes, object_name: str) -> None:
+        """Take an update that was checked. Raises: PublishError."""
+        config = self._out.config
         if config.role == "observer" and event not in OBSERVER_EVENTS:
             raise PublishError(f"{self._out.device} is an observer; only participants publish")
+        if len(self._queue) >= config.queue_max:
+            raise PublishError(
+                f"{self._out.device} has {len(self._queue)} updates waiting; the network does not keep up"
+            )
+        self._queue.append(Unsent(event, body, object_name))
+        self.pump()
 
     def announce(self) -> None:
         """Say that we have joined, before anything else."""

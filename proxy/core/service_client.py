@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from proxy.config import ClientConfig
 from proxy.core.client_join import ClientJoin
 from proxy.core.client_login import ClientLogin, LoginRefusedError
@@ -27,8 +29,9 @@ from proxy.core.packing import KNOWN_MAX_BYTES, cut
 from proxy.core.positions import Positions
 from proxy.core.publisher import Publisher, PublishError
 from proxy.core.receiver import Receiver
+from proxy.core.session_key import check_ack
 from proxy.core.timers import Timers
-from proxy.core.trust import Refusal
+from proxy.core.trust import Refusal, place_of_message
 from proxy.core.view import View
 from proxy.wire.lp import NackReason, decode_link_packet
 from proxy.wire.messages import (
@@ -40,9 +43,9 @@ from proxy.wire.messages import (
     LoginReply,
     Notification,
     RecoveryReply,
+    Sealed,
     UpdateAck,
     decode,
-    encode,
     node_prefix,
     parse_message_name,
 )
@@ -55,6 +58,8 @@ __all__ = ["PublishError", "ServiceClient"]
 RESERVED_EVENTS = frozenset({"join", "renew", "leave"})
 #: What a proxy refuses because of the token; a new one helps.
 TOKEN_REFUSALS = frozenset({"token_expired", "token_forged"})
+#: What the answers are that are believed for what is in them. (A segment is no message.)
+PLAIN_ANSWERS: dict[str, type[Struct]] = {"login": LoginReply, "keys": KeysReply}
 
 
 class ServiceClient:
@@ -173,35 +178,49 @@ class ServiceClient:
             self._on_interest(decode_interest(fragment))
         else:
             data = decode_data(fragment)
-            pending = self._out.consumer.on_data(data, now_s=self._out.now_s)
+            pending = self._out.consumer.asked(data)
             if pending is None:
                 self.counters["unsolicited"] += 1
             else:
-                self._on_answer(pending, data)
+                answer = self._answer_in(data, pending)
+                self._out.consumer.on_data(data, now_s=self._out.now_s)
+                self._on_answer(pending, answer)
 
-    def _on_answer(self, pending: Pending[RequestKey], data: Data) -> None:
+    def _answer_in(self, data: Data, pending: Pending[RequestKey]) -> Struct | bytes:
+        """Return what an answer says. Raises: Refusal, MalformedError; then what was asked is still pending."""
+        kind = pending.key[0]
+        if kind in ("join", "move", "recover"):
+            place = place_of_message(parse_message_name(data.name))
+            opened: type[Struct] = RecoveryReply if kind == "recover" else JoinReply
+            return self._out.trust.open_from_proxy(decode(data.content, Sealed), opened, place, pending.peer)
+        if kind in ("update", "close"):
+            ack = decode(data.content, UpdateAck)
+            check_ack(ack, data.name, self._out.session_key, self._out.trust, pending.peer)
+            return ack
+        plain = PLAIN_ANSWERS.get(kind)
+        return data.content if plain is None else decode(data.content, plain)
+
+    def _on_answer(self, pending: Pending[RequestKey], answer: Struct | bytes) -> None:
         kind, seq = pending.key
-        if kind == "login":
-            self._on_login_reply(decode(data.content, LoginReply))
-            return
-        if kind == "join":
-            self._on_join_reply(decode(data.content, JoinReply))
-            return
-        if kind == "move":
-            self._join.on_move_reply(pending, decode(data.content, JoinReply))
-            return
-        if pending.peer == self.proxy:
+        if pending.peer == self.proxy and kind != "join":
             self._hear()
-        if kind == "update":
-            self._on_ack(seq, decode(data.content, UpdateAck))
-        elif kind == "close":
-            self._on_close_reply(decode(data.content, UpdateAck))
-        elif kind == "keys":
-            self._receiver.on_keys_reply(decode(data.content, KeysReply))
-        elif kind == "segment":
-            self._receiver.on_segment(seq, data.content)
-        else:
-            self._receiver.take_missed(decode(data.content, RecoveryReply))
+        match answer:
+            case LoginReply():
+                self._on_login_reply(answer)
+            case JoinReply() if kind == "move":
+                self._join.on_move_reply(pending, answer)
+            case JoinReply():
+                self._on_join_reply(answer)
+            case RecoveryReply():
+                self._receiver.take_missed(answer)
+            case KeysReply():
+                self._receiver.on_keys_reply(answer)
+            case UpdateAck() if kind == "update":
+                self._on_ack(seq, answer)
+            case UpdateAck():
+                self._on_close_reply(answer)
+            case bytes():
+                self._receiver.on_segment(seq, answer)
 
     def _on_timer(self) -> None:
         now_s = self._out.now_s
@@ -289,7 +308,7 @@ class ServiceClient:
     # ------------------------------------------------------------------ publishing and leaving
 
     def _publish(self, event: str, body: bytes, object_name: str) -> None:
-        self._publisher.verify(event, body, object_name)
+        self._publisher.check(event, body, object_name)
         if not self._publisher.is_announced or self._leaving or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
         self._publisher.publish(event, body, object_name)
@@ -397,8 +416,8 @@ class ServiceClient:
         if out.now_s - out.sent_s < 0.7 * self._interval_s and self.state == "joined":
             return
         out.sent_s = out.now_s
-        vector = cut(self.positions.vector(), KNOWN_MAX_BYTES)
-        out.tell_proxy(HEARTBEAT, encode(ClientHeartbeat(self.positions.digest(), vector)))
+        vector = self.positions.vector()
+        out.beat(ClientHeartbeat(self.positions.digest(), cut(vector, KNOWN_MAX_BYTES)))
 
     def _notice_silence(self) -> None:
         """The proxy was last heard a detection time ago, or the timer has to be moved."""

@@ -32,7 +32,7 @@ from proxy.core.packing import heartbeats
 from proxy.core.snapshot_transfer import SnapshotFetch
 from proxy.core.stream_sync import StreamSync
 from proxy.core.timers import Timers
-from proxy.core.trust import Refusal, place_of, seal
+from proxy.core.trust import Refusal, place_of, place_of_message, seal
 from proxy.core.view import View
 from proxy.wire.lp import decode_link_packet
 from proxy.wire.messages import (
@@ -51,6 +51,7 @@ from proxy.wire.messages import (
     KeysReply,
     ProxyHeartbeat,
     RecoveryReply,
+    Sealed,
     StreamEntry,
     decode,
     encode,
@@ -189,11 +190,16 @@ class ServiceProxy:
             raise MalformedError("not a message for a service proxy")
 
     def _on_data(self, data: Data) -> None:
-        pending = self._out.consumer.on_data(data, now_s=self._out.now_s)
+        pending = self._out.consumer.asked(data)
         if pending is None:
             self._sync.on_late_data(data)
             return
         kind, conference_name, who, n, _ = pending.key
+        recovery: RecoveryReply | None = None
+        if kind == "recover":  # what is not believed leaves the request pending
+            place = place_of_message(parse_message_name(data.name))
+            recovery = self._out.trust.open_from_proxy(decode(data.content, Sealed), RecoveryReply, place, who)
+        self._out.consumer.on_data(data, now_s=self._out.now_s)
         conference = self.conferences.get(conference_name)
         if conference is None:
             return
@@ -205,8 +211,8 @@ class ServiceProxy:
             self._sync.on_segment(conference, n, data.content)
         elif kind == "keys":
             self._sync.on_keys_reply(conference, decode(data.content, KeysReply))
-        else:
-            self._sync.on_recovery_reply(conference, decode(data.content, RecoveryReply), who)
+        elif recovery is not None:
+            self._sync.on_recovery_reply(conference, recovery, who)
 
     def _on_timer(self) -> None:
         self._keeper.retry()

@@ -299,7 +299,7 @@ class StreamSync:
         if conference is None or (device not in conference.clients and device not in conference.peers):
             raise Refusal("not_joined")
         missed = self._catch_up.missed(conference, request.known, is_partial=request.is_partial)
-        self._out.reply(interest, missed)
+        self._out.reply_sealed(interest, missed)
 
     def on_recovery_reply(self, conference: Conference, reply: RecoveryReply, sender: str) -> None:
         """Take in what another proxy has sent of what we lack."""

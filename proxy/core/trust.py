@@ -98,6 +98,11 @@ class Trust:
         if not verifier.is_valid(sync_update.signature, entry_statement(conference, entry, sync_update)):
             raise Refusal("sync_update_forged")
 
+    def is_of_proxy(self, proxy: str, signature: bytes, statement: bytes) -> bool:
+        """Tell whether a proxy has signed this."""
+        verifier = self._proxies.get(proxy)
+        return verifier is not None and verifier.is_valid(signature, statement)
+
     def open_from_proxy(self, sealed: Sealed, kind: type[M], place: bytes, proxy: str) -> M:
         """Return what a proxy has sealed for a place. Raises: Refusal, MalformedError."""
         return _opened(self._proxies.get(proxy), sealed, kind, place)
@@ -121,6 +126,11 @@ def seal(signer: Signer, message: Struct, place: bytes) -> Sealed:
 
 def _sealed_statement(place: bytes, content: bytes) -> bytes:
     return b"hconf seal\0" + hashlib.sha256(place).digest() + content
+
+
+def place_of_message(name: MessageName) -> bytes:
+    """Return the place of the answer to a message that is told from all others by its name."""
+    return place_of(name.kind, *name.parts, boot=name.boot, seq=name.seq)
 
 
 def place_of(kind: bytes, *parts: str, boot: int, seq: int) -> bytes:

@@ -212,9 +212,12 @@ class JoinRequest(Struct, frozen=True, array_like=True):
     #: by the device's key over the join's name and all of the above: proves possession, for this very join
     signature: Annotated[bytes, Meta(max_length=64)] = b""
     is_partial: bool = False  #: as in ``RecoveryRequest``
+    exchange_key: Annotated[bytes, Meta(max_length=32)] = b""  #: X25519, of the device's boot
 
 
 class JoinReply(Struct, frozen=True, array_like=True):
+    """Sealed by the proxy, for the place of the join."""
+
     granted: bool
     reason: str
     current: tuple[Position, ...]  #: as in ``RecoveryReply``, and so are the next two
@@ -222,6 +225,7 @@ class JoinReply(Struct, frozen=True, array_like=True):
     entries: tuple[StreamEntry, ...]
     own_seq: Number | None = None  #: the client's own updates up to this one are known here
     manifest: SnapshotManifest | None = None  #: as in ``RecoveryReply``
+    exchange_key: Annotated[bytes, Meta(max_length=32)] = b""  #: X25519, of the proxy's boot
 
 
 class UpdateAck(Struct, frozen=True, array_like=True):
@@ -230,6 +234,8 @@ class UpdateAck(Struct, frozen=True, array_like=True):
     proxy: Identifier
     boot: Number
     stream_seq: Number  #: where in the proxy's stream it went; 0 where that is not known any more
+    #: over the Interest's name and the above: a code of the session's key, or the proxy's signature where there is none
+    proof: Annotated[bytes, Meta(max_length=64)] = b""
 
 
 class Notification(Struct, frozen=True, array_like=True):
@@ -239,19 +245,21 @@ class Notification(Struct, frozen=True, array_like=True):
 
 
 class ClientHeartbeat(Struct, frozen=True, array_like=True):
-    """Client to proxy and proxy to client."""
+    """Client to proxy, with a proof, and proxy to client, sealed."""
 
     state_digest: Digest  #: of the sender's vector
     current: tuple[Position, ...]
     ended: Annotated[str, Meta(max_length=IDENTIFIER_MAX_OCTETS)] = (
         ""  #: proxy to client: why it is not served any more
     )
+    #: client to proxy: a code of the session's key over the name and the above
+    proof: Annotated[bytes, Meta(max_length=16)] = b""
 
 
 class Sealed(Struct, frozen=True, array_like=True):
     """An encoded message with its sender's signature over the message and the place it is meant for."""
 
-    content: Annotated[bytes, Meta(max_length=PAYLOAD_MAX_BYTES)]
+    content: Annotated[bytes, Meta(max_length=REPLY_MAX_BYTES)]
     signature: Annotated[bytes, Meta(max_length=64)]
 
 
@@ -296,7 +304,10 @@ class RecoveryRequest(Struct, frozen=True, array_like=True):
 
 
 class RecoveryReply(Struct, frozen=True, array_like=True):
-    """What comes after the state asked from: the suffix, or a snapshot where the history does not reach back so far."""
+    """What comes after the state asked from: the suffix, or a snapshot where the history does not reach back so far.
+
+    Sealed by the proxy, for the place of the request.
+    """
 
     current: tuple[Position, ...]  #: state of the proxy, what the asker lacks first, as much as fits
     snapshot: Snapshot | None
@@ -394,6 +405,11 @@ def parse_message_name(name: bytes) -> MessageName:
         except UnicodeDecodeError:
             raise MalformedError("identifier in a name is not UTF-8") from None
     return MessageName(kind, tuple(parts), _number_in(boot), _number_in(seq))
+
+
+def without_parameters_digest(name: bytes) -> bytes:
+    """Return the name of an Interest with parameters as it was before they were put in."""
+    return name[: -(2 + 32)]
 
 
 def _number_in(encoded: bytes) -> int:

@@ -165,10 +165,10 @@ PARAMETERS = {
 }
 CONTENTS = {
     messages.LOGIN: messages.LoginReply,
-    messages.JOIN: messages.JoinReply,
+    messages.JOIN: messages.Sealed,
     messages.UPDATE: messages.UpdateAck,
     messages.SYNC: messages.SyncUpdate,
-    messages.RECOVER: messages.RecoveryReply,
+    messages.RECOVER: messages.Sealed,
     messages.CLOSE: messages.UpdateAck,
     messages.KEYS: messages.KeysReply,
 }

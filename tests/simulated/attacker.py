@@ -27,7 +27,7 @@ from proxy.wire.messages import (
     node_prefix,
     parse_message_name,
 )
-from proxy.wire.packet import INTEREST, Interest, decode_interest, encode_interest
+from proxy.wire.packet import INTEREST, Interest, decode_interest, encode_data, encode_interest
 from testbed.node_config import device_key_seed
 from tests.simulated.conference import Conference
 
@@ -101,6 +101,38 @@ def token(signer: Signer, device: str, key: Signer, *, conference: str = "main",
     """Return a token as *signer* would grant it."""
     encoded = encode(Token(device, conference, "participant", key.public_key, 0.0, expires_s))
     return SignedToken(encoded, signer.sign(encoded))
+
+
+def answer_first(
+    conference: Conference,
+    process: str,
+    kind: bytes,
+    victim: str,
+    forge: Callable[[Interest], bytes],
+    *,
+    count: int = 10**6,
+) -> None:
+    """Have a router that lies answer whatever of a kind is on its way to a process, sooner than that can.
+
+    *forge* gives the content of the answer; it comes to the forwarder of *victim*, once for each Interest, *count* times in all.
+    """
+    network = conference.network
+    core: Any = network.processes[process].core
+    core = core.application if isinstance(core, Host) else core
+    handle: Callable[..., list[Any]] = core.handle
+    lied: set[bytes] = set()
+
+    def listen(event: Any, *, now_s: float) -> list[Any]:
+        if isinstance(event, PacketReceived) and event.packet[:1] == bytes((INTEREST,)):
+            interest = decode_interest(event.packet)
+            if parse_message_name(interest.name).kind == kind and interest.name not in lied and len(lied) < count:
+                lied.add(interest.name)
+                data = encode_data(interest.name, forge(interest))
+                conference.at(0.0, lambda: network.send(victim, PacketReceived(1, data)))
+                return []  # what it has to say comes too late, as if it were lost
+        return handle(event, now_s=now_s)
+
+    core.handle = listen
 
 
 def overhear(conference: Conference, process: str, kind: bytes) -> list[Interest]:

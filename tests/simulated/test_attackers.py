@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.core.events import LOCAL_FACE, PacketReceived, RevokeRequested
+from proxy.core.session_key import proven_ack
 from proxy.core.signing import fingerprint
-from proxy.core.trust import entry_statement, place_of, seal
+from proxy.core.trust import entry_statement, place_of, place_of_message, seal
 from proxy.wire.messages import (
     ALL_PROXIES,
     CLOSE,
@@ -17,26 +18,35 @@ from proxy.wire.messages import (
     JOIN,
     NOTIFY,
     PUSH,
+    RECOVER,
     REVOKE,
     SYNC,
     UPDATE,
     ClientHeartbeat,
     CloseRequest,
     ConferenceState,
+    Head,
+    JoinReply,
     Notification,
     ProxyHeartbeat,
+    RecoveryReply,
     Revocation,
     Revocations,
     RosterEvent,
+    Snapshot,
+    SnapshotManifest,
     StreamEntry,
+    StreamHead,
     SyncUpdate,
+    UpdateAck,
     encode,
     message_name,
     node_prefix,
+    parse_message_name,
 )
 from proxy.wire.name import component, from_uri
-from proxy.wire.packet import encode_data, encode_interest
-from tests.simulated.attacker import OWN_KEY, Attacker, overhear, token
+from proxy.wire.packet import Interest, encode_data, encode_interest
+from tests.simulated.attacker import OWN_KEY, Attacker, answer_first, overhear, token
 from tests.simulated.conference import TIERS, Conference
 
 
@@ -308,6 +318,93 @@ def test_end_of_one_session_does_not_end_another(conference: Conference, attacke
     counters = conference.network.counters("ue8.forwarder")
     assert counters.get("refused_seal_forged", 0) + counters.get("refused_heartbeat_replayed", 0) >= 1
     assert conference.network.client("ue8").state == "joined"
+
+
+# ---------------------------------------------------------------------- what proxies answer
+
+
+INVENTED = Snapshot((Head("nobody", 1, 7, EMPTY_DIGEST, joined=True),), (StreamHead("csr1", 1, 10**9, EMPTY_DIGEST),))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        JoinReply(True, "", (), INVENTED, ()),
+        JoinReply(True, "", (), None, (), manifest=SnapshotManifest(1, 100, bytes(32))),
+        JoinReply(False, "revoked", (), None, ()),
+    ],
+    ids=["snapshot", "manifest", "refusal"],
+)
+def test_forged_join_reply(conference: Conference, attacker: Attacker, reply: JoinReply) -> None:
+    """The client waits for the true one."""
+
+    def forge(interest: Interest) -> bytes:
+        return encode(seal(attacker.key_of("ue7"), reply, place_of_message(parse_message_name(interest.name))))
+
+    answer_first(conference, "csr4.proxy", JOIN, "ue8", forge)
+    conference.join(["ue8"])
+    assert refused(conference, "ue8.forwarder", "seal_forged") == 1
+    assert "nobody" not in conference.network.client("ue8").view.roster()
+
+
+def test_forged_snapshot_for_a_proxy(conference: Conference, attacker: Attacker) -> None:
+    """A proxy that has lost its disk asks for everything, and a router answers."""
+
+    def forge(interest: Interest) -> bytes:
+        reply = RecoveryReply((), INVENTED, ())
+        return encode(seal(attacker.key_of("csr3"), reply, place_of_message(parse_message_name(interest.name))))
+
+    conference.publish_everywhere(rounds=12, interval_s=0.1)  # more is missing than is asked for one by one
+    conference.network.crash("csr2.proxy")
+    conference.network.lose_disk("csr2.proxy")
+    answer_first(conference, "csr1.proxy", RECOVER, "csr2", forge)
+    answer_first(conference, "csr4.proxy", RECOVER, "csr2", forge)
+    conference.run_for(1.0)
+    conference.network.restart("csr2.proxy")
+    conference.run_for(2.0)
+    assert refused(conference, "csr2.proxy", "seal_forged") >= 1
+    assert "nobody" not in conference.network.proxy("csr2").conferences["main"].log.view.roster()
+
+
+def test_forged_ack(conference: Conference, attacker: Attacker) -> None:
+    """What a router says was accepted and never was is published all the same."""
+    before = conference.network.counters("csr1.proxy")["updates_accepted"]
+
+    def forge(interest: Interest) -> bytes:
+        name = parse_message_name(interest.name)
+        ack = UpdateAck("durable", "", "csr1", 1, 10**9 + name.seq)
+        return encode(proven_ack(ack, interest.name, None, attacker.key_of("ue7")))
+
+    answer_first(conference, "csr1.proxy", UPDATE, "ue1", forge)
+    conference.publish("ue1")
+    conference.run_for(1.0)
+    assert refused(conference, "ue1.forwarder", "ack_forged") == 1
+    assert conference.network.counters("csr1.proxy")["updates_accepted"] == before + 1
+    assert conference.network.client("ue1").positions.behind((("csr1", 1, 10**9 + 1),))
+
+
+def test_forged_refusal_of_an_update(conference: Conference, attacker: Attacker) -> None:
+    del attacker
+    answer_first(
+        conference, "csr1.proxy", UPDATE, "ue1", lambda _: encode(UpdateAck("refused", "revoked", "csr1", 1, 0))
+    )
+    conference.publish("ue1")
+    conference.run_for(1.0)
+    assert refused(conference, "ue1.forwarder", "ack_forged") == 1
+    assert conference.network.client("ue1").state == "joined"
+
+
+def test_forged_and_replayed_heartbeat_of_a_client(conference: Conference, attacker: Attacker) -> None:
+    heard = overhear(conference, "csr1.proxy", HEARTBEAT)
+    conference.run_for(0.5)
+    beats = [each for each in heard if component("ue1") in each.name and not each.name.startswith(ALL_PROXIES)]
+    attacker.send(
+        message_name(node_prefix("csr1"), HEARTBEAT, "main", "ue1", boot=1, seq=10**6),
+        ClientHeartbeat(EMPTY_DIGEST, ()),
+    )
+    assert refused(conference, "csr1.proxy", "heartbeat_forged") == 1
+    attacker.replay(beats[0])
+    assert refused(conference, "csr1.proxy", "heartbeat_replayed") == 1
 
 
 # ---------------------------------------------------------------------- packets

@@ -15,6 +15,7 @@ from proxy.core.view import View
 from proxy.wire.messages import (
     EMPTY_DIGEST,
     SEGMENT_BYTES,
+    SNAPSHOT,
     FpUpdate,
     SignedToken,
     SignedUpdate,
@@ -24,6 +25,7 @@ from proxy.wire.messages import (
 )
 from testbed.node_config import device_key_seed
 from testbed.simulation.network import START_S
+from tests.simulated.attacker import answer_first
 from tests.simulated.conference import Conference, impair_everywhere
 
 NETWORK = ("tiers", {"cores": 4, "csrs": 4, "ues_per_csr": 3})
@@ -146,6 +148,16 @@ def test_late_joiner_under_loss() -> None:
     start(conference, "ue1", "ue4", "ue7")
     wait_until(lambda: agree(conference, "ue1", "ue4", "ue7"), conference, limit_s=30.0)
     assert_complete(conference, "ue1", "ue4", "ue7")
+
+
+def test_router_that_forges_a_segment() -> None:
+    """What it sends to the client is not installed; asked anew under names of its own, the client gets the true ones."""
+    conference = crowded(cs_max_entries=0)  # so that the client's Interests reach the proxy
+    answer_first(conference, "csr1.proxy", SNAPSHOT, "ue1", lambda _: bytes(SEGMENT_BYTES), count=1)
+    start(conference, "ue1")
+    wait_until(lambda: agree(conference, "ue1"), conference)
+    assert conference.network.counters("ue1.forwarder")["refused_snapshot_forged"] == 1
+    assert_complete(conference, "ue1")
 
 
 @pytest.mark.parametrize("down_s", [0.1, 5.0])

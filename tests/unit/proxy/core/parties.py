@@ -14,22 +14,28 @@ from proxy.core.events import LOCAL_FACE, Core, Effect, Event, Log, PacketReceiv
 from proxy.core.login_server import LoginServer, login_proof
 from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
+from proxy.core.session_key import KeyExchange, proven_ack
 from proxy.core.signing import Signer, fingerprint
-from proxy.core.trust import KEY_EVENTS, entry_statement, join_statement
+from proxy.core.trust import KEY_EVENTS, Trust, entry_statement, join_statement, place_of_message, seal
 from proxy.wire.lp import NackReason, decode_link_packet, encode_nack
 from proxy.wire.messages import (
     EMPTY_DIGEST,
     JOIN,
     FpUpdate,
+    JoinReply,
     JoinRequest,
     LoginRequest,
     MessageName,
     Position,
+    RecoveryReply,
+    Sealed,
     SignedToken,
     SignedUpdate,
     StreamEntry,
     SyncUpdate,
     Token,
+    UpdateAck,
+    component_text,
     decode,
     encode,
     message_name,
@@ -48,6 +54,9 @@ TRUSTED: dict[str, Any] = {
     "proxy_keys": {name: signer.public_key.hex() for name, signer in PROXIES.items()},
 }
 NOW_S = 1_000.0
+EXCHANGE = KeyExchange(bytes(32), boot=1)
+SEALED_REPLIES = (JoinReply, RecoveryReply)
+PROXY_TRUST = Trust(**{key + "_hex" if key == "proxy_keys" else key: value for key, value in TRUSTED.items()})
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -109,6 +118,11 @@ class Sent(msgspec.Struct):
         return parse_message_name(self.name)
 
     def read(self, kind: type[M]) -> M:
+        """Return what it says, out of its seal where it has one."""
+        if kind in SEALED_REPLIES:
+            return PROXY_TRUST.open_from_proxy(
+                decode(self.payload, Sealed), kind, place_of_message(self.parsed), "csr1"
+            )
         return decode(self.payload, kind)
 
 
@@ -133,7 +147,14 @@ class Party:
         return self.handle(PacketReceived(LOCAL_FACE, packet))
 
     def answer(self, question: Sent, payload: msgspec.Struct | bytes) -> list[Sent]:
-        """Answer an Interest that it sent."""
+        """Answer an Interest that it sent; a proxy's reply, as that proxy seals it."""
+        if isinstance(payload, JoinReply) and payload.granted:
+            payload = msgspec.structs.replace(payload, exchange_key=EXCHANGE.public_key)
+        if isinstance(payload, UpdateAck):
+            assert isinstance(self.core, ServiceClient)
+            payload = proven_ack(payload, question.name, self.core._out.session_key, STRANGER)
+        if isinstance(payload, SEALED_REPLIES):
+            payload = seal(PROXIES[component_text(question.name, 1)], payload, place_of_message(question.parsed))
         content = payload if isinstance(payload, bytes) else encode(payload)
         return self.handle(PacketReceived(LOCAL_FACE, encode_data(question.name, content)))
 

@@ -126,6 +126,7 @@ def test_join_proves_possession_for_this_very_join() -> None:
     assert refused_join(admission(), join_request(token(), seq=6)) == "join_without_key"
     assert refused_join(admission(), msgspec.structs.replace(good, acked_seq=9)) == "join_without_key"
     assert refused_join(admission(), msgspec.structs.replace(good, is_partial=True)) == "join_without_key"
+    assert refused_join(admission(), msgspec.structs.replace(good, exchange_key=bytes(32))) == "join_without_key"
     assert refused_join(admission(), msgspec.structs.replace(good, boot=2)) == "join_without_key"
     elsewhere = Admission(TRUST, proxy="csr2", joins_per_s=4.0, joins_burst=8)
     assert refused_join(elsewhere, good) == "join_without_key"

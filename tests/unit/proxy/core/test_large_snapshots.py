@@ -12,7 +12,7 @@ from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.core.signing import Signer
 from proxy.core.snapshot_transfer import FROZEN_IDLE_S
-from proxy.core.trust import place_of, seal
+from proxy.core.trust import place_of, place_of_message, seal
 from proxy.wire.messages import (
     ALL_PROXIES,
     EMPTY_DIGEST,
@@ -26,6 +26,7 @@ from proxy.wire.messages import (
     Head,
     JoinReply,
     LoginReply,
+    MessageName,
     Position,
     ProxyHeartbeat,
     RecoveryReply,
@@ -38,7 +39,18 @@ from proxy.wire.messages import (
     message_name,
 )
 from proxy.wire.packet import decode_data, encode_interest
-from tests.unit.proxy.core.parties import PROXIES, Party, Sent, client_party, join_request, of, proxy_party, to, token
+from tests.unit.proxy.core.parties import (
+    PROXIES,
+    STRANGER,
+    Party,
+    Sent,
+    client_party,
+    join_request,
+    of,
+    proxy_party,
+    to,
+    token,
+)
 
 AHEAD: Position = ("csr2", 1, 20)
 WHOLE = Snapshot(
@@ -151,6 +163,29 @@ def test_reply_without_a_manifest_makes_up_for_the_snapshot() -> None:
     assert client_core(party).positions.vector() == (AHEAD,)
 
 
+@pytest.mark.parametrize("forger", [STRANGER, PROXIES["csr2"]])
+def test_client_believes_no_announcement_but_its_proxys(forger: Signer) -> None:
+    party = client_party()
+    (login,) = party.handle(JoinRequested())
+    (join,) = party.answer(login, LoginReply(True, "", token(), ("csr1", "csr2")))
+    reply = JoinReply(True, "", (AHEAD,), None, (), 0, MANIFEST)
+    assert party.answer(join, encode(seal(forger, reply, place_of_message(join.parsed)))) == []
+    other = place_of_message(MessageName(JOIN, ("main", "ue1"), 1, 2))
+    assert party.answer(join, encode(seal(PROXIES["csr1"], reply, other))) == []  # of another join
+    assert party.core.counters["refused_seal_forged"] == 2
+    (again,) = of("join", party.live(0.3))  # it is still waiting
+    assert segments_asked(party.answer(again, reply))
+
+
+def test_client_believes_no_refusal_but_its_proxys() -> None:
+    party = client_party()
+    (login,) = party.handle(JoinRequested())
+    (join,) = party.answer(login, LoginReply(True, "", token(), ("csr1", "csr2")))
+    refusal = seal(STRANGER, JoinReply(False, "revoked", (), None, ()), place_of_message(join.parsed))
+    party.answer(join, encode(refusal))
+    assert client_core(party).state == "joining"
+
+
 # ---------------------------------------------------------------------- proxy
 
 
@@ -182,6 +217,18 @@ def test_proxy_fetches_from_the_proxy_that_told_it_and_asks_nobody_else_meanwhil
     assert party.core.counters["snapshots_installed"] == 1
     assert [each for each in of("heartbeat", sent) if each.name.startswith(to("ue1"))]  # our client is told
     assert of("keys-request", sent)
+
+
+def test_proxy_believes_no_announcement_but_that_of_whom_it_asked() -> None:
+    party = proxy_party()
+    party.ask(to("csr1"), JOIN, "main", "ue1", seq=1, payload=join_request(token()))
+    (recovery,) = of("recovery-request", hear(party, "csr2", AHEAD))
+    reply = RecoveryReply((AHEAD,), None, (), MANIFEST)
+    for forger in (STRANGER, PROXIES["csr3"]):
+        assert party.answer(recovery, encode(seal(forger, reply, place_of_message(recovery.parsed)))) == []
+    assert party.core.counters["refused_seal_forged"] == 2
+    assert of("recovery-request", party.live(0.3))  # it is still waiting
+    assert segments_asked(party.answer(recovery, reply))
 
 
 @pytest.mark.parametrize("instead", [bytes(len(SEGMENTS[0])), b"short", b""])

@@ -314,6 +314,20 @@ def test_update_is_repeated_until_it_is_acked() -> None:
     assert of("update", party.live(0.5)) == []
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [ack(1), UpdateAck("refused", "revoked", "csr1", 1, 0), UpdateAck("refused", "token_expired", "csr1", 1, 0)],
+)
+def test_ack_without_proof_is_none(forged: UpdateAck) -> None:
+    party, update = joined()
+    party.answer(update, encode(forged))
+    assert (core(party).unacked, core(party).state) == (1, "joined")
+    assert party.core.counters["refused_ack_forged"] == 1
+    assert of("update", party.live(0.3))  # it waits for the true one
+    party.answer(update, ack(1))
+    assert core(party).unacked == 0
+
+
 def test_second_ack_is_none() -> None:
     party = settled()
     (update,) = party.handle(PublishRequested("message", b""))

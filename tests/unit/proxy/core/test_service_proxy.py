@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from proxy.core.armed_width import ARMED_MIN, NARROW_AFTER_S
 from proxy.core.conference import Conference
 from proxy.core.service_proxy import ServiceProxy
-from proxy.core.trust import place_of, seal
+from proxy.core.session_key import KeyExchange, proven_heartbeat
+from proxy.core.trust import join_statement, place_of, seal
 from proxy.records import PeerChanged
 from proxy.wire.messages import (
     ALL_PROXIES,
@@ -28,6 +30,7 @@ from proxy.wire.messages import (
     Head,
     JoinReply,
     JoinRequest,
+    MessageName,
     Notification,
     Position,
     ProxyHeartbeat,
@@ -42,6 +45,7 @@ from proxy.wire.messages import (
     UpdateAck,
     decode,
     encode,
+    message_name,
 )
 from tests.unit.proxy.core.parties import (
     PROXIES,
@@ -361,6 +365,25 @@ def test_client_that_has_moved_is_forgotten_once_it_is_silent() -> None:
     assert party.core.counters["clients_moved"] == 1
     assert roster_of(party, "ue1") == (2, "present")
     assert not party.core.counters["roster_away"]
+
+
+def test_heartbeat_of_a_client_is_heard_once_and_only_with_its_proof() -> None:
+    party, device = proxy_party(), KeyExchange(bytes(32), boot=1)
+    request = join_request(token())
+    unsigned = msgspec.structs.replace(request, signature=b"", exchange_key=device.public_key)
+    statement = join_statement(unsigned, MessageName(JOIN, ("main", "ue1"), 1, 1), "csr1")
+    request = msgspec.structs.replace(unsigned, signature=UE1.sign(statement))
+    (reply,) = of("join-reply", party.ask(ME, JOIN, "main", "ue1", seq=1, payload=request))
+    key = device.session_key(reply.read(JoinReply).exchange_key, conference="main", device="ue1", proxy="csr1")
+    party.now_s += 5.0
+    name = message_name(ME, HEARTBEAT, "main", "ue1", boot=1, seq=7)
+    beat = ClientHeartbeat(EMPTY_DIGEST, ())
+    proven = proven_heartbeat(beat, name, key)
+    for number, payload in ((7, beat), (8, proven), (7, proven), (7, proven), (6, proven)):
+        party.ask(ME, HEARTBEAT, "main", "ue1", seq=number, payload=payload)
+    assert conference(party).clients["ue1"].heard_s == party.now_s
+    counters = party.core.counters
+    assert (counters["refused_heartbeat_forged"], counters["refused_heartbeat_replayed"]) == (3, 1)
 
 
 # ---------------------------------------------------------------------- clients: close

@@ -15,12 +15,14 @@ from proxy.wire.messages import (
     OBJECT_NAME_MAX_OCTETS,
     PUSH,
     RECOVER,
+    REPLY_MAX_BYTES,
     SYNC,
     UPDATE,
     FpUpdate,
     MessageName,
     Notification,
     RecoveryReply,
+    Sealed,
     SignedUpdate,
     StreamEntry,
     SyncUpdate,
@@ -150,7 +152,9 @@ def test_largest_update_fits_into_every_packet_that_carries_it() -> None:
     notify = message_name(to, NOTIFY, LONGEST, LONGEST, **numbers)
     encode_interest(notify, nonce=1, parameters=encode(Notification((position,), (position,), (entry,))))
     recover, _ = encode_interest(message_name(to, RECOVER, LONGEST, LONGEST, **numbers), nonce=1, parameters=b"")
-    encode_data(recover, encode(RecoveryReply((position,) * 4, None, (entry,))))
+    reply = encode(RecoveryReply((position,) * 3, None, (entry,)))
+    assert len(reply) <= REPLY_MAX_BYTES
+    encode_data(recover, encode(Sealed(bytes(REPLY_MAX_BYTES), bytes(64))))
 
 
 def test_components_are_those_of_names() -> None:
