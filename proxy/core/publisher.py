@@ -86,14 +86,8 @@ class Publisher:
     # ------------------------------------------------------------------ making and sending
 
     def publish(self, event: str, body: bytes, object_name: str) -> None:
-        """Take an update from the user. Raises: PublishError."""
+        """Take an update within the limits. Raises: PublishError."""
         config = self._out.config
-        if len(body) > BODY_MAX_BYTES:
-            raise PublishError(f"body of {len(body)} bytes; {BODY_MAX_BYTES} is the limit, publish an object instead")
-        if not 1 <= len(event.encode()) <= IDENTIFIER_MAX_OCTETS:
-            raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
-        if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
-            raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
         if config.role == "observer" and event not in OBSERVER_EVENTS:
             raise PublishError(f"{self._out.device} is an observer; only participants publish")
         if len(self._queue) >= config.queue_max:
@@ -214,6 +208,16 @@ class Publisher:
         """The session is over; the next one is announced anew."""
         self.stop_asking(retained=True)
         self.is_announced, self._leave_seq = False, 0
+
+
+def check_limits(event: str, body: bytes, object_name: str) -> None:
+    """Raise PublishError where an update of the user's would be too large, or have no event type."""
+    if len(body) > BODY_MAX_BYTES:
+        raise PublishError(f"body of {len(body)} bytes; {BODY_MAX_BYTES} is the limit, publish an object instead")
+    if not 1 <= len(event.encode()) <= IDENTIFIER_MAX_OCTETS:
+        raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
+    if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
+        raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
 
 
 def short_digest(update: bytes) -> str:

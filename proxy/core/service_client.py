@@ -24,7 +24,7 @@ from proxy.core.events import (
 from proxy.core.face import JITTER_RATIO
 from proxy.core.liveness import detection_time_s
 from proxy.core.positions import Positions
-from proxy.core.publisher import Publisher, PublishError
+from proxy.core.publisher import Publisher, PublishError, check_limits
 from proxy.core.receiver import Receiver
 from proxy.core.timers import Timers
 from proxy.core.trust import Refusal
@@ -282,6 +282,7 @@ class ServiceClient:
     # ------------------------------------------------------------------ publishing and leaving
 
     def _publish(self, event: str, body: bytes, object_name: str) -> None:
+        check_limits(event, body, object_name)
         if not self._publisher.is_announced or self._leaving or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
         self._publisher.publish(event, body, object_name)
