@@ -175,9 +175,9 @@ class Publisher:
             self._positions.add((ack.proxy, ack.boot), ack.stream_seq)
         self.pump()
 
-    def stop_asking(self, *, retained: bool) -> None:
-        """Do not ask for acks any more, not even of those acked before if *retained*; the updates stay."""
-        for seq in (*self._unacked, *(self._retained if retained else ())):
+    def stop_asking(self) -> None:
+        """Do not ask for acks any more; the updates stay."""
+        for seq in (*self._unacked, *self._retained):
             self._out.consumer.cancel(("update", seq))
 
     # ------------------------------------------------------------------ leaving
@@ -206,7 +206,7 @@ class Publisher:
 
     def end(self) -> None:
         """The session is over; the next one is announced anew."""
-        self.stop_asking(retained=True)
+        self.stop_asking()
         self.is_announced, self._leave_seq = False, 0
 
 

@@ -258,7 +258,7 @@ class ServiceClient:
             self._leave("token expired")
         elif self.state in ("joining", "joined", "suspect"):
             self._out.stop_asking("join", "move", "recover", "keys")
-            self._publisher.stop_asking(retained=False)
+            self._publisher.stop_asking()
             self._out.enter("login", "token expired")
             if not self._login.is_asking:
                 self._login.request()
@@ -267,7 +267,7 @@ class ServiceClient:
         """We are out, and asking again does not help."""
         self._login.stop()
         self._out.stop_asking("close", "join", "move", "recover", "keys")
-        self._publisher.stop_asking(retained=False)
+        self._publisher.stop_asking()
         self._out.enter("refused", reason)
 
     def _on_join_reply(self, reply: JoinReply) -> None:
