@@ -318,7 +318,7 @@ def _fault_target(topology: Topology, fault: Fault, path: KeyPath, source: Sourc
         raise source.error(
             path,
             problem=f"`{fault.target}` has no disk: only service proxies store something",
-            remedy=f"name one, such as {topology.csrs[0]}.proxy",
+            remedy=f"name one, such as {topology.proxies[0]}.proxy",
         )
     if isinstance(fault, Crash) and topology.node(fault.target.partition(".")[0]).role == "ue":
         raise source.error(

@@ -22,9 +22,10 @@ def print_topology(console: Console, topology: Topology) -> None:
         ("login server", topology.login_servers),
     ):
         console.print(f"  {role}: {', '.join(names) or 'none'}", highlight=False, markup=False, soft_wrap=True)
-    for csr in topology.csrs:
-        served = [ue for ue in topology.ues if topology.csr_of(ue) == csr]
-        console.print(f"  UEs of {csr}: {', '.join(served) or 'none'}", highlight=False, markup=False, soft_wrap=True)
+    for proxy in topology.proxies:
+        served = [ue for ue in topology.ues if topology.proxy_of(ue) == proxy]
+        whose = proxy if proxy in topology.csrs else f"{topology.csr_of(proxy)}, served by {proxy}"
+        console.print(f"  UEs of {whose}: {', '.join(served) or 'none'}", highlight=False, markup=False, soft_wrap=True)
     table = Table()
     for column in ("link", "tier", "delay", "jitter", "loss", "rate"):
         table.add_column(column, justify="left" if column in ("link", "tier") else "right")

@@ -44,9 +44,9 @@ def login_router(degrees: Mapping[str, int], csrs: Sequence[str]) -> str:
     return min(candidates, key=lambda name: (-degrees[name], name))
 
 
-def verify_size(topology: str, *, router_links: int, csrs: int, ues_per_csr: int) -> None:
+def verify_size(topology: str, *, router_links: int, csrs: int, ues_per_csr: int, more_ues: int = 0) -> None:
     """Raise InputError if the network would have more links than there are addresses; before anything is built."""
-    links = router_links + csrs * ues_per_csr + 1
+    links = router_links + csrs * ues_per_csr + more_ues + 1
     if links > LINKS_MAX:
         raise ParameterError(
             topology,

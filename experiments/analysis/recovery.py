@@ -87,7 +87,7 @@ def _pairs(topology: Topology, deliveries: Deliveries) -> _Pairs:
     published = np.concatenate([frame["published_s"].to_numpy(), published_s[lost["update"].to_numpy(dtype=np.int64)]])
     delivered = np.concatenate([frame["delivered_s"].to_numpy(), np.full(len(lost), np.nan)])
     ues = set(topology.ues)
-    names = [topology.csr_of(device) if device in ues else device for device in deliveries.devices]
+    names = [topology.proxy_of(device) if device in ues else device for device in deliveries.devices]
     servers = np.unique(np.array(names, dtype=str), return_inverse=True)[1].astype(np.int64)
     order = np.argsort(published, kind="stable")
     group = servers[publisher] * len(deliveries.devices) + receiver if len(publisher) else publisher
@@ -124,12 +124,12 @@ def _reach_of_proxies(run: RecordedRun, fault: FaultRecord, deliveries: Deliveri
         for session in run.history.sessions
         if session.t_s < (fault.applied_s or 0.0) and session.state == "joined"
     }
-    left = [csr for csr in topology.csrs if csr not in struck]
+    left = [proxy for proxy in topology.proxies if proxy not in struck]
     moved = np.array([served_by.get(device) in struck for device in devices], dtype=np.bool_)
     floor = np.full((len(devices), len(devices)), math.inf)
     if left:
         via = {
-            device: min(left, key=lambda csr: delays[device][csr]) if is_moved else served_by.get(device, left[0])
+            device: min(left, key=lambda proxy: delays[device][proxy]) if is_moved else served_by.get(device, left[0])
             for device, is_moved in zip(devices, moved, strict=True)
             if device in delays
         }

@@ -47,6 +47,7 @@ from proxy.wire.messages import (
     LOGIN,
     NOTIFY,
     OBJECT_NAME_MAX_OCTETS,
+    PRESENCE,
     RECOVER,
     UPDATE,
     ClientHeartbeat,
@@ -730,7 +731,7 @@ class ServiceClient:
         vector = self.positions.vector()
         _, packet = encode_interest(
             message_name(
-                node_prefix(self.proxy), HEARTBEAT, self.conference, self.device, boot=self.boot,
+                node_prefix(self.proxy), PRESENCE, self.conference, self.device, boot=self.boot,
                 seq=self._next_number(),
             ),
             nonce=self._chance.nonce(),

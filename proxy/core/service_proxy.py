@@ -32,11 +32,11 @@ from proxy.core.trust import Refusal, place_of, seal
 from proxy.core.view import View
 from proxy.wire.lp import decode_link_packet
 from proxy.wire.messages import (
-    ALL_PROXIES,
     CLOSE,
     HEARTBEAT,
     JOIN,
     KEYS,
+    PRESENCE,
     PUSH,
     RECOVER,
     REVOKE,
@@ -159,8 +159,9 @@ class ServiceProxy:
         if kind == SYNC:
             self._sync.on_sync_interest(interest, name)
         elif kind == HEARTBEAT:
-            side = self._sync if interest.name.startswith(ALL_PROXIES) else self._clients
-            side.on_heartbeat(interest, name)
+            self._sync.on_heartbeat(interest, name)
+        elif kind == PRESENCE:
+            self._clients.on_heartbeat(interest, name)
         elif kind == UPDATE:
             self._clients.on_update(interest, name)
         elif kind == PUSH:

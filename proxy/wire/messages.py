@@ -21,6 +21,10 @@ ALL_PROXIES: Final = ROOT + keyword("all")
 LOGIN, JOIN, UPDATE, NOTIFY, SYNC = (keyword(word) for word in ("login", "join", "update", "notify", "sync"))
 PUSH, HEARTBEAT, RECOVER, CLOSE = (keyword(word) for word in ("push", "heartbeat", "recover", "close"))
 KEYS, REVOKE = (keyword(word) for word in ("keys", "revoke"))
+#: A client's heartbeat. It has a kind of its own since a proxy's heartbeat may go to a device that is a proxy, too.
+PRESENCE = keyword("presence")
+#: What a proxy sends to clients; everything else under a device's name is for the service proxy of that name.
+TO_CLIENTS: Final = (NOTIFY, HEARTBEAT)
 
 #: keyword component -> (message type of the Interest, message type of the Data), as in messages.csv
 MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
@@ -35,6 +39,7 @@ MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
     CLOSE: ("close", "close-reply"),
     KEYS: ("keys-request", "keys-reply"),
     REVOKE: ("revocation", "revocation-reply"),
+    PRESENCE: ("heartbeat", "heartbeat-reply"),
 }
 
 #: Identifiers are components of names, so it is octets that count there.

@@ -17,6 +17,7 @@ from proxy.wire.messages import (
     HEARTBEAT,
     JOIN,
     NOTIFY,
+    PRESENCE,
     PUSH,
     RECOVER,
     SYNC,
@@ -111,7 +112,7 @@ def keep_heard(party: Party, duration_s: float, *clients: str, proxies: tuple[st
     for _ in range(round(duration_s / 0.1)):
         for device in clients:
             sent += party.ask(
-                ME, HEARTBEAT, "main", device, seq=int(party.now_s * 1e6), payload=ClientHeartbeat(EMPTY_DIGEST, ())
+                ME, PRESENCE, "main", device, seq=int(party.now_s * 1e6), payload=ClientHeartbeat(EMPTY_DIGEST, ())
             )
         for proxy in proxies:
             sent += hear(party, proxy)
@@ -651,7 +652,7 @@ def test_own_heartbeat_coming_back_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", encode(UpdateAck("accepted", "", "csr1", 1, 1))])
-@pytest.mark.parametrize("kind", [UPDATE, JOIN, CLOSE, RECOVER, HEARTBEAT, PUSH, NOTIFY])
+@pytest.mark.parametrize("kind", [UPDATE, JOIN, CLOSE, RECOVER, HEARTBEAT, PRESENCE, PUSH, NOTIFY])
 def test_broken_payload_is_counted(kind: bytes, payload: bytes) -> None:
     party = joined()
     assert party.ask(ME, kind, "main", "ue1", seq=5, payload=payload) == []
@@ -666,7 +667,7 @@ def test_broken_payload_is_counted(kind: bytes, payload: bytes) -> None:
         (JOIN, JoinRequest(token(), 1, 0, None)),
         (RECOVER, RecoveryRequest(())),
         (CLOSE, CloseRequest(signed_update(1, "leave"))),
-        (HEARTBEAT, ClientHeartbeat(EMPTY_DIGEST, ())),
+        (PRESENCE, ClientHeartbeat(EMPTY_DIGEST, ())),
     ],
 )
 def test_name_with_other_than_two_identifiers_is_malformed(kind: bytes, payload: Any, parts: tuple[str, ...]) -> None:

@@ -48,6 +48,7 @@ TYPES = [
     ("close", "close", "close-reply"),
     ("keys", "keys-request", "keys-reply"),
     ("revoke", "revocation", "revocation-reply"),
+    ("presence", "heartbeat", "heartbeat-reply"),
 ]
 
 
