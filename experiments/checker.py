@@ -57,12 +57,14 @@ def check_nothing_lost(history: History) -> Check:
     """Invariant 1: an acked update is in the view of every participant that belongs to the conference at the end.
 
     An update that was acked only as `accepted` is excused if the node of the proxy that accepted it crashed, one that was
-    acked as `durable` if that proxy lost its disk. A participant that an unhealed fault cut off is not expected to have
-    anything.
+    acked as `durable` if that proxy lost its disk, or if it and the publisher are both gone to the end. A participant that
+    an unhealed fault cut off is not expected to have anything.
     """
     wanted: dict[str, set[UpdateId]] = defaultdict(set)
     for ack in history.acked:
         lost_with = history.crashed if ack.level == "accepted" else history.disks_lost
+        if ack.publisher in history.cut_off:
+            lost_with |= history.cut_off
         if ack.level == "replicated" or ack.proxy not in lost_with:
             wanted[ack.conference].add((ack.conference, ack.publisher, ack.boot, ack.seq))
     got: dict[Device, set[UpdateId]] = defaultdict(set)
@@ -72,7 +74,7 @@ def check_nothing_lost(history: History) -> Check:
     members = members_at_end(history.sessions)
     lost: list[str] = []
     for (conference, device), _since_s in sorted(members.items()):
-        if device in history.cut_off or device in history.crashed:
+        if device in (history.cut_off | history.crashed) - history.proxy_only:
             continue
         for update in sorted(wanted[conference] - got[conference, device]):
             _, publisher, boot, seq = update
@@ -117,7 +119,7 @@ def check_nothing_twice(history: History) -> Check:
         source = published.get(identity)
         if applied.receiver == applied.publisher:
             wrong.append(f"{_what(applied)}, its own update, from the network")
-        elif source is None and applied.publisher in history.crashed:
+        elif source is None and applied.publisher in history.crashed - history.proxy_only:
             unknown += 1  # the publisher's last records may have died with it
         elif source is None:
             wrong.append(f"{_what(applied)}, which nobody published")
@@ -162,13 +164,13 @@ def check_agreement(history: History) -> Check:
     missing: list[str] = []
     conferences = {conference for conference, _ in members} | {conference for conference, _, _ in final}
     for conference in sorted(conferences):
-        devices = {device for of, device in members if of == conference} - history.cut_off
+        devices = {device for of, device in members if of == conference} - (history.cut_off - history.proxy_only)
         proxies = {
             session.proxy
             for session in history.sessions
             if session.conference == conference
             and session.state == "joined"  # one that was only asked may know nothing
-        } - history.cut_off
+        } - (history.cut_off | history.handed_over())
         for component, expected in (("proxy", proxies), ("client", devices)):
             reports = {
                 node: state for (of, what, node), state in final.items() if (of, what) == (conference, component)

@@ -67,6 +67,7 @@ class RecordedRun:
             disks_lost=nodes_struck(topology, faults, {"disk-loss"}),
             cut_off=_cut_off(topology, links_down(faults, at_s=math.inf))
             | nodes_struck(topology, [fault for fault in faults if fault.healed_s is None], PROCESS_KINDS),
+            proxy_only=_proxy_only(topology, faults, exits.values()),
             quiesced_s=clock.get("quiesced_s"),
             damage=[*fault_file[1], *link_file[1], *exit_file[1]],
         )
@@ -171,6 +172,13 @@ def _crashed(topology: Topology, exits: Collection[NodeExit]) -> frozenset[str]:
     if not exits:
         return frozenset(node.name for node in topology.nodes)
     return frozenset(exit_.node for exit_ in exits if exit_.status != 0)
+
+
+def _proxy_only(topology: Topology, faults: Sequence[FaultRecord], exits: Collection[NodeExit]) -> frozenset[str]:
+    """Return the proxy UEs of which only the service proxy was struck or ended badly, and whose links are up at the end."""
+    struck = processes_struck(topology, faults) | {exit_.name for exit_ in exits if exit_.status != 0}
+    apart = _cut_off(topology, links_down(faults, at_s=math.inf))
+    return frozenset(ue for ue in topology.proxy_ues if exits and f"{ue}.forwarder" not in struck and ue not in apart)
 
 
 def _cut_off(topology: Topology, down: frozenset[str]) -> frozenset[str]:

@@ -100,6 +100,7 @@ class ClientConfig(Struct, frozen=True, forbid_unknown_fields=True):
     login_public_key_hex: str = ""  #: Ed25519 public key of the login server; without it no update is believed
     proxy_keys: dict[str, str] = {}  #: device ID -> Ed25519 public key of every service proxy, in hex
     liveness: LivenessConfig = LivenessConfig(desired_min_tx_s=0.2)
+    own_proxy: bool = False  #: a service proxy runs on this UE: have it hand over before we leave
     window_max: Count = 64  #: updates sent and not yet acked
     queue_max: Count = 10_000  #: updates accepted from the application and not yet sent
 

@@ -140,6 +140,7 @@ def _client_section(plan: NetworkPlan, node: Node) -> dict[str, Any]:
         "key_seed_hex": device_key_seed(plan.seed, node.name).hex(),
         "login_server": plan.topology.login_servers[0],
         "conference": plan.conferences.get(node.name, plan.conference),
+        "own_proxy": node.is_proxy,
     }
 
 

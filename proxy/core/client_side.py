@@ -14,6 +14,7 @@ from proxy.core.positions import vector_digest
 from proxy.core.trust import Grant, Refusal, place_of, seal
 from proxy.wire.messages import (
     FIRST_JOIN,
+    HANDING_OVER,
     HEARTBEAT,
     NOTIFY,
     REVOKE,
@@ -279,19 +280,40 @@ class ClientSide:
                 self.drop(conference, device)
                 self._tell_roster(conference, session, "left")
 
-    def on_revocations(self, interest: Interest, name: MessageName) -> None:
-        """The login server says whose tokens are void. Raises: Refusal, MalformedError."""
+    def send_away(self, conference: Conference) -> None:
+        """Tell all clients to go to the next proxy; they are served until they have."""
+        for session in conference.clients.values():
+            beat = self._heartbeat(conference, (), session.device, ended=HANDING_OVER)
+            self._send_heartbeat(conference, session, beat)
+
+    def forget_gone(self, conference: Conference, *, silent_s: float) -> None:
+        """End the sessions of clients that have joined elsewhere, or are silent; the latter have left."""
+        for device, session in list(conference.clients.items()):
+            event = conference.log.view.presence_of(device)
+            if event is not None and (event.boot, event.join) > (session.boot, session.join):
+                self.drop(conference, device)
+            elif self._out.now_s - session.heard_s > silent_s:
+                self.drop(conference, device)
+                self._tell_roster(conference, session, "left")
+
+    def on_revocations(self, interest: Interest, name: MessageName) -> bool:
+        """The login server says whose tokens are void; tell whether our own device is among them.
+
+        Raises: Refusal, MalformedError.
+        """
         if len(name.parts) != 1:
             raise MalformedError("revocations without their sender")
         sealed = decode(interest.parameters, Sealed)
         place = place_of(REVOKE, *name.parts, boot=name.boot, seq=0)
         revocations = self._out.trust.open_from_login(sealed, Revocations, place).revocations
-        for device in self._admission.revoke(revocations):
+        revoked = list(self._admission.revoke(revocations))
+        for device in revoked:
             self._out.counters["revocations"] += 1
             for conference in self._conferences.values():
                 session = conference.clients.get(device)
                 if session is not None and self._admission.is_revoked(session.grant):
                     self._expel(conference, session, "revoked")
+        return self._out.device in revoked
 
     def send_heartbeats(self, conference: Conference, *, always: bool) -> None:
         """Tell every quiet client where we are; *always*: the others too."""

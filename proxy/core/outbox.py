@@ -11,7 +11,16 @@ from proxy.core.events import LOCAL_FACE, Effect, Send
 from proxy.core.seeded import SplitMix64
 from proxy.core.signing import Signer
 from proxy.core.trust import Trust
-from proxy.wire.messages import ALL_PROXIES, JoinReply, KeysReply, RecoveryReply, UpdateAck, encode, message_name
+from proxy.wire.messages import (
+    ALL_PROXIES,
+    JoinReply,
+    KeysReply,
+    RecoveryReply,
+    ServeReply,
+    UpdateAck,
+    encode,
+    message_name,
+)
 from proxy.wire.packet import Interest, encode_data, encode_interest
 from proxy.wire.tlv import MalformedError
 
@@ -85,7 +94,9 @@ class Outbox:
             return
         self.effects.append(Send(LOCAL_FACE, packet))
 
-    def reply(self, interest: Interest, message: JoinReply | KeysReply | RecoveryReply | UpdateAck) -> None:
+    def reply(
+        self, interest: Interest, message: JoinReply | KeysReply | RecoveryReply | ServeReply | UpdateAck
+    ) -> None:
         """Answer an Interest with a message."""
         self.send_data(interest.name, encode(message))
 

@@ -28,6 +28,8 @@ from proxy.core.events import (
 from proxy.core.face import JITTER_RATIO
 from proxy.core.liveness import detection_time_s
 from proxy.core.login_server import login_proof
+from proxy.core.own_proxy import TIMER as SERVE_TIMER
+from proxy.core.own_proxy import OwnProxy
 from proxy.core.positions import Positions
 from proxy.core.seeded import SplitMix64
 from proxy.core.signing import Signer
@@ -40,6 +42,7 @@ from proxy.wire.messages import (
     BODY_MAX_BYTES,
     CLOSE,
     EMPTY_DIGEST,
+    HANDING_OVER,
     HEARTBEAT,
     IDENTIFIER_MAX_OCTETS,
     JOIN,
@@ -64,6 +67,7 @@ from proxy.wire.messages import (
     RecoveryReply,
     RecoveryRequest,
     Sealed,
+    ServeReply,
     SignedUpdate,
     Snapshot,
     StreamEntry,
@@ -95,7 +99,7 @@ RESERVED_EVENTS = frozenset({"join", "renew", "leave"})
 TOKEN_REFUSALS = frozenset({"token_expired", "token_forged"})
 
 ClientState = SessionState | Literal["idle"]
-#: ("login", 0), ("join", n), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0)
+#: ("login", 0), ("join", n), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0), ("serve", 0)
 RequestKey = tuple[str, int]
 
 
@@ -132,6 +136,11 @@ class ServiceClient:
             desired_min_tx_s=self._interval_s, detect_mult=config.liveness.detect_mult
         )
         self._timers: Timers[str] = Timers()
+        self._own_proxy = (
+            OwnProxy(self._consumer, self._timers, device=device, boot=boot, signer=self._signer)
+            if config.own_proxy
+            else None
+        )
         self._schedule: Timers[tuple[int, str, int]] = Timers()
         self._scheduled = 0
         self._grant: Grant | None = None
@@ -224,11 +233,8 @@ class ServiceClient:
             return
         if link_packet.nack_reason is not None:
             pending = self._consumer.on_nack(decode_interest(fragment), now_s=self._now_s)
-            if pending is not None and pending.key[0] == "join" and self._passed_over < len(self._proxies):
-                self._passed_over += 1  # each proxy once at once; after that at the pace of retransmissions
-                if self._passed_over == len(self._proxies):
-                    self._tried = -1  # none is in reach: what comes back first had better be the nearest
-                self._try_next_proxy()
+            if pending is not None and pending.key[0] == "join":
+                self._pass_over()
         elif fragment[0] == INTEREST:
             self._on_interest(decode_interest(fragment))
         else:
@@ -246,6 +252,10 @@ class ServiceClient:
             return
         if kind == "join":
             self._on_join_reply(decode(data.content, JoinReply))
+            return
+        if kind == "serve":
+            if self._own_proxy is not None:
+                self._own_proxy.on_reply(decode(data.content, ServeReply), now_s=self._now_s)
             return
         if pending.peer == self.proxy:
             self._hear()
@@ -277,9 +287,17 @@ class ServiceClient:
                 self._leave("no close reply")
             elif request.key[0] == "login":
                 self._wait_to_log_in()
+            elif request.key[0] == "serve" and self._own_proxy is not None:
+                self._own_proxy.on_given_up()
         for timer in self._timers.pop_due(self._now_s):
             if timer == "heartbeat":
                 self._beat()
+            elif timer == SERVE_TIMER and self._own_proxy is not None:
+                self._effects += self._own_proxy.ask(now_s=self._now_s)
+            elif timer == "next":
+                self._passed_over = 0
+                if ("join", 0) not in self._consumer:
+                    self._try_next_proxy()
             elif timer == "expiry":
                 self._expire()
             elif timer != "login":
@@ -304,6 +322,8 @@ class ServiceClient:
     def _request_login(self) -> None:
         if self.state in ("idle", "closed", "refused"):
             self._leaving = False
+            if self._own_proxy is not None:
+                self._effects += self._own_proxy.serve(now_s=self._now_s)
             self._enter("login", "")
             self._log_in()
 
@@ -408,13 +428,28 @@ class ServiceClient:
             self._tried += 1
             self._join(self._proxies[self._tried % len(self._proxies)], "next proxy")
 
+    def _pass_over(self) -> bool:
+        """Leave a proxy out that will not serve us now; tell whether there was another to try.
+
+        Each proxy once at once; after that at the pace of retransmissions.
+        """
+        if self._passed_over >= len(self._proxies):
+            return False
+        self._passed_over += 1
+        if self._passed_over == len(self._proxies):
+            self._tried = -1  # none is in reach: what comes back first had better be the nearest
+        self._try_next_proxy()
+        return True
+
     def _on_join_reply(self, reply: JoinReply) -> None:
         self._heard_s = self._now_s
         if not reply.granted:
             if reply.reason in TOKEN_REFUSALS:
                 self._expire()
-            else:
+            elif reply.reason != HANDING_OVER:
                 self._end(reply.reason)
+            elif not self._pass_over():
+                self._timers.set("next", self._now_s + self._interval_s)
             return
         self._tried = self._passed_over = 0
         if self.state != "closing":
@@ -544,6 +579,11 @@ class ServiceClient:
         self._pump()
 
     def _close(self) -> None:
+        if self._own_proxy is not None and self.state in ("login", "joining", "joined", "suspect"):
+            self._effects += self._own_proxy.hand_over(now_s=self._now_s)
+            if self.state in ("joined", "suspect") and not self._own_proxy.has_handed_over:
+                self._leaving = True
+                return
         if self.state in ("login", "joining"):  # nobody has heard of us yet
             self._consumer.cancel(("login", 0))
             self._leave("asked for")
@@ -644,8 +684,12 @@ class ServiceClient:
         """Our proxy does not serve us any more."""
         if reason in TOKEN_REFUSALS:
             self._expire()
-        else:
+        elif reason != HANDING_OVER:
             self._end(reason)
+        elif self.state != "closing":  # a close it takes to the end
+            self._enter("suspect", reason)
+            self._tried = self._proxies.index(self.proxy) if self.proxy in self._proxies else 0
+            self._try_next_proxy()
 
     def _hear(self) -> None:
         self._heard_s = self._now_s

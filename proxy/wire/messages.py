@@ -23,6 +23,8 @@ PUSH, HEARTBEAT, RECOVER, CLOSE = (keyword(word) for word in ("push", "heartbeat
 KEYS, REVOKE = (keyword(word) for word in ("keys", "revoke"))
 #: A client's heartbeat. It has a kind of its own since a proxy's heartbeat may go to a device that is a proxy, too.
 PRESENCE = keyword("presence")
+#: A device to its own service proxy, on a UE that is one: serve, or hand over.
+SERVE = keyword("serve")
 #: What a proxy sends to clients; everything else under a device's name is for the service proxy of that name.
 TO_CLIENTS: Final = (NOTIFY, HEARTBEAT)
 
@@ -40,6 +42,7 @@ MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
     KEYS: ("keys-request", "keys-reply"),
     REVOKE: ("revocation", "revocation-reply"),
     PRESENCE: ("heartbeat", "heartbeat-reply"),
+    SERVE: ("serve-request", "serve-reply"),
 }
 
 #: Identifiers are components of names, so it is octets that count there.
@@ -58,6 +61,8 @@ PAYLOAD_MAX_BYTES: Final = 8_000
 OBJECT_NAME_MAX_OCTETS: Final = 512
 #: Number of the first join of a boot; a later one may be a move from another proxy.
 FIRST_JOIN: Final = 1
+#: Why a proxy that hands over ends sessions and refuses joins; the next ranked proxy serves instead.
+HANDING_OVER: Final = "handing_over"
 #: Longest body of one FP update.
 BODY_MAX_BYTES: Final = 7_000
 
@@ -227,6 +232,16 @@ class ClientHeartbeat(Struct, frozen=True, array_like=True):
     ended: Annotated[str, Meta(max_length=IDENTIFIER_MAX_OCTETS)] = (
         ""  #: proxy to client: why it is not served any more
     )
+
+
+class ServeRequest(Struct, frozen=True, array_like=True):
+    """What a device wants of its own service proxy, sealed with the key that they share."""
+
+    serves: bool  #: False: hand over, and tell when asked again whether that is done
+
+
+class ServeReply(Struct, frozen=True, array_like=True):
+    done: bool
 
 
 class Sealed(Struct, frozen=True, array_like=True):

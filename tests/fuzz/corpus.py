@@ -163,6 +163,7 @@ PARAMETERS = {
     messages.CLOSE: messages.CloseRequest,
     messages.KEYS: messages.KeysRequest,
     messages.REVOKE: messages.Sealed,
+    messages.SERVE: messages.Sealed,
 }
 CONTENTS = {
     messages.LOGIN: messages.LoginReply,
@@ -172,6 +173,7 @@ CONTENTS = {
     messages.RECOVER: messages.RecoveryReply,
     messages.CLOSE: messages.UpdateAck,
     messages.KEYS: messages.KeysReply,
+    messages.SERVE: messages.ServeReply,
 }
 numbers = st.integers(0, 12) | st.integers(0, 2**63 - 1)
 

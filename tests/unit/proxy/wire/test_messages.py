@@ -49,6 +49,7 @@ TYPES = [
     ("keys", "keys-request", "keys-reply"),
     ("revoke", "revocation", "revocation-reply"),
     ("presence", "heartbeat", "heartbeat-reply"),
+    ("serve", "serve-request", "serve-reply"),
 ]
 
 
