@@ -70,7 +70,7 @@ class RecordedRun:
             disks_lost=nodes_struck(topology, faults, {"disk-loss"}),
             cut_off=_cut_off(topology, links_down(faults, at_s=math.inf))
             | nodes_struck(topology, [fault for fault in faults if fault.healed_s is None], PROCESS_KINDS),
-            proxy_only=_proxy_only(topology, faults, exits.values()),
+            proxy_only=proxy_only(topology, faults, exits.values()) if exits else frozenset(),
             quiesced_s=clock.get("quiesced_s"),
             damage=[*fault_file[1], *link_file[1], *exit_file[1]],
         )
@@ -198,11 +198,11 @@ def _with_vanished(
     return sorted([*sessions, *ends], key=lambda session: session.t_s)
 
 
-def _proxy_only(topology: Topology, faults: Sequence[FaultRecord], exits: Collection[NodeExit]) -> frozenset[str]:
+def proxy_only(topology: Topology, faults: Sequence[FaultRecord], exits: Collection[NodeExit] = ()) -> frozenset[str]:
     """Return the proxy UEs of which only the service proxy was struck or ended badly, and whose links are up at the end."""
     struck = processes_struck(topology, faults) | {exit_.name for exit_ in exits if exit_.status != 0}
     apart = _cut_off(topology, links_down(faults, at_s=math.inf))
-    return frozenset(ue for ue in topology.proxy_ues if exits and f"{ue}.forwarder" not in struck and ue not in apart)
+    return frozenset(ue for ue in topology.proxy_ues if f"{ue}.forwarder" not in struck and ue not in apart)
 
 
 def _cut_off(topology: Topology, down: frozenset[str]) -> frozenset[str]:

@@ -14,35 +14,45 @@ from topologies.model import Link, Node
 
 UES_DEFAULT: Final = 3
 
-#: Parameters that every topology source takes alike.
-UesPerEdgeNetwork = Annotated[int, Meta(ge=1, le=10_000)]
-ProxyUes = Annotated[tuple[str, ...], Meta(min_length=1)]
+#: Parameters that every topology source takes alike; None: UES_DEFAULT, and the first UE of each network.
+UesPerEdgeNetwork = Annotated[int, Meta(ge=1, le=10_000)] | None
+ProxyUes = Annotated[tuple[str, ...], Meta(min_length=1)] | None
 
 
 def attach_edge_networks(
-    topology: str, routers: Sequence[str], ues_per_network: int, proxy_ues: Sequence[str] | None, *, first: int
+    topology: str, routers: Sequence[str], ues_per_network: int | None, proxy_ues: Sequence[str] | None, *, first: int
 ) -> tuple[list[Node], list[Link]]:
     """Return the UEs behind each of *routers* and their access links, and mark one of each network as its proxy.
 
     Args:
         topology: its name, for messages.
         routers: core routers, one for each network.
-        ues_per_network: how many consecutive UEs are behind each.
+        ues_per_network: how many consecutive UEs are behind each; None: UES_DEFAULT.
         proxy_ues: one of each network, in any order; None: the first of each.
         first: number of the first UE; those behind CSRs have the numbers before.
 
-    Raises: ParameterError where proxy_ues does not name one UE of each network.
+    Raises: ParameterError where proxy_ues does not name one UE of each network, or there are no networks.
     """
-    networks = [
-        [f"ue{first + index * ues_per_network + offset}" for offset in range(ues_per_network)]
-        for index in range(len(routers))
-    ]
+    if ues_per_network is not None and not routers:
+        raise ParameterError(
+            topology,
+            "ues_per_edge_network",
+            problem="every network has a CSR; their UEs are ues_per_csr",
+            remedy="leave it out, or add networks without a CSR",
+        )
+    count = count_ues(1, ues_per_network)
+    networks = [[f"ue{first + index * count + offset}" for offset in range(count)] for index in range(len(routers))]
     chosen = _chosen(topology, routers, networks, proxy_ues)
     nodes = [Node(ue, "ue") for ues in networks for ue in ues]
     links = [
         Link.between(router, ue, "access", ACCESS) for router, ues in zip(routers, networks, strict=True) for ue in ues
     ]
     return [dataclasses.replace(node, is_proxy=node.name in chosen) for node in nodes], links
+
+
+def count_ues(networks: int, ues_per_network: int | None) -> int:
+    """Return how many UEs are in so many networks."""
+    return networks * (UES_DEFAULT if ues_per_network is None else ues_per_network)
 
 
 def _chosen(

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from topologies.attach import UesPerCsr, attach_login_server, attach_ues, verify_size
-from topologies.edge_networks import UES_DEFAULT, ProxyUes, UesPerEdgeNetwork, attach_edge_networks
+from topologies.edge_networks import ProxyUes, UesPerEdgeNetwork, attach_edge_networks, count_ues
 from topologies.errors import ParameterError, pick_one_of
 from topologies.model import Link, LinkProperties, Node, Topology
 
@@ -32,8 +32,8 @@ class TiersParameters(Struct, frozen=True, forbid_unknown_fields=True):
     login_node: str | None = None  #: None: core1
     #: networks without a CSR: a core router ``edge1``, ``edge2`` … each, with uplinks as a CSR has them
     edge_networks: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    ues_per_edge_network: UesPerEdgeNetwork = UES_DEFAULT  #: numbered after those of the CSRs
-    proxy_ues: ProxyUes | None = None  #: which UE of each is its sync proxy; None: the first
+    ues_per_edge_network: UesPerEdgeNetwork = None  #: numbered after those of the CSRs; None: 3
+    proxy_ues: ProxyUes = None  #: which UE of each is its sync proxy; None: the first
 
 
 def build_tiers(parameters: TiersParameters) -> Topology:
@@ -108,5 +108,5 @@ def _verify(parameters: TiersParameters) -> None:
         router_links=core_links + (parameters.csrs + parameters.edge_networks) * parameters.csr_uplinks,
         csrs=parameters.csrs,
         ues_per_csr=parameters.ues_per_csr,
-        more_ues=parameters.edge_networks * parameters.ues_per_edge_network,
+        more_ues=count_ues(parameters.edge_networks, parameters.ues_per_edge_network),
     )

@@ -27,7 +27,7 @@ import topohub
 from msgspec import Meta, Struct
 
 from topologies.attach import LOGIN_NAME, UesPerCsr, attach_login_server, attach_ues, login_router, verify_size
-from topologies.edge_networks import UES_DEFAULT, ProxyUes, UesPerEdgeNetwork, attach_edge_networks
+from topologies.edge_networks import ProxyUes, UesPerEdgeNetwork, attach_edge_networks, count_ues
 from topologies.errors import ParameterError, pick_one_of
 from topologies.model import NODE_NAME_PATTERN, Link, LinkProperties, Node, Topology, router_degrees
 
@@ -47,9 +47,9 @@ class TopohubParameters(Struct, frozen=True, forbid_unknown_fields=True):
     ues_per_csr: UesPerCsr = 3
     login_node: str | None = None  #: None: the core router of highest degree, ties by name
     #: core routers with a network without a CSR behind them, in this order
-    edge_nodes: tuple[str, ...] = ()
-    ues_per_edge_network: UesPerEdgeNetwork = UES_DEFAULT  #: numbered after those of the CSRs
-    proxy_ues: ProxyUes | None = None  #: which UE of each is its sync proxy; None: the first
+    edge_nodes: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    ues_per_edge_network: UesPerEdgeNetwork = None  #: numbered after those of the CSRs; None: 3
+    proxy_ues: ProxyUes = None  #: which UE of each is its sync proxy; None: the first
 
 
 @functools.cache
@@ -70,16 +70,17 @@ def topology_from_graph(name: str, graph: Mapping[str, Any], parameters: Topohub
     delays_ms = _shortest_delays_ms(graph["edges"], names)
     degrees = dict.fromkeys(names.values(), 0) | router_degrees(delays_ms)
 
-    for node in parameters.edge_nodes:
+    edge_nodes = parameters.edge_nodes or ()
+    for node in edge_nodes:
         _verify_known(name, "edge_nodes", node, degrees)
     csrs = _choose_csrs(name, degrees, parameters)
-    _verify_edge_nodes(name, csrs, parameters)
+    _verify_edge_nodes(name, csrs, edge_nodes)
     verify_size(
         name,
         router_links=len(delays_ms),
         csrs=len(csrs),
         ues_per_csr=parameters.ues_per_csr,
-        more_ues=len(parameters.edge_nodes) * parameters.ues_per_edge_network,
+        more_ues=count_ues(len(edge_nodes), parameters.ues_per_edge_network),
     )
     login_node = parameters.login_node or login_router(degrees, csrs)
     _verify_known(name, "login_node", login_node, degrees)
@@ -95,7 +96,7 @@ def topology_from_graph(name: str, graph: Mapping[str, Any], parameters: Topohub
     ]
     ues, access_links = attach_ues(csrs, parameters.ues_per_csr)
     edge_ues, edge_links = attach_edge_networks(
-        name, parameters.edge_nodes, parameters.ues_per_edge_network, parameters.proxy_ues, first=len(ues) + 1
+        name, edge_nodes, parameters.ues_per_edge_network, parameters.proxy_ues, first=len(ues) + 1
     )
     login, login_link = attach_login_server(login_node)
     return Topology(name, (*in_order, *ues, *edge_ues, login), (*core_links, *access_links, *edge_links, login_link))
@@ -187,7 +188,7 @@ def _choose_csrs(name: str, degrees: Mapping[str, int], parameters: TopohubParam
             if csr in parameters.csr_nodes[:position]:
                 raise ParameterError(name, "csr_nodes", problem=f"`{csr}` is named twice", remedy="name it once")
         return parameters.csr_nodes
-    free = [node for node in degrees if node not in parameters.edge_nodes]
+    free = [node for node in degrees if node not in (parameters.edge_nodes or ())]
     count = min(CSRS_DEFAULT, len(free)) if parameters.csrs is None else parameters.csrs
     if count > len(free) or not free:
         raise ParameterError(
@@ -200,8 +201,8 @@ def _choose_csrs(name: str, degrees: Mapping[str, int], parameters: TopohubParam
     return tuple(sorted(free, key=lambda node: (-degrees[node], node))[:count])
 
 
-def _verify_edge_nodes(name: str, csrs: Sequence[str], parameters: TopohubParameters) -> None:
-    for position, node in enumerate(parameters.edge_nodes):
+def _verify_edge_nodes(name: str, csrs: Sequence[str], edge_nodes: Sequence[str]) -> None:
+    for position, node in enumerate(edge_nodes):
         if node in csrs:
             raise ParameterError(
                 name,
@@ -209,7 +210,7 @@ def _verify_edge_nodes(name: str, csrs: Sequence[str], parameters: TopohubParame
                 problem=f"`{node}` is a CSR, for csr_nodes names it too",
                 remedy="leave it out of one of them",
             )
-        if node in parameters.edge_nodes[:position]:
+        if node in edge_nodes[:position]:
             raise ParameterError(name, "edge_nodes", problem=f"`{node}` is named twice", remedy="name it once")
 
 
