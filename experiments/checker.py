@@ -5,7 +5,7 @@ Pure functions from a `History` to `Check`s; the emulated and the simulated run 
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -249,11 +249,11 @@ def _uninvited_readers(history: History, windows: Mapping[Device, Sequence[_Toke
     wrong: dict[Device, str] = {}
     for t_s, reader in readings:
         timeline = states[reader]
-        at = bisect_right(timeline, t_s, key=itemgetter(0)) - 1
-        state = timeline[at][1] if at >= 0 else "not joined"
-        # Of several changes at one instant any may be the one that counts.
-        if state not in _READING and not any(s in _READING for at_s, s in timeline if at_s == t_s):
-            wrong.setdefault(reader, f"{reader[1]} read {reader[0]} at {t_s:.6f}, {state}")
+        before, after = (cut(timeline, t_s, key=itemgetter(0)) for cut in (bisect_left, bisect_right))
+        # Of several changes at one instant any may be the one that counts, or none of them yet.
+        states_then = [state for _, state in timeline[max(0, before - 1) : after]] or ["not joined"]
+        if not _READING.intersection(states_then):
+            wrong.setdefault(reader, f"{reader[1]} read {reader[0]} at {t_s:.6f}, {states_then[-1]}")
         elif reader in windows and not any(
             token.issued_s <= t_s <= token.until_s + _TIMER_LAG_S for token in windows[reader]
         ):

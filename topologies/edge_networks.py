@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from topologies.attach import ACCESS
-from topologies.errors import ParameterError, pick_one_of
+from topologies.errors import ParameterError
 from topologies.model import Link, Node
 
 UES_DEFAULT: Final = 3
@@ -75,7 +75,7 @@ def _chosen(
                 topology,
                 "proxy_ues",
                 problem=f"`{ue}` is no UE of a network without a CSR",
-                remedy=pick_one_of(ue, network_of),
+                remedy=f"choose among {_spelt(list(network_of))}",
             )
         index = network_of[ue]
         if index in by_network:
