@@ -289,13 +289,14 @@ class ServiceClient:
                 self._wait_to_log_in()
             elif request.key[0] == "serve" and self._own_proxy is not None:
                 self._own_proxy.on_given_up()
+                if self._leaving and self.state == "joined" and self.proxy == self.device:
+                    self._suspect("no answer")  # or we would take leave of nobody
         for timer in self._timers.pop_due(self._now_s):
             if timer == "heartbeat":
                 self._beat()
             elif timer == SERVE_TIMER and self._own_proxy is not None:
                 self._effects += self._own_proxy.ask(now_s=self._now_s)
             elif timer == "next":
-                self._passed_over = 0
                 if ("join", 0) not in self._consumer:
                     self._try_next_proxy()
             elif timer == "expiry":
@@ -322,6 +323,7 @@ class ServiceClient:
     def _request_login(self) -> None:
         if self.state in ("idle", "closed", "refused"):
             self._leaving = False
+            self.proxy = ""  # wherever we were before we left, the nearest is the first to ask
             if self._own_proxy is not None:
                 self._effects += self._own_proxy.serve(now_s=self._now_s)
             self._enter("login", "")
