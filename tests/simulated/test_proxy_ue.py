@@ -145,8 +145,9 @@ def test_all_it_ever_accepted_is_with_the_others_before_it_is_silent(conference:
 def test_a_slow_peer_is_waited_for(conference: Conference) -> None:
     """csr1 hears nothing for a second: what it lacks may be nowhere else by the time that it does."""
     uplinks = [link.name for link in conference.topology.links_of("csr1") if link.tier == "uplink"]
-    conference.at(0.99, lambda: [conference.network.block(link) for link in uplinks] and None)
-    conference.at(1.4, lambda: [conference.network.unblock(link) for link in uplinks] and None)
+    for link in uplinks:
+        conference.at(0.99, partial(conference.network.block, link))
+        conference.at(1.4, partial(conference.network.unblock, link))
     keep_talking(conference, 1.3)
     conference.at(1.0, partial(conference.close, "ue5"))
     conference.run_for(1.39)
