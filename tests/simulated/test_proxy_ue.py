@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from proxy.core.events import CloseRequested, JoinRequested
+from proxy.core.events import CloseRequested, JoinRequested, RevokeRequested
 from proxy.records import ServiceChanged, SessionChanged
 from testbed.routing import path_delays_ms
 from tests.simulated.conference import EDGE, Conference, impair_everywhere
@@ -284,6 +284,21 @@ def test_two_networks_hand_over_to_each_other_and_away() -> None:
     conference.assert_invariants()
     assert sorted(services(conference)) == ["handed-over", "handed-over", "handing-over", "handing-over"]
     assert {conference.network.client(ue).proxy for ue in ("ue3", "ue5")} == {"csr1"}
+
+
+def test_a_revoked_device_serves_nobody(conference: Conference) -> None:
+    keep_talking(conference, 2.0)
+    conference.run_for(0.5)
+    conference.members.discard("ue5")
+    conference.network.send("login", RevokeRequested("ue5"))
+    conference.run_for(3.0)
+    assert conference.network.client("ue5").state == "refused"
+    assert services(conference) == ["handing-over", "handed-over"]
+    assert {conference.network.client(ue).proxy for ue in ("ue6", "ue7")} == {"csr2"}
+    conference.assert_invariants()
+    conference.network.send("ue5", JoinRequested())
+    conference.run_for(1.0)
+    assert services(conference) == ["handing-over", "handed-over"]
 
 
 # ---------------------------------------------------------------------- it breaks
