@@ -61,8 +61,8 @@ class ClientSide:
             out.trust, proxy=out.device, joins_per_s=out.config.joins_per_s, joins_burst=out.config.joins_burst
         )
 
-    def on_join(self, interest: Interest, name: MessageName) -> None:
-        """A client joins or re-joins. Raises: Refusal, MalformedError."""
+    def on_join(self, interest: Interest, name: MessageName, *, admits: bool) -> None:
+        """A client joins or re-joins; *admits*: here, or it is sent to the next proxy. Raises: Refusal, MalformedError."""
         now_s = self._out.now_s
         conference_name, device = conference_and_device(name.parts)
         self._admission.check_rate(device, now_s=now_s)
@@ -74,6 +74,9 @@ class ClientSide:
             if isinstance(problem, Refusal) and problem.reason in TOLD:
                 self._out.reply(interest, JoinReply(False, problem.reason, (), None, ()))
             raise
+        if not admits:
+            self._send_on(interest, conference_name, device)
+            return
         conference = self._open_conference(conference_name)
         session = conference.clients.get(device)
         if session is None or session.boot != request.boot:
@@ -92,6 +95,15 @@ class ClientSide:
         own_seq = max(session.accepted_seq, conference.log.view.seq(device, request.boot))
         reply = JoinReply(True, "", conference.log.vector(), snapshot, tuple(entries or ()), own_seq)
         self._out.reply(interest, reply)
+
+    def _send_on(self, interest: Interest, conference_name: str, device: str) -> None:
+        """Let a device join elsewhere; that it has come back here shows that it is there, and that it could not yet."""
+        self._out.counters["joins_sent_on"] += 1
+        conference = self._conferences.get(conference_name)
+        session = conference.clients.get(device) if conference is not None else None
+        if session is not None:
+            session.heard_s = self._out.now_s
+        self._out.reply(interest, JoinReply(False, HANDING_OVER, (), None, ()))
 
     def drop(self, conference: Conference, device: str) -> None:
         """End the session of a client; its join, said again, does not bring it back."""

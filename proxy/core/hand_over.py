@@ -19,9 +19,7 @@ from proxy.core.outbox import Outbox
 from proxy.core.trust import Refusal, place_of
 from proxy.records import ServiceChanged, ServiceState
 from proxy.wire.messages import (
-    HANDING_OVER,
     SERVE,
-    JoinReply,
     MessageName,
     Position,
     Sealed,
@@ -81,11 +79,6 @@ class HandOver:
             self.advance()
         self._out.reply(interest, ServeReply(self.state == ("serving" if request.serves else "handed-over")))
 
-    def refuse_join(self, interest: Interest) -> None:
-        """Send whoever wants to join to the next proxy."""
-        self._out.counters["joins_while_handing_over"] += 1
-        self._out.reply(interest, JoinReply(False, HANDING_OVER, (), None, ()))
-
     def on_revoked(self) -> None:
         """Our own device is out of every conference for good, hence no proxy for others."""
         self._is_revoked = True
@@ -126,10 +119,12 @@ class HandOver:
             self._holders.setdefault(conference.name, set()).add(sender)
 
     def _is_held(self, conference: Conference) -> bool:
-        """Tell whether the others have everything; nobody is left to give it to where none is up, so that must wait."""
+        """Tell whether the others have everything, or nobody takes part any more; where none is up, it has to wait."""
         target = self._targets.get(conference.name)
         if target is None:
             return False
+        if not conference.peers and not conference.log.view.roster():
+            return True
         others = {device for device, peer in conference.peers.items() if peer.up}
         return not target or (bool(others) and others <= self._holders.get(conference.name, set()))
 

@@ -165,8 +165,8 @@ class ServiceProxy:
         kind = name.kind
         if kind == SERVE:
             self.hand_over.on_request(interest, name)
-        elif kind == JOIN and not self.hand_over.admits:
-            self.hand_over.refuse_join(interest)
+        elif kind == JOIN:
+            self._clients.on_join(interest, name, admits=self.hand_over.admits)
         elif kind == SYNC:
             self._sync.on_sync_interest(interest, name)
         elif not self.hand_over.takes_part:
@@ -179,8 +179,6 @@ class ServiceProxy:
             self._clients.on_update(interest, name)
         elif kind == PUSH:
             self._sync.on_push(interest, name)
-        elif kind == JOIN:
-            self._clients.on_join(interest, name)
         elif kind == RECOVER:
             self._sync.on_recovery_request(interest, name)
         elif kind == CLOSE:

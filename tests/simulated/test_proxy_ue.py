@@ -167,8 +167,9 @@ def test_leaving_while_cut_off_waits_for_the_network(conference: Conference) -> 
     conference.run_for(3.0)
     assert services(conference) == ["handing-over"]
     assert conference.network.client("ue5").state == "suspect"
-    joins = conference.network.counters("ue5.proxy")["joins_while_handing_over"]
-    assert joins <= 3 * 3.0 / 0.2 + 10, "they ask at the pace of heartbeats"
+    assert "left" not in conference.network.client("ue6").view.standings().values()
+    joins = conference.network.counters("ue5.proxy")["joins_sent_on"]
+    assert 3 < joins <= 3 * 3.0 / 0.2 + 10, "they ask at the pace of heartbeats"
     for link in uplinks:
         conference.network.set_carrier(link, up=True)
     conference.assert_invariants()
@@ -207,6 +208,71 @@ def test_leaving_before_it_has_joined() -> None:
     assert conference.network.client("ue5").state == "closed"
     assert services(conference) == ["handing-over", "handed-over"]
     assert proxies_of(conference)["ue6"] == "csr2"
+
+
+def test_the_others_have_never_heard_of_the_conference() -> None:
+    """It is held in the edge network alone; where its members go on, nothing is known of it yet."""
+    conference = Conference(EDGE)
+    conference.join(NEIGHBOURS)
+    assert not conference.network.proxy("csr2").conferences
+    keep_talking(conference, 2.0)
+    conference.at(1.0, partial(conference.close, "ue5"))
+    conference.run_for(4.0)
+    conference.assert_invariants()
+    assert services(conference) == ["handing-over", "handed-over"]
+    conference.join(["ue1"])
+    conference.assert_invariants()
+
+
+def test_the_last_one_leaves() -> None:
+    conference = Conference(EDGE)
+    conference.join(["ue5"])
+    conference.publish("ue5", count=3)
+    conference.close("ue5")
+    conference.run_for(2.0)
+    assert conference.network.client("ue5").state == "closed"
+    assert services(conference) == ["handing-over", "handed-over"]
+    conference.join(["ue1"])
+    conference.run_for(1.0)
+    conference.assert_invariants()
+
+
+def test_a_conference_of_the_past_holds_nobody_up() -> None:
+    """ue6 and ue7 have held one of their own, and left it."""
+    conference = Conference(EDGE, conferences={"ue6": "side", "ue7": "side"})
+    for ue in ("ue6", "ue7"):
+        conference.network.send(ue, JoinRequested())
+    conference.join(["ue1", "ue5"])
+    for ue in ("ue6", "ue7"):
+        conference.publish(ue)
+    conference.run_for(1.0)
+    for ue in ("ue6", "ue7"):
+        conference.network.send(ue, CloseRequested())
+    conference.run_for(1.0)
+    assert set(conference.network.proxy("ue5").conferences) == {"main", "side"}
+    conference.close("ue5")
+    conference.run_for(2.0)
+    assert conference.network.client("ue5").state == "closed"
+    assert services(conference) == ["handing-over", "handed-over"]
+
+
+def test_a_restored_log_waits_for_somebody_to_have_it(conference: Conference) -> None:
+    """The proxy comes back with what it had on its disk, and has not heard of anybody yet."""
+    uplinks = [link.name for link in conference.topology.links_of("edge1") if link.tier == "uplink"]
+    conference.publish("ue6", count=3)
+    conference.run_for(0.5)
+    conference.network.crash("ue5.proxy")
+    conference.run_for(2.0)
+    for link in uplinks:
+        conference.network.set_carrier(link, up=False)
+    conference.network.restart("ue5.proxy")
+    conference.close("ue5")
+    conference.run_for(1.0)
+    assert services(conference) == ["handing-over"]
+    for link in uplinks:
+        conference.network.set_carrier(link, up=True)
+    conference.assert_invariants()
+    assert services(conference) == ["handing-over", "handed-over"]
 
 
 def test_coming_back_it_serves_again(conference: Conference) -> None:
