@@ -120,6 +120,7 @@ def test_leaving_is_a_hand_over_without_an_outage(conference: Conference) -> Non
         ("csr2", "closing", "asked for"),
         ("csr2", "closed", "close reply"),
     ]
+    assert "roster_left" not in conference.network.counters("ue5.proxy"), "it has seen where they have gone"
     join_ms = 2 * 19.0 + 2 * 2.0  # a round trip to csr2
     assert worst_ms(conference, since_s=since_s) <= usual_ms + join_ms
 

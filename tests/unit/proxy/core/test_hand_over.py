@@ -243,6 +243,21 @@ def test_it_serves_again_when_its_device_comes_back() -> None:
     assert of("sync-interest", hear(party, "csr2")), "it follows the others again"
 
 
+def test_the_next_hand_over_is_about_what_there_is_then() -> None:
+    party = handed_over()
+    assert serve(party, serves=True) == ServeReply(True)
+    assert join(party, "ue2").granted
+    party.ask(ME, UPDATE, "main", "ue2", seq=1, payload=signed_update(1, "join", device="ue2", signer=UE2))
+    assert isinstance(party.core, ServiceProxy)
+    before = party.core.conferences["main"].own.seq - 1
+    assert serve(party, serves=False) == ServeReply(False)
+    gone(party)
+    hear(party, "csr2", ("csr1", 1, before))
+    assert serve(party, serves=False) == ServeReply(False)
+    hear(party, "csr2", ("csr1", 1, party.core.conferences["main"].own.seq))
+    assert serve(party, serves=False) == ServeReply(True)
+
+
 def test_hand_over_is_taken_back() -> None:
     party = serving()
     serve(party, serves=False)
