@@ -465,6 +465,7 @@ def proxy_ue() -> Host:
     assert service_face(config) == SERVICE_FACE
     core = build_core(config)
     assert isinstance(core, Host)
+    assert not core.forwarder.faces[SERVICE_FACE].is_up, "nobody has attached"
     core.handle(CarrierChanged(SERVICE_FACE, up=True), now_s=NOW_S)
     return core
 
