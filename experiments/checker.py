@@ -5,7 +5,7 @@ Pure functions from a `History` to `Check`s; the emulated and the simulated run 
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,12 +57,14 @@ def check_nothing_lost(history: History) -> Check:
     """Invariant 1: an acked update is in the view of every participant that belongs to the conference at the end.
 
     An update that was acked only as `accepted` is excused if the node of the proxy that accepted it crashed, one that was
-    acked as `durable` if that proxy lost its disk. A participant that an unhealed fault cut off is not expected to have
-    anything.
+    acked as `durable` if that proxy lost its disk, or if it and the publisher are both gone to the end. A participant that
+    an unhealed fault cut off is not expected to have anything.
     """
     wanted: dict[str, set[UpdateId]] = defaultdict(set)
     for ack in history.acked:
         lost_with = history.crashed if ack.level == "accepted" else history.disks_lost
+        if ack.publisher in history.cut_off:
+            lost_with |= history.cut_off
         if ack.level == "replicated" or ack.proxy not in lost_with:
             wanted[ack.conference].add((ack.conference, ack.publisher, ack.boot, ack.seq))
     got: dict[Device, set[UpdateId]] = defaultdict(set)
@@ -72,7 +74,7 @@ def check_nothing_lost(history: History) -> Check:
     members = members_at_end(history.sessions)
     lost: list[str] = []
     for (conference, device), _since_s in sorted(members.items()):
-        if device in history.cut_off or device in history.crashed:
+        if device in (history.cut_off | history.crashed) - history.proxy_only:
             continue
         for update in sorted(wanted[conference] - got[conference, device]):
             _, publisher, boot, seq = update
@@ -117,7 +119,7 @@ def check_nothing_twice(history: History) -> Check:
         source = published.get(identity)
         if applied.receiver == applied.publisher:
             wrong.append(f"{_what(applied)}, its own update, from the network")
-        elif source is None and applied.publisher in history.crashed:
+        elif source is None and applied.publisher in history.crashed - history.proxy_only:
             unknown += 1  # the publisher's last records may have died with it
         elif source is None:
             wrong.append(f"{_what(applied)}, which nobody published")
@@ -162,13 +164,13 @@ def check_agreement(history: History) -> Check:
     missing: list[str] = []
     conferences = {conference for conference, _ in members} | {conference for conference, _, _ in final}
     for conference in sorted(conferences):
-        devices = {device for of, device in members if of == conference} - history.cut_off
+        devices = {device for of, device in members if of == conference} - (history.cut_off - history.proxy_only)
         proxies = {
             session.proxy
             for session in history.sessions
             if session.conference == conference
             and session.state == "joined"  # one that was only asked may know nothing
-        } - history.cut_off
+        } - (history.cut_off | history.handed_over())
         for component, expected in (("proxy", proxies), ("client", devices)):
             reports = {
                 node: state for (of, what, node), state in final.items() if (of, what) == (conference, component)
@@ -247,11 +249,11 @@ def _uninvited_readers(history: History, windows: Mapping[Device, Sequence[_Toke
     wrong: dict[Device, str] = {}
     for t_s, reader in readings:
         timeline = states[reader]
-        at = bisect_right(timeline, t_s, key=itemgetter(0)) - 1
-        state = timeline[at][1] if at >= 0 else "not joined"
-        # Of several changes at one instant any may be the one that counts.
-        if state not in _READING and not any(s in _READING for at_s, s in timeline if at_s == t_s):
-            wrong.setdefault(reader, f"{reader[1]} read {reader[0]} at {t_s:.6f}, {state}")
+        before, after = (cut(timeline, t_s, key=itemgetter(0)) for cut in (bisect_left, bisect_right))
+        # Of several changes at one instant any may be the one that counts, or none of them yet.
+        states_then = [state for _, state in timeline[max(0, before - 1) : after]] or ["not joined"]
+        if not _READING.intersection(states_then):
+            wrong.setdefault(reader, f"{reader[1]} read {reader[0]} at {t_s:.6f}, {states_then[-1]}")
         elif reader in windows and not any(
             token.issued_s <= t_s <= token.until_s + _TIMER_LAG_S for token in windows[reader]
         ):

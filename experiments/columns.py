@@ -64,7 +64,8 @@ UPDATES: Final = Table(
         Column(
             "expected_receivers",
             "count",
-            "devices other than the publisher that had joined the conference at `published_s` and did not leave it before the end",
+            "devices other than the publisher that had joined the conference at `published_s` and did not leave it, or crash "
+            "for good, before the end",
         ),
         Column("delivered_receivers", "count", "how many of those applied it, snapshots included"),
     ),
@@ -216,7 +217,9 @@ NODES: Final = Table(
     "one node of the topology, all its processes together",
     (
         Column("node", "text", "name"),
-        Column("role", "text", "`core`, `csr`, `ue` or `login`"),
+        Column(
+            "role", "text", "`core`, `csr`, `ue`, `proxy-ue` (a UE that serves its network as sync proxy) or `login`"
+        ),
         Column("cpu_s", "number", "CPU time used, user and system"),
         Column(
             "max_rss_bytes",

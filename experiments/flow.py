@@ -278,7 +278,7 @@ class ConferenceFlow:
 
     def _conference_processes(self) -> list[str]:
         topology = self.experiment.topology
-        return [*map(_client, topology.ues), *(f"{csr}.proxy" for csr in topology.csrs)]
+        return [*map(_client, topology.ues), *(f"{node}.proxy" for node in topology.proxies)]
 
     async def _ask_quietly(self, process: str, ops: Sequence[str]) -> None:
         with contextlib.suppress(NodeError):

@@ -23,6 +23,7 @@ from proxy.records import (
     Published,
     Record,
     Revoked,
+    ServiceChanged,
     SessionChanged,
     SnapshotApplied,
     StateReported,
@@ -121,6 +122,7 @@ class History:
     revoked: Sequence[Revoked] = ()
     faces: Sequence[FaceChanged] = ()
     peers: Sequence[PeerChanged] = ()
+    services: Sequence[ServiceChanged] = ()
     states: Sequence[StateReported] = ()
     counters: Sequence[CountersReported] = ()
     #: Nodes one of whose processes did not end in an orderly way; their last second of records may be missing.
@@ -129,10 +131,17 @@ class History:
     disks_lost: frozenset[str] = frozenset()
     #: Nodes that a fault still in force at the end separated from the others, or kept from running.
     cut_off: frozenset[str] = frozenset()
+    #: Of those crashed or cut off, the UEs of which it was only the service proxy: their clients are there as ever.
+    proxy_only: frozenset[str] = frozenset()
     #: When the final states were asked for, the workload over and the network given time; None: the run was cut short.
     quiesced_s: float | None = None
     #: What could not be read, each as "file:line: problem".
     damage: Sequence[str] = ()
+
+    def handed_over(self) -> frozenset[str]:
+        """Return the proxy UEs that served nobody any more at the end."""
+        last = {change.proxy: change.state for change in self.services}
+        return frozenset(proxy for proxy, state in last.items() if state == "handed-over")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +194,7 @@ def read_history(
     crashed: frozenset[str] = frozenset(),
     disks_lost: frozenset[str] = frozenset(),
     cut_off: frozenset[str] = frozenset(),
+    proxy_only: frozenset[str] = frozenset(),
     quiesced_s: float | None = None,
     damage: Sequence[str] = (),
 ) -> History:
@@ -207,6 +217,7 @@ def read_history(
         crashed=crashed,
         disks_lost=disks_lost,
         cut_off=cut_off,
+        proxy_only=proxy_only,
         quiesced_s=quiesced_s,
         damage=damaged,
     )
@@ -218,6 +229,7 @@ def history_of(
     crashed: frozenset[str] = frozenset(),
     disks_lost: frozenset[str] = frozenset(),
     cut_off: frozenset[str] = frozenset(),
+    proxy_only: frozenset[str] = frozenset(),
     quiesced_s: float | None = None,
     damage: Sequence[str] = (),
 ) -> History:
@@ -244,11 +256,13 @@ def history_of(
         revoked=by_type[Revoked],
         faces=by_type[FaceChanged],
         peers=by_type[PeerChanged],
+        services=by_type[ServiceChanged],
         states=by_type[StateReported],
         counters=by_type[CountersReported],
         crashed=crashed,
         disks_lost=disks_lost,
         cut_off=cut_off,
+        proxy_only=proxy_only,
         quiesced_s=quiesced_s,
         damage=damage,
     )

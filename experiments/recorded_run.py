@@ -5,6 +5,7 @@ Works on any machine: nothing here needs root, and nothing of the run has to be 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from experiments.history import (
     History,
     LinkRecord,
     NodeExit,
+    members_at_end,
     read_history,
     read_lines,
 )
 from experiments.run_folder import RunFolder
+from proxy.records import SessionChanged
 from testbed.faults.targets import PROCESS_KINDS, processes_of
 from testbed.routing import path_delays_ms
 from topologies.errors import InputError
@@ -67,9 +70,11 @@ class RecordedRun:
             disks_lost=nodes_struck(topology, faults, {"disk-loss"}),
             cut_off=_cut_off(topology, links_down(faults, at_s=math.inf))
             | nodes_struck(topology, [fault for fault in faults if fault.healed_s is None], PROCESS_KINDS),
+            proxy_only=proxy_only(topology, faults, exits.values()) if exits else frozenset(),
             quiesced_s=clock.get("quiesced_s"),
             damage=[*fault_file[1], *link_file[1], *exit_file[1]],
         )
+        history = dataclasses.replace(history, sessions=_with_vanished(history.sessions, topology, faults))
         end_s = clock.get("quiesced_s") or last_time_s(history)
         return cls(
             folder=folder,
@@ -171,6 +176,33 @@ def _crashed(topology: Topology, exits: Collection[NodeExit]) -> frozenset[str]:
     if not exits:
         return frozenset(node.name for node in topology.nodes)
     return frozenset(exit_.node for exit_ in exits if exit_.status != 0)
+
+
+def _with_vanished(
+    sessions: Sequence[SessionChanged], topology: Topology, faults: Sequence[FaultRecord]
+) -> list[SessionChanged]:
+    """Return the sessions, those of devices that crashed for good closed at that time: they could not say so themselves."""
+    gone_s: dict[str, float] = {}
+    for fault in faults:
+        if fault.kind != "crash" or fault.healed_s is not None or fault.applied_s is None:
+            continue
+        for process in processes_of(topology, fault.target):
+            node, _, part = process.rpartition(".")
+            if part == "forwarder" and topology.node(node).role == "ue":
+                gone_s[node] = fault.applied_s
+    ends = [
+        SessionChanged(gone_s[device], conference, device, "", "closed", "crashed")
+        for conference, device in members_at_end(sessions)
+        if device in gone_s
+    ]
+    return sorted([*sessions, *ends], key=lambda session: session.t_s)
+
+
+def proxy_only(topology: Topology, faults: Sequence[FaultRecord], exits: Collection[NodeExit] = ()) -> frozenset[str]:
+    """Return the proxy UEs of which only the service proxy was struck or ended badly, and whose links are up at the end."""
+    struck = processes_struck(topology, faults) | {exit_.name for exit_ in exits if exit_.status != 0}
+    apart = _cut_off(topology, links_down(faults, at_s=math.inf))
+    return frozenset(ue for ue in topology.proxy_ues if f"{ue}.forwarder" not in struck and ue not in apart)
 
 
 def _cut_off(topology: Topology, down: frozenset[str]) -> frozenset[str]:

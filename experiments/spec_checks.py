@@ -325,14 +325,22 @@ def _fault_target(topology: Topology, fault: Fault, path: KeyPath, source: Sourc
         raise source.error(
             path,
             problem=f"`{fault.target}` has no disk: only service proxies store something",
-            remedy=f"name one, such as {topology.csrs[0]}.proxy",
+            remedy=f"name one, such as {topology.proxies[0]}.proxy",
         )
-    if isinstance(fault, Crash) and topology.node(fault.target.partition(".")[0]).role == "ue":
-        raise source.error(
-            path,
-            problem=f"`{fault.target}` is a UE, which keeps nothing that it could go on from",
-            remedy="freeze it, or take its links down",
-        )
+    node = topology.node(fault.target.partition(".")[0])
+    if isinstance(fault, Crash) and node.role == "ue" and not fault.target.endswith(".proxy"):
+        if not node.is_proxy:
+            raise source.error(
+                path,
+                problem=f"`{fault.target}` is a UE, which keeps nothing that it could go on from",
+                remedy="freeze it, or take its links down",
+            )
+        if fault.for_s is not None:
+            raise source.error(
+                path,
+                problem=f"`{fault.target}` is a UE: it may vanish, but its client keeps nothing that it could go on from",
+                remedy=f"leave for_s out, or crash {node.name}.proxy, which goes on from its disk",
+            )
     return fault.target
 
 

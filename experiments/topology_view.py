@@ -22,12 +22,13 @@ def print_topology(console: Console, topology: Topology) -> None:
         ("login server", topology.login_servers),
     ):
         console.print(f"  {role}: {', '.join(names) or 'none'}", highlight=False, markup=False, soft_wrap=True)
-    for csr in topology.csrs:
-        served = [ue for ue in topology.ues if topology.csr_of(ue) == csr]
+    for proxy in topology.proxies:
+        served = [ue for ue in topology.ues if topology.proxy_of(ue) == proxy]
+        whose = proxy if proxy in topology.csrs else f"{topology.csr_of(proxy)}, served by {proxy}"
         others = dict.fromkeys(link.other_end(ue) for ue in served for link in topology.links_of(ue)[1:])
         also = f" (attached to {', '.join(others)} as well)" if others else ""
         console.print(
-            f"  UEs of {csr}: {', '.join(served) or 'none'}{also}", highlight=False, markup=False, soft_wrap=True
+            f"  UEs of {whose}: {', '.join(served) or 'none'}{also}", highlight=False, markup=False, soft_wrap=True
         )
     table = Table()
     for column in ("link", "tier", "delay", "jitter", "loss", "rate"):

@@ -39,7 +39,8 @@ class FaceConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NextHopConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    face_id: int  #: 0 is the local face: the client, login server or service proxy of this node
+    #: 0 is the local face: the client, login server or service proxy of this node; -1 the service proxy of a proxy UE
+    face_id: int
     cost_ms: float  #: path delay to the prefix through this face; the ranking
 
 
@@ -59,7 +60,7 @@ class ForwarderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     faces: tuple[FaceConfig, ...]
     routes: tuple[RouteConfig, ...]
     strategies: tuple[StrategyConfig, ...] = (StrategyConfig("/hconf/32=all", "multicast"),)
-    #: Where the service proxy of a CSR attaches; None where the application lives in this process.
+    #: Where the service proxy of a CSR or proxy UE attaches; None where there is none.
     service_socket: str | None = None
     liveness: LivenessConfig = LivenessConfig()
     #: NDNLPv2 acks and repetitions on each link: always, never, or (auto) where the other end reports losses
@@ -70,9 +71,9 @@ class ForwarderConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProxyConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The service proxy of a CSR."""
+    """The service proxy of a CSR or proxy UE."""
 
-    forwarder_socket: str  #: the service_socket of this CSR's forwarder
+    forwarder_socket: str  #: the service_socket of this node's forwarder
     key_seed_hex: str  #: 32 bytes: the seed of the Ed25519 key that signs sync stream, heartbeats and snapshots
     mode: Literal["hybrid", "push", "pull"] = "hybrid"
     liveness: LivenessConfig = LivenessConfig(desired_min_tx_s=0.2)
@@ -99,6 +100,7 @@ class ClientConfig(Struct, frozen=True, forbid_unknown_fields=True):
     login_public_key_hex: str = ""  #: Ed25519 public key of the login server; without it no update is believed
     proxy_keys: dict[str, str] = {}  #: device ID -> Ed25519 public key of every service proxy, in hex
     liveness: LivenessConfig = LivenessConfig(desired_min_tx_s=0.2)
+    own_proxy: bool = False  #: a service proxy runs on this UE: have it hand over before we leave
     window_max: Count = 64  #: updates sent and not yet acked
     queue_max: Count = 10_000  #: updates accepted from the application and not yet sent
     #: How long it stays at a proxy that is not the best ranked before it asks a better one whether it is back; twice as long
@@ -111,7 +113,7 @@ class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The login server."""
 
     key_seed_hex: str
-    #: device ID -> proxies (device IDs of CSRs), nearest first
+    #: device ID -> proxies (device IDs of CSRs and proxy UEs), nearest first
     ranked_proxies: dict[str, tuple[str, ...]]
     #: device ID -> its registered Ed25519 public key, in hex
     devices: dict[str, str] = {}
@@ -127,7 +129,7 @@ class NodeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One process.
 
     ``forwarder`` runs on every host, with the client or login server in it on a UE or login host; ``proxy`` is the second
-    process of a CSR.
+    process of a CSR, and of a UE that serves as sync proxy.
     """
 
     run_id: str

@@ -110,6 +110,17 @@ class PeerChanged(Struct, frozen=True, tag_field="kind", tag="peer"):
     state: Literal["up", "down"]
 
 
+ServiceState = Literal["serving", "handing-over", "handed-over"]
+
+
+class ServiceChanged(Struct, frozen=True, tag_field="kind", tag="service"):
+    """A proxy UE hands over, has handed over, or serves again; it serves from its start on."""
+
+    t_s: float
+    proxy: str
+    state: ServiceState
+
+
 class StateReported(Struct, frozen=True, tag_field="kind", tag="state"):
     """View of a conference at a client or proxy, written when asked for over the control channel (op ``status``)."""
 
@@ -160,6 +171,7 @@ Record = (
     | Revoked
     | FaceChanged
     | PeerChanged
+    | ServiceChanged
     | StateReported
     | CountersReported
 )

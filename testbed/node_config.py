@@ -23,6 +23,11 @@ ALL_PROXIES_PREFIX: Final = "/hconf/32=all"
 
 #: The face to what runs on the node itself: client, login server, or (over a socket) service proxy.
 LOCAL_FACE: Final = 0
+#: The face of a proxy UE's forwarder to its service proxy; the client is at LOCAL_FACE.
+SERVICE_FACE: Final = -1
+
+#: What a client is sent under its device's name; on a proxy UE everything else under that name is for the proxy.
+CLIENT_KEYWORDS: Final = ("32=notify", "32=heartbeat")
 
 #: What one UE may fill of its router's PIT: little enough that what it makes the next routers hold is no more than a part of
 #: what they grant this one.
@@ -42,7 +47,7 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
     next_hops = ranked_next_hops(topology)
     trust = {
         "login_public_key_hex": public_key_hex(device_key_seed(plan.seed, topology.login_servers[0])),
-        "proxy_keys": {csr: public_key_hex(device_key_seed(plan.seed, csr)) for csr in topology.csrs},
+        "proxy_keys": {proxy: public_key_hex(device_key_seed(plan.seed, proxy)) for proxy in topology.proxies},
     }
 
     configs: list[tuple[str, dict[str, Any]]] = []
@@ -54,7 +59,7 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
         if node.role == "login":
             forwarder["login"] = _login_section(plan, node)
         configs.append((f"{node.name}.forwarder", forwarder))
-        if node.role == "csr":
+        if node.runs_proxy:
             proxy = _process(plan, node, "proxy")
             proxy["proxy"] = {
                 "forwarder_socket": service_socket(plan, node.name),
@@ -68,19 +73,19 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
     return configs
 
 
-def service_socket(plan: NetworkPlan, csr: str) -> str:
-    """Return where the service proxy of *csr* attaches to its forwarder."""
-    return str(plan.runtime_dir / f"{csr}.sock")
+def service_socket(plan: NetworkPlan, node: str) -> str:
+    """Return where the service proxy of *node* attaches to its forwarder."""
+    return str(plan.runtime_dir / f"{node}.sock")
 
 
-def log_path(plan: NetworkPlan, csr: str) -> Path:
-    """Return the database in which the service proxy of *csr* keeps its digest log."""
-    return plan.state_dir / f"{csr}.sqlite3"
+def log_path(plan: NetworkPlan, node: str) -> Path:
+    """Return the database in which the service proxy of *node* keeps its digest log."""
+    return plan.state_dir / f"{node}.sqlite3"
 
 
-def log_files(plan: NetworkPlan, csr: str) -> list[Path]:
-    """Return every file that the service proxy of *csr* keeps its digest log in, as far as they exist."""
-    path = log_path(plan, csr)
+def log_files(plan: NetworkPlan, node: str) -> list[Path]:
+    """Return every file that the service proxy of *node* keeps its digest log in, as far as they exist."""
+    path = log_path(plan, node)
     return sorted(path.parent.glob(f"{path.name}*"))
 
 
@@ -108,12 +113,12 @@ def public_key_hex(key_seed: bytes) -> str:
 
 
 def ranked_proxies(topology: Topology) -> dict[str, tuple[str, ...]]:
-    """Return, for each UE, all CSRs by path delay, its own CSR first whatever the delays are."""
+    """Return, for each UE, all proxies by path delay, that of its own network first whatever the delays are."""
     delays_ms = path_delays_ms(topology)
     ranked: dict[str, tuple[str, ...]] = {}
     for ue in topology.ues:
-        own, delay_ms = topology.csr_of(ue), delays_ms[ue]
-        ranked[ue] = tuple(sorted(topology.csrs, key=lambda csr: (csr != own, delay_ms[csr], csr)))
+        own, delay_ms = topology.proxy_of(ue), delays_ms[ue]
+        ranked[ue] = tuple(sorted(topology.proxies, key=lambda proxy: (proxy != own, delay_ms[proxy], proxy)))
     return ranked
 
 
@@ -135,6 +140,7 @@ def _client_section(plan: NetworkPlan, node: Node) -> dict[str, Any]:
         "key_seed_hex": device_key_seed(plan.seed, node.name).hex(),
         "login_server": plan.topology.login_servers[0],
         "conference": plan.conferences.get(node.name, plan.conference),
+        "own_proxy": node.is_proxy,
     }
 
 
@@ -164,12 +170,12 @@ def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, ne
                 "peer": peer,
             }
         )
-        if plan.topology.node(peer).role == "ue":
+        if plan.topology.node(peer).role == "ue" and not plan.topology.node(peer).is_proxy:
             faces[-1]["pit_share_ratio"] = UE_PIT_SHARE_RATIO
     return {
         "faces": faces,
         "routes": _routes(plan.topology, node, face_ids, next_hops[node.name]),
-        "service_socket": service_socket(plan, node.name) if node.role == "csr" else None,
+        "service_socket": service_socket(plan, node.name) if node.runs_proxy else None,
         **plan.forwarder_settings,
     }
 
@@ -178,21 +184,26 @@ def _routes(
     topology: Topology, node: Node, face_ids: Mapping[str, int], next_hops: Mapping[str, list[tuple[str, float]]]
 ) -> list[dict[str, Any]]:
     local = {"face_id": LOCAL_FACE, "cost_ms": 0.0}
-    own = {"prefix": f"{ROOT_PREFIX}/{node.name}", "next_hops": [local]}
+    service = {"face_id": SERVICE_FACE, "cost_ms": 0.0} if node.is_proxy else local
+    own = [{"prefix": f"{ROOT_PREFIX}/{node.name}", "next_hops": [service]}]
+    if node.is_proxy:
+        own += [{"prefix": f"{ROOT_PREFIX}/{node.name}/{word}", "next_hops": [local]} for word in CLIENT_KEYWORDS]
+        own.append(_to_all_proxies(topology, node, face_ids, service))
     if node.role in ("ue", "login") and len(face_ids) == 1:
         # Everything else is behind the only link: one route, however many nodes there are.
         link = topology.links_of(node.name)[0]
         only = {"face_id": face_ids[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
-        return [own, {"prefix": ROOT_PREFIX, "next_hops": [only]}]
-    routes = [] if node.role == "core" else [own]
+        return [*own, {"prefix": ROOT_PREFIX, "next_hops": [only]}]
+    routes = [] if node.role == "core" else own
     if node.role in ("ue", "login"):
         # It asks proxies and the login server, each by the best way; for all the rest one route does, its own link first.
         ways = [
             {"face_id": face_ids[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
             for link in topology.links_of(node.name)
         ]
-        routes.append({"prefix": ROOT_PREFIX, "next_hops": ways})
-        next_hops = {to: ranked for to, ranked in next_hops.items() if topology.node(to).role in ("csr", "login")}
+        routes = [*routes, {"prefix": ROOT_PREFIX, "next_hops": ways}]
+        asked = {*topology.proxies, *topology.login_servers}
+        next_hops = {to: ranked for to, ranked in next_hops.items() if to in asked}
     routes += [
         {
             "prefix": f"{ROOT_PREFIX}/{destination}",
@@ -201,12 +212,17 @@ def _routes(
         for destination, ranked in next_hops.items()
     ]
     if node.role in ("core", "csr"):
-        to_routers = [
-            {"face_id": face_ids[peer], "cost_ms": link.properties.delay_ms}
-            for link in topology.links_of(node.name)
-            if topology.node(peer := link.other_end(node.name)).role in ("core", "csr")
-        ]
-        routes.append(
-            {"prefix": ALL_PROXIES_PREFIX, "next_hops": [*([local] if node.role == "csr" else []), *to_routers]}
-        )
+        routes.append(_to_all_proxies(topology, node, face_ids, local if node.role == "csr" else None))
     return routes
+
+
+def _to_all_proxies(
+    topology: Topology, node: Node, face_ids: Mapping[str, int], own: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the multicast route: to the proxy of the node itself, the routers beside it and the proxy UE behind it."""
+    onward = [
+        {"face_id": face_ids[peer], "cost_ms": link.properties.delay_ms}
+        for link in topology.links_of(node.name)
+        if topology.node(peer := link.other_end(node.name)).role in ("core", "csr") or topology.node(peer).is_proxy
+    ]
+    return {"prefix": ALL_PROXIES_PREFIX, "next_hops": [*([] if own is None else [own]), *onward]}

@@ -76,7 +76,9 @@ def login_router(degrees: Mapping[str, int], csrs: Sequence[str]) -> str:
     return min(candidates, key=lambda name: (-degrees[name], name))
 
 
-def verify_size(topology: str, *, router_links: int, csrs: int, ues_per_csr: int, ue_links: int) -> None:
+def verify_size(
+    topology: str, *, router_links: int, csrs: int, ues_per_csr: int, ue_links: int, more_ues: int = 0
+) -> None:
     """Raise InputError if UEs cannot have so many links, or the network not so many addresses; before anything is built."""
     if ue_links > csrs:
         raise ParameterError(
@@ -85,7 +87,7 @@ def verify_size(topology: str, *, router_links: int, csrs: int, ues_per_csr: int
             problem=f"a UE cannot be attached to {ue_links} of {csrs} CSRs",
             remedy=f"use at most {csrs}",
         )
-    links = router_links + csrs * ues_per_csr * ue_links + 1
+    links = router_links + csrs * ues_per_csr * ue_links + more_ues + 1
     if links > LINKS_MAX:
         raise ParameterError(
             topology,

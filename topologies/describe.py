@@ -15,12 +15,14 @@ _SHOWN_MAX: Final = 24
 
 
 def node_rows(topology: Topology) -> list[tuple[str, str, str]]:
-    """Return a row of `NODE_HEADER` for each role that occurs."""
+    """Return a row of `NODE_HEADER` for each role that occurs, and for those UEs that serve their networks as proxy."""
     rows: list[tuple[str, str, str]] = []
     for role in ROLES:
         names = topology.names_by_role(role)
         if names:
             rows.append((role, str(len(names)), _shortened(names)))
+        if role == "ue" and topology.proxy_ues:
+            rows.append(("proxy-ue", str(len(topology.proxy_ues)), _shortened(topology.proxy_ues)))
     return rows
 
 

@@ -40,6 +40,12 @@ class Node:
     name: str
     role: Role
     position: tuple[float, float] | None = None  #: longitude, latitude in degrees
+    is_proxy: bool = False  #: a UE that serves as sync proxy where its network has no CSR
+
+    @property
+    def runs_proxy(self) -> bool:
+        """Tell whether a service proxy runs beside its forwarder."""
+        return self.role == "csr" or self.is_proxy
 
 
 #: What no link back end but the simulator does to packets.
@@ -109,6 +115,7 @@ class Topology:
         self._verify_names()
         self._verify_ends()
         self._verify_connected()
+        self._verify_proxies()
 
     @cached_property
     def _nodes_by_name(self) -> dict[str, Node]:
@@ -173,8 +180,33 @@ class Topology:
     def login_servers(self) -> tuple[str, ...]:
         return self.names_by_role("login")
 
+    @property
+    def proxy_ues(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self.nodes if node.is_proxy)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Return every node that runs a service proxy: the CSRs, then the proxy UEs."""
+        return self.csrs + self.proxy_ues
+
+    def proxy_of(self, ue: str) -> str:
+        """Return the service proxy of the network that *ue* is in (its first link): the CSR, else the proxy UE.
+
+        Raises: ValueError if *ue* is no UE.
+        """
+        router = self.csr_of(ue)
+        return self._proxies_by_router.get(router, router)
+
+    @cached_property
+    def _proxies_by_router(self) -> dict[str, str]:
+        """Return core router -> the proxy UE behind it."""
+        return {self.csr_of(ue): ue for ue in self.proxy_ues}
+
     def csr_of(self, ue: str) -> str:
-        """Return the CSR that *ue* is attached to (its first link). Raises: ValueError if *ue* is no UE."""
+        """Return the router that *ue* is attached to (its first link): a CSR, or a core router that proxy UEs make up for.
+
+        Raises: ValueError if *ue* is no UE.
+        """
         if self.node(ue).role != "ue":
             raise ValueError(f"{ue} is not a UE")
         return self.links_of(ue)[0].other_end(ue)
@@ -248,6 +280,36 @@ class Topology:
             f"it is disconnected: no path through routers joins {shown} to {routers[0] if routers else 'each other'}",
             "add the missing links, or choose another topology",
         )
+
+    def _verify_proxies(self) -> None:
+        """Every UE is behind a CSR or in a network with exactly one proxy UE."""
+        proxy_ues: dict[str, str] = {}
+        for node in self.nodes:
+            if not node.is_proxy:
+                continue
+            if node.role != "ue":
+                raise self._refuse(
+                    f"`{node.name}`, a {node.role}, is marked as a proxy UE", "mark a UE; every CSR is a proxy anyway"
+                )
+            router = self.csr_of(node.name)
+            if self.node(router).role == "csr":
+                raise self._refuse(
+                    f"the proxy UE `{node.name}` is behind {router}, a CSR, whose proxy serves there",
+                    "choose a UE of a network without a CSR",
+                )
+            if router in proxy_ues:
+                raise self._refuse(
+                    f"{proxy_ues[router]} and {node.name} are both proxy UEs of the network behind {router}",
+                    "choose one of them",
+                )
+            proxy_ues[router] = node.name
+        for ue in self.ues:
+            router = self.csr_of(ue)
+            if self.node(router).role == "core" and router not in proxy_ues:
+                raise self._refuse(
+                    f"the network of `{ue}`, behind {router}, has neither a CSR nor a proxy UE",
+                    f"make {router} a CSR, or one of its UEs a proxy UE",
+                )
 
     def _reach_from(self, start: str) -> set[str]:
         """Return what *start* reaches; a UE or login server carries nobody else's packets."""

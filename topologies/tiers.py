@@ -11,6 +11,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from topologies.attach import UeLinks, UesPerCsr, attach_login_server, attach_ues, verify_size
+from topologies.edge_networks import ProxyUes, UesPerEdgeNetwork, attach_edge_networks, count_ues
 from topologies.errors import ParameterError, pick_one_of
 from topologies.model import Link, LinkProperties, Node, Topology
 
@@ -30,6 +31,10 @@ class TiersParameters(Struct, frozen=True, forbid_unknown_fields=True):
     ues_per_csr: UesPerCsr = 3
     ue_links: UeLinks = 1  #: CSRs that a UE is attached to: its own, and the ones after that
     login_node: str | None = None  #: None: core1
+    #: networks without a CSR: a core router ``edge1``, ``edge2`` … each, with uplinks as a CSR has them
+    edge_networks: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    ues_per_edge_network: UesPerEdgeNetwork = None  #: numbered after those of the CSRs; None: 3
+    proxy_ues: ProxyUes = None  #: which UE of each is its sync proxy; None: the first
 
 
 def build_tiers(parameters: TiersParameters) -> Topology:
@@ -41,26 +46,30 @@ def build_tiers(parameters: TiersParameters) -> Topology:
         Link.between(cores[a], cores[b], "core", CORE)
         for a, b in circulant_pairs(parameters.cores, parameters.core_degree)
     ]
-    for index, csr in enumerate(csrs):
+    edges = [f"edge{index + 1}" for index in range(parameters.edge_networks)]
+    for index, router in enumerate((*csrs, *edges)):
         homes = sorted((index + step) % parameters.cores for step in range(parameters.csr_uplinks))
-        router_links += [Link.between(cores[home], csr, "uplink", UPLINK) for home in homes]
-    routers = [Node(name, "core") for name in cores] + [Node(name, "csr") for name in csrs]
+        router_links += [Link.between(cores[home], router, "uplink", UPLINK) for home in homes]
+    routers = [Node(name, "core") for name in (*cores, *edges)] + [Node(name, "csr") for name in csrs]
 
     login_node = parameters.login_node or cores[0]
-    if login_node not in (*cores, *csrs):
+    if login_node not in (*cores, *csrs, *edges):
         raise ParameterError(
             NAME,
             "login_node",
             problem=f"there is no router `{login_node}`",
-            remedy=pick_one_of(login_node, [*cores, *csrs]),
+            remedy=pick_one_of(login_node, [*cores, *csrs, *edges]),
         )
     others = {
         csr: [csrs[(index + step) % len(csrs)] for step in range(1, parameters.ue_links)]
         for index, csr in enumerate(csrs)
     }
     ues, access_links = attach_ues(csrs, parameters.ues_per_csr, others=others)
+    edge_ues, edge_links = attach_edge_networks(
+        NAME, edges, parameters.ues_per_edge_network, parameters.proxy_ues, first=len(ues) + 1
+    )
     login, login_link = attach_login_server(login_node)
-    return Topology(NAME, (*routers, *ues, login), (*router_links, *access_links, login_link))
+    return Topology(NAME, (*routers, *ues, *edge_ues, login), (*router_links, *access_links, *edge_links, login_link))
 
 
 def circulant_pairs(count: int, degree: int) -> list[tuple[int, int]]:
@@ -101,8 +110,9 @@ def _verify(parameters: TiersParameters) -> None:
     core_links = parameters.cores * (parameters.core_degree + 1) // 2
     verify_size(
         NAME,
-        router_links=core_links + parameters.csrs * parameters.csr_uplinks,
+        router_links=core_links + (parameters.csrs + parameters.edge_networks) * parameters.csr_uplinks,
         csrs=parameters.csrs,
         ues_per_csr=parameters.ues_per_csr,
         ue_links=parameters.ue_links,
+        more_ues=count_ues(parameters.edge_networks, parameters.ues_per_edge_network),
     )

@@ -36,6 +36,7 @@ from topologies.attach import (
     nearest_csrs,
     verify_size,
 )
+from topologies.edge_networks import ProxyUes, UesPerEdgeNetwork, attach_edge_networks, count_ues
 from topologies.errors import ParameterError, pick_one_of
 from topologies.model import NODE_NAME_PATTERN, Link, LinkProperties, Node, Topology, router_degrees
 
@@ -55,6 +56,10 @@ class TopohubParameters(Struct, frozen=True, forbid_unknown_fields=True):
     ues_per_csr: UesPerCsr = 3
     ue_links: UeLinks = 1  #: CSRs that a UE is attached to: its own, and the nearest others by path delay
     login_node: str | None = None  #: None: the core router of highest degree, ties by name
+    #: core routers with a network without a CSR behind them, in this order
+    edge_nodes: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    ues_per_edge_network: UesPerEdgeNetwork = None  #: numbered after those of the CSRs; None: 3
+    proxy_ues: ProxyUes = None  #: which UE of each is its sync proxy; None: the first
 
 
 @functools.cache
@@ -75,13 +80,18 @@ def topology_from_graph(name: str, graph: Mapping[str, Any], parameters: Topohub
     delays_ms = _shortest_delays_ms(graph["edges"], names)
     degrees = dict.fromkeys(names.values(), 0) | router_degrees(delays_ms)
 
+    edge_nodes = parameters.edge_nodes or ()
+    for node in edge_nodes:
+        _verify_known(name, "edge_nodes", node, degrees)
     csrs = _choose_csrs(name, degrees, parameters)
+    _verify_edge_nodes(name, csrs, edge_nodes)
     verify_size(
         name,
         router_links=len(delays_ms),
         csrs=len(csrs),
         ues_per_csr=parameters.ues_per_csr,
         ue_links=parameters.ue_links,
+        more_ues=count_ues(len(edge_nodes), parameters.ues_per_edge_network),
     )
     login_node = parameters.login_node or login_router(degrees, csrs)
     _verify_known(name, "login_node", login_node, degrees)
@@ -97,8 +107,11 @@ def topology_from_graph(name: str, graph: Mapping[str, Any], parameters: Topohub
     ]
     others = nearest_csrs(csrs, core_links, count=parameters.ue_links - 1)
     ues, access_links = attach_ues(csrs, parameters.ues_per_csr, others=others)
+    edge_ues, edge_links = attach_edge_networks(
+        name, edge_nodes, parameters.ues_per_edge_network, parameters.proxy_ues, first=len(ues) + 1
+    )
     login, login_link = attach_login_server(login_node)
-    return Topology(name, (*in_order, *ues, login), (*core_links, *access_links, login_link))
+    return Topology(name, (*in_order, *ues, *edge_ues, login), (*core_links, *access_links, *edge_links, login_link))
 
 
 def host_names(nodes: Sequence[tuple[object, str | None]]) -> dict[object, str]:
@@ -187,15 +200,30 @@ def _choose_csrs(name: str, degrees: Mapping[str, int], parameters: TopohubParam
             if csr in parameters.csr_nodes[:position]:
                 raise ParameterError(name, "csr_nodes", problem=f"`{csr}` is named twice", remedy="name it once")
         return parameters.csr_nodes
-    count = min(CSRS_DEFAULT, len(degrees)) if parameters.csrs is None else parameters.csrs
-    if count > len(degrees):
+    free = [node for node in degrees if node not in (parameters.edge_nodes or ())]
+    count = min(CSRS_DEFAULT, len(free)) if parameters.csrs is None else parameters.csrs
+    if count > len(free) or not free:
         raise ParameterError(
             name,
             "csrs",
-            problem=f"{count} CSRs do not fit on its {len(degrees)} nodes",
-            remedy=f"use at most {len(degrees)}",
+            problem=f"{max(count, 1)} CSRs do not fit on its {len(degrees)} nodes"
+            + (f", {len(degrees) - len(free)} of which are edge_nodes" if parameters.edge_nodes else ""),
+            remedy=f"use at most {len(free)}" if free else "name fewer edge_nodes",
         )
-    return tuple(sorted(degrees, key=lambda node: (-degrees[node], node))[:count])
+    return tuple(sorted(free, key=lambda node: (-degrees[node], node))[:count])
+
+
+def _verify_edge_nodes(name: str, csrs: Sequence[str], edge_nodes: Sequence[str]) -> None:
+    for position, node in enumerate(edge_nodes):
+        if node in csrs:
+            raise ParameterError(
+                name,
+                "edge_nodes",
+                problem=f"`{node}` is a CSR, for csr_nodes names it too",
+                remedy="leave it out of one of them",
+            )
+        if node in edge_nodes[:position]:
+            raise ParameterError(name, "edge_nodes", problem=f"`{node}` is named twice", remedy="name it once")
 
 
 def _verify_known(topology: str, key: str, node: str, known: Mapping[str, int]) -> None:

@@ -55,6 +55,10 @@ def measure_links(run: RecordedRun) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=LINKS.names)
 
 
+#: Role in nodes.csv of a UE that runs a service proxy beside its client.
+PROXY_UE: Final = "proxy-ue"
+
+
 def measure_nodes(run: RecordedRun) -> pd.DataFrame:
     """Return the rows of nodes.csv, in the order of the topology."""
     reports: dict[str, list[CountersReported]] = {}
@@ -68,7 +72,12 @@ def measure_nodes(run: RecordedRun) -> pd.DataFrame:
         exits.setdefault(exit_.node, []).append(exit_)
     rows = [
         _node_row(
-            run, node.name, node.role, reports.get(node.name, []), lags.get(node.name, []), exits.get(node.name, [])
+            run,
+            node.name,
+            PROXY_UE if node.is_proxy else node.role,
+            reports.get(node.name, []),
+            lags.get(node.name, []),
+            exits.get(node.name, []),
         )
         for node in run.topology.nodes
     ]

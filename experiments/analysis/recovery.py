@@ -10,7 +10,7 @@ is still in force has no other cause, and the outage lasts until that one has be
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,7 +87,7 @@ def _pairs(topology: Topology, deliveries: Deliveries) -> _Pairs:
     published = np.concatenate([frame["published_s"].to_numpy(), published_s[lost["update"].to_numpy(dtype=np.int64)]])
     delivered = np.concatenate([frame["delivered_s"].to_numpy(), np.full(len(lost), np.nan)])
     ues = set(topology.ues)
-    names = [topology.csr_of(device) if device in ues else device for device in deliveries.devices]
+    names = [topology.proxy_of(device) if device in ues else device for device in deliveries.devices]
     servers = np.unique(np.array(names, dtype=str), return_inverse=True)[1].astype(np.int64)
     order = np.argsort(published, kind="stable")
     group = servers[publisher] * len(deliveries.devices) + receiver if len(publisher) else publisher
@@ -111,7 +111,29 @@ def _reach(run: RecordedRun, fault: FaultRecord, link: Link, devices: Sequence[s
         more_ms = max(0.0, _parameter(fault, "delay_ms") - link.properties.delay_ms)
         floor = whole + more_ms + _parameter(fault, "jitter_ms")
         reachable = floor
-    return _Reach(affected, floor, LATE_RATIO * reachable + LATE_MS)
+    detour = _detour_ms(run, path_delays_ms(run.topology), devices)
+    return _Reach(affected, floor, LATE_RATIO * (reachable + detour) + LATE_MS)
+
+
+def _detour_ms(run: RecordedRun, delays: Mapping[str, Mapping[str, float]], devices: Sequence[str]) -> Floats:
+    """Return how much longer than the shortest path between two devices the one by way of their proxies is.
+
+    That is 0 behind a CSR, and in a network that a UE serves the way to that UE and back. Of several proxies that have
+    served a device, the farthest counts.
+    """
+    served_by: dict[str, set[str]] = {}
+    for session in run.history.sessions:
+        if session.state == "joined" and session.proxy in delays:
+            served_by.setdefault(session.device, set()).add(session.proxy)
+    via: list[str] = []
+    to_proxy_ms: list[float] = []
+    for device in devices:
+        of_device = delays.get(device, {})  # a device that the topology does not have has no path
+        farthest = max(sorted(served_by.get(device, {device})), key=lambda proxy: of_device.get(proxy, 0.0))
+        via.append(farthest)
+        to_proxy_ms.append(of_device.get(farthest, 0.0))
+    longer = np.add.outer(to_proxy_ms, to_proxy_ms) + delay_matrix_ms(delays, via) - delay_matrix_ms(delays, devices)
+    return np.maximum(np.nan_to_num(longer, nan=0.0, posinf=0.0), 0.0)
 
 
 def _reach_of_proxies(run: RecordedRun, fault: FaultRecord, deliveries: Deliveries) -> _Reach:
@@ -124,12 +146,12 @@ def _reach_of_proxies(run: RecordedRun, fault: FaultRecord, deliveries: Deliveri
         for session in run.history.sessions
         if session.t_s < (fault.applied_s or 0.0) and session.state == "joined"
     }
-    left = [csr for csr in topology.csrs if csr not in struck]
+    left = [proxy for proxy in topology.proxies if proxy not in struck]
     moved = np.array([served_by.get(device) in struck for device in devices], dtype=np.bool_)
     floor = np.full((len(devices), len(devices)), math.inf)
     if left:
         via = {
-            device: min(left, key=lambda csr: delays[device][csr]) if is_moved else served_by.get(device, left[0])
+            device: min(left, key=lambda proxy: delays[device][proxy]) if is_moved else served_by.get(device, left[0])
             for device, is_moved in zip(devices, moved, strict=True)
             if device in delays
         }

@@ -10,6 +10,9 @@ from typing import Any, Final
 from topologies.catalogue import build
 from topologies.model import Link, Node, Topology
 
+#: How many of the networks have parts without a CSR.
+EDGE_RATIO: Final = 0.25
+
 #: In the shape of an experiment file (experiments/spec_schema.py), with a list for every table that may stand repeatedly.
 Case = dict[str, Any]
 
@@ -30,8 +33,12 @@ class _Draw:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.chance = random.Random(f"hconf fuzz-schedules {seed}")
+        #: Apart, so that the other seeds still stand for what they stood for before there were edge networks.
+        self.edge_chance = random.Random(f"hconf fuzz-schedules edge {seed}")
         self.duration_s = self.seconds(3.0, 8.0)
         self.topology_table = self.draw_topology()
+        if self.edge_chance.random() < EDGE_RATIO:
+            self.topology_table |= self.draw_edge_networks()
         self.topology = build(
             self.topology_table["name"], {key: item for key, item in self.topology_table.items() if key != "name"}
         )
@@ -81,6 +88,16 @@ class _Draw:
             "ues_per_csr": self.chance.randint(1, 3),
         }
 
+    def draw_edge_networks(self) -> dict[str, Any]:
+        """Return parameters of networks that one of their UEs serves as sync proxy."""
+        chance, table = self.edge_chance, self.topology_table
+        count, ues = chance.randint(1, 2), chance.randint(1, 3)
+        cities = [city for city in _ABILENE_CITIES if city not in table.get("csr_nodes", ())]
+        where = {"edge_networks": count} if table["name"] == "tiers" else {"edge_nodes": chance.sample(cities, count)}
+        first = table["ues_per_csr"] * (table["csrs"] if "csrs" in table else len(table["csr_nodes"])) + 1
+        proxy_ues = [f"ue{first + index * ues + chance.randrange(ues)}" for index in range(count)]
+        return {**where, "ues_per_edge_network": ues, "proxy_ues": proxy_ues}
+
     def draw_conference(self) -> dict[str, Any]:
         conference: dict[str, Any] = {"mode": self.chance.choice(("hybrid", "hybrid", "push", "pull"))}
         for key, choices in (
@@ -103,6 +120,8 @@ class _Draw:
                 if "join_at_s" not in section or self.chance.random() < 0.3:
                     section["leave_at_s"] = self.seconds(section.get("join_at_s", 0.0) + 0.3, self.duration_s - 0.2)
                 yield section
+            elif ue in self.topology.proxy_ues and self.edge_chance.random() < 0.5:
+                yield {"devices": [ue], "leave_at_s": round(self.edge_chance.uniform(0.5, self.duration_s - 0.2), 2)}
 
     def draw_workload(self) -> dict[str, Any]:
         workload: dict[str, Any] = {
@@ -179,9 +198,13 @@ class _Draw:
         self.impair(self.link(), *self.span(), delay_ms=self.number(0.1, 80.0))
 
     def crash(self) -> None:
-        """A process ends without warning and is started again: a service proxy, a router, or the login server."""
-        node = self.chance.choice([node for node in self.topology.nodes if node.role != "ue"])
-        self.strike("crash", node, self.chance.choice(("", ".forwarder", ".proxy")) if node.role == "csr" else "")
+        """A process ends without warning and is started again: a service proxy, a router, or the login server.
+
+        Of a UE only the service proxy, if it has one: its client does not come back.
+        """
+        node = self.chance.choice([node for node in self.topology.nodes if node.role != "ue" or node.is_proxy])
+        process = self.chance.choice(("", ".forwarder", ".proxy")) if node.role == "csr" else ""
+        self.strike("crash", node, ".proxy" if node.is_proxy else process)
 
     def access_down(self) -> None:
         """An access link of some UE goes down."""
@@ -194,12 +217,12 @@ class _Draw:
 
     def disk_loss(self) -> None:
         """A service proxy crashes, and comes back with nothing."""
-        self.strike("disk-loss", self.topology.node(self.chance.choice(self.topology.csrs)), ".proxy")
+        self.strike("disk-loss", self.topology.node(self.chance.choice(self.topology.proxies)), ".proxy")
 
     def freeze(self) -> None:
         """A process, of whatever node, does nothing for a while."""
         node = self.chance.choice(self.topology.nodes)
-        self.strike("freeze", node, self.chance.choice(("", ".forwarder", ".proxy")) if node.role == "csr" else "")
+        self.strike("freeze", node, self.chance.choice(("", ".forwarder", ".proxy")) if node.runs_proxy else "")
 
     # ------------------------------------------------------------------ helpers
 

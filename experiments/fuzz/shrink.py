@@ -79,6 +79,11 @@ def _simpler(case: Case) -> Iterator[Case]:
             for smaller in sorted({least, size // 2, size - 1}):
                 if least <= smaller < size:
                     yield _restricted({**case, "topology": {**table, key: smaller}})
+    edge = ("edge_networks", "edge_nodes", "ues_per_edge_network", "proxy_ues")
+    if any(key in table for key in edge):
+        yield _restricted({**case, "topology": {key: item for key, item in table.items() if key not in edge}})
+    if "proxy_ues" in table:  # the first of each network; their numbers change with the sizes below
+        yield _restricted({**case, "topology": {key: item for key, item in table.items() if key != "proxy_ues"}})
     cities = table.get("csr_nodes", [])
     for city in cities if len(cities) > 1 else ():
         yield _restricted({**case, "topology": {**table, "csr_nodes": [each for each in cities if each != city]}})

@@ -15,7 +15,7 @@ from experiments.checker import check_invariants
 from experiments.flow import ConferenceFlow, RunFailureError, plan_of
 from experiments.fuzz.case import Case, draw_case, to_toml
 from experiments.history import FaultRecord, history_of
-from experiments.recorded_run import nodes_struck
+from experiments.recorded_run import nodes_struck, proxy_only
 from experiments.simulated_run import simulate
 from experiments.spec import Experiment, parse_experiment
 from proxy.records import Record
@@ -101,6 +101,7 @@ def _try(experiment: Experiment) -> Trial:
             (record for process in sorted(records) for record in records[process]),
             crashed=nodes_struck(experiment.topology, faults, {"crash", "disk-loss"}),
             disks_lost=nodes_struck(experiment.topology, faults, {"disk-loss"}),
+            proxy_only=proxy_only(experiment.topology, faults),
             quiesced_s=quiesced_s,
         )
         violations += [

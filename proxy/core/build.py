@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxy.config import NodeConfig
+from proxy.core.events import LOCAL_FACE, SERVICE_FACE
 from proxy.core.forwarder import Forwarder
 from proxy.core.host import Host
 from proxy.core.login_server import LoginServer
@@ -23,7 +24,7 @@ def build_core(config: NodeConfig) -> NodeCore:
         return ServiceProxy(config.proxy, device=config.node, boot=config.boot, seed=config.seed)
     if config.forwarder is None:
         raise ValueError(f"{config.node}: no `forwarder` section")
-    shared = config.forwarder.service_socket is None
+    shared = service_face(config) != LOCAL_FACE
     seed = config.seed + (config.boot << 64)  # link sequences of two boots must not look alike
     forwarder = Forwarder(config.forwarder, node=config.node, seed=seed % 0xFFFF_FFFF_FFFF_FFC5, local_attached=shared)
     application: ServiceClient | LoginServer
@@ -34,6 +35,13 @@ def build_core(config: NodeConfig) -> NodeCore:
     else:
         return forwarder
     return Host(forwarder, application)
+
+
+def service_face(config: NodeConfig) -> int | None:
+    """Return the face at which the service proxy attaches to a forwarder; None: it has none."""
+    if config.forwarder is None or config.forwarder.service_socket is None:
+        return None
+    return LOCAL_FACE if config.client is None else SERVICE_FACE
 
 
 def forwarder_of(core: NodeCore) -> Forwarder | None:

@@ -23,7 +23,7 @@ MOVE_ATTEMPTS: Final = 2
 
 
 class ClientJoin:
-    """Sets the timers ``silence`` (of our proxy) and ``return`` (to a better one) among *timers*."""
+    """Sets the timers ``silence`` (of our proxy), ``return`` (to a better one) and ``next`` among *timers*."""
 
     def __init__(
         self,
@@ -102,6 +102,24 @@ class ClientJoin:
             self._try_to_move()
         elif self._choice.passes_over():
             self._try_next_proxy()
+
+    def on_sent_on(self) -> None:
+        """The proxy that we asked hands over: the next one, or, where all have been asked, the same ones again in a while."""
+        if self._choice.passes_over():
+            self._try_next_proxy()
+        else:
+            self._timers.set("next", self._out.now_s + self._interval_s)
+
+    def on_waited(self) -> None:
+        """The while is over."""
+        if ("join", 0) not in self._out.consumer:
+            self._try_next_proxy()
+
+    def leave_proxy(self, reason: str) -> None:
+        """Our proxy sends us to the next one."""
+        self._out.enter("suspect", reason)
+        self._choice.start_at(self._out.proxy)
+        self._try_next_proxy()
 
     def on_given_up(self, kind: str) -> None:
         """The proxy that we asked to let us in does not answer."""

@@ -13,14 +13,14 @@ from proxy.core.session_key import KeyExchange, SessionKey, proven_heartbeat
 from proxy.core.signing import Signer
 from proxy.core.trust import Grant, Trust
 from proxy.records import Record, SessionChanged, SessionState
-from proxy.wire.messages import HEARTBEAT, ClientHeartbeat, encode, message_name, node_prefix
+from proxy.wire.messages import PRESENCE, ClientHeartbeat, encode, message_name, node_prefix
 from proxy.wire.packet import encode_interest
 
 #: Interests that want no answer live in PITs only as long as copies of them may still meet.
 NO_REPLY_LIFETIME_MS = 250
 
 ClientState = SessionState | Literal["idle"]
-#: ("login", 0), ("join", 0), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0), ("move", 0), ("segment", number)
+#: ("login", 0), ("join", 0), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0), ("move", 0), ("segment", number), ("serve", 0)
 RequestKey = tuple[str, int]
 
 
@@ -105,7 +105,7 @@ class ClientOutbox:
 
     def beat(self, beat: ClientHeartbeat) -> None:
         """Send our proxy a heartbeat, to which no answer is expected."""
-        name = self.name_at(self.proxy, HEARTBEAT, seq=self.next_number())
+        name = self.name_at(self.proxy, PRESENCE, seq=self.next_number())
         _, packet = encode_interest(
             name,
             nonce=self.chance.nonce(),

@@ -17,6 +17,7 @@ from proxy.core.session_key import check_heartbeat
 from proxy.core.trust import Grant, Refusal, place_of, seal
 from proxy.wire.messages import (
     FIRST_JOIN,
+    HANDING_OVER,
     HEARTBEAT,
     NOTIFY,
     REVOKE,
@@ -65,8 +66,8 @@ class ClientSide:
             out.trust, proxy=out.device, joins_per_s=out.config.joins_per_s, joins_burst=out.config.joins_burst
         )
 
-    def on_join(self, interest: Interest, name: MessageName) -> None:
-        """A client joins or re-joins. Raises: Refusal, MalformedError."""
+    def on_join(self, interest: Interest, name: MessageName, *, admits: bool) -> None:
+        """A client joins or re-joins; *admits*: here, or it is sent to the next proxy. Raises: Refusal, MalformedError."""
         now_s = self._out.now_s
         conference_name, device = conference_and_device(name.parts)
         self._admission.check_rate(device, now_s=now_s)
@@ -78,6 +79,9 @@ class ClientSide:
             if isinstance(problem, Refusal) and problem.reason in TOLD:
                 self._out.reply_sealed(interest, JoinReply(False, problem.reason, (), None, ()))
             raise
+        if not admits:
+            self._send_on(interest, conference_name, device)
+            return
         conference = self._open_conference(conference_name)
         session = conference.clients.get(device)
         if session is None or session.boot != request.boot:
@@ -111,6 +115,15 @@ class ClientSide:
                 self._out.exchange.public_key,
             ),
         )
+
+    def _send_on(self, interest: Interest, conference_name: str, device: str) -> None:
+        """Let a device join elsewhere; that it has come back here shows that it is there, and that it could not yet."""
+        self._out.counters["joins_sent_on"] += 1
+        conference = self._conferences.get(conference_name)
+        session = conference.clients.get(device) if conference is not None else None
+        if session is not None:
+            session.heard_s = self._out.now_s
+        self._out.reply_sealed(interest, JoinReply(False, HANDING_OVER, (), None, ()))
 
     def drop(self, conference: Conference, device: str) -> None:
         """End the session of a client; its join, said again, does not bring it back."""
@@ -321,19 +334,40 @@ class ClientSide:
                 self.drop(conference, device)
                 self._tell_roster(conference, session, "left")
 
-    def on_revocations(self, interest: Interest, name: MessageName) -> None:
-        """The login server says whose tokens are void. Raises: Refusal, MalformedError."""
+    def send_away(self, conference: Conference) -> None:
+        """Tell all clients to go to the next proxy; they are served until they have."""
+        for session in conference.clients.values():
+            beat = self._heartbeat(conference, (), session.device, ended=HANDING_OVER)
+            self._send_heartbeat(conference, session, beat)
+
+    def forget_gone(self, conference: Conference, *, silent_s: float) -> None:
+        """End the sessions of clients that have joined elsewhere, or are silent; the latter have left."""
+        for device, session in list(conference.clients.items()):
+            event = conference.log.view.presence_of(device)
+            if event is not None and (event.boot, event.join) > (session.boot, session.join):
+                self.drop(conference, device)
+            elif self._out.now_s - session.heard_s > silent_s:
+                self.drop(conference, device)
+                self._tell_roster(conference, session, "left")
+
+    def on_revocations(self, interest: Interest, name: MessageName) -> bool:
+        """The login server says whose tokens are void; tell whether our own device is among them.
+
+        Raises: Refusal, MalformedError.
+        """
         if len(name.parts) != 1:
             raise MalformedError("revocations without their sender")
         sealed = decode(interest.parameters, Sealed)
         place = place_of(REVOKE, *name.parts, boot=name.boot, seq=0)
         revocations = self._out.trust.open_from_login(sealed, Revocations, place).revocations
-        for device in self._admission.revoke(revocations):
+        revoked = list(self._admission.revoke(revocations))
+        for device in revoked:
             self._out.counters["revocations"] += 1
             for conference in self._conferences.values():
                 session = conference.clients.get(device)
                 if session is not None and self._admission.is_revoked(session.grant):
                     self._expel(conference, session, "revoked")
+        return self._out.device in revoked
 
     def send_heartbeats(self, conference: Conference, *, always: bool) -> None:
         """Tell every quiet client where we are; *always*: the others too."""

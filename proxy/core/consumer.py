@@ -131,6 +131,11 @@ class Consumer(Generic[K]):
             self._by_name.pop(pending.name, None)
             self._timers.cancel(key)
 
+    def cancel_all(self) -> None:
+        """Stop asking for anything."""
+        for key in list(self._by_key):
+            self.cancel(key)
+
     def let_expire(self, key: K) -> None:
         """Do not refresh an armed Interest any more; an answer that comes before it expires is still taken."""
         pending = self._by_key.get(key)

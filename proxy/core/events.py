@@ -16,6 +16,8 @@ from proxy.wire.messages import Snapshot, StreamEntry
 
 #: The face between a forwarder and its own application (client, login server) or service proxy.
 LOCAL_FACE = 0
+#: A UE's forwarder has its client at LOCAL_FACE; here it has the service proxy of the UE, if that is one.
+SERVICE_FACE = -1
 
 
 class PacketReceived(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy.core.events import LOCAL_FACE
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import Session, State
 
@@ -10,7 +11,7 @@ JITTER_RATIO = 0.25
 
 
 class Face:
-    """A UDP face (``face_id`` >= 1) with liveness, or the local face (0), which is up while its application is attached."""
+    """A UDP face (``face_id`` >= 1) with liveness, or a local one (0 or less), which is up while its application is attached."""
 
     def __init__(
         self,
@@ -33,7 +34,7 @@ class Face:
 
     @property
     def is_local(self) -> bool:
-        return self.face_id == 0
+        return self.face_id <= LOCAL_FACE
 
     def refresh(self) -> None:
         """Carrier or session has changed; every packet asks whether a face is up, so that is worked out here."""

@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections import Counter
 
 from proxy.config import ForwarderConfig
-from proxy.core.events import LOCAL_FACE, CarrierChanged, Effect, Event, Log, PacketReceived, Send, TimerExpired
+from proxy.core.events import (
+    LOCAL_FACE,
+    SERVICE_FACE,
+    CarrierChanged,
+    Effect,
+    Event,
+    Log,
+    PacketReceived,
+    Send,
+    TimerExpired,
+)
 from proxy.core.face import JITTER_RATIO, Face
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import POLL_INTERVAL_S, State
@@ -39,7 +49,11 @@ INTEREST_LIFETIME_MAX_S = 60.0
 
 
 class Forwarder:
-    """Faces, tables and pipelines of one node. Face 0 leads to the node's own application or service proxy."""
+    """Faces, tables and pipelines of one node. Face 0 leads to the node's own application or service proxy.
+
+    Where both are there, on a UE that serves as sync proxy, face -1 leads to the service proxy. Which packet is for whom
+    is what the FIB says, as for any face: names tell apart what a client is sent from what a proxy is.
+    """
 
     def __init__(self, config: ForwarderConfig, *, node: str, seed: int, local_attached: bool) -> None:
         self.node = node
@@ -56,12 +70,9 @@ class Forwarder:
             )
             for face in config.faces
         }
-        local = Face(
-            LOCAL_FACE, LinkReliability("off", self._chance), link="", peer="", desired_min_tx_s=1.0, detect_mult=1
-        )
-        local.carrier = local_attached
-        local.refresh()
-        self.faces[LOCAL_FACE] = local
+        self._add_local(LOCAL_FACE, attached=local_attached)
+        if local_attached and config.service_socket is not None:
+            self._add_local(SERVICE_FACE, attached=False)
         self.fib = Fib()
         for route in config.routes:
             self.fib.insert(from_uri(route.prefix), [NextHop(hop.face_id, hop.cost_ms) for hop in route.next_hops])
@@ -80,6 +91,13 @@ class Forwarder:
         self._beat_s = 0.0
         self._beat_interval_s = liveness.desired_min_tx_s
         self._effects: list[Effect] = []
+
+    def _add_local(self, face_id: int, *, attached: bool) -> None:
+        reliability = LinkReliability("off", self._chance)
+        face = Face(face_id, reliability, link="", peer="", desired_min_tx_s=1.0, detect_mult=1)
+        face.carrier = attached
+        face.refresh()
+        self.faces[face_id] = face
 
     # ------------------------------------------------------------------ driver's side
 
@@ -445,7 +463,7 @@ class Forwarder:
     ) -> None:
         entry.out_records[face.face_id] = OutRecord(record.nonce, now_s, now_s + record.lifetime_s)
         if face.is_local:
-            self._effects.append(Send(LOCAL_FACE, record.wire))
+            self._effects.append(Send(face.face_id, record.wire))
         else:
             packet = LinkPacket(record.wire, is_detour=is_detour)
             self._transmit(face, message_type(entry.key[0], data=False), packet, now_s)
@@ -471,7 +489,7 @@ class Forwarder:
 
     def _send_data(self, face: Face, wire: bytes, name: bytes, now_s: float) -> None:
         if face.is_local:
-            self._effects.append(Send(LOCAL_FACE, wire))
+            self._effects.append(Send(face.face_id, wire))
         elif face.is_up:
             self._transmit(face, message_type(name, data=True), LinkPacket(wire), now_s)
         else:
@@ -493,7 +511,7 @@ class Forwarder:
     def _send_nack(self, face: Face, interest_wire: bytes, reason: NackReason, now_s: float) -> None:
         self.counters["nacks_sent"] += 1
         if face.is_local:
-            self._effects.append(Send(LOCAL_FACE, encode_nack(interest_wire, reason)))
+            self._effects.append(Send(face.face_id, encode_nack(interest_wire, reason)))
         elif face.is_up:
             self._transmit(face, "nack", LinkPacket(interest_wire, nack_reason=reason), now_s)
 

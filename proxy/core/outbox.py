@@ -17,6 +17,7 @@ from proxy.wire.messages import (
     JoinReply,
     KeysReply,
     RecoveryReply,
+    ServeReply,
     UpdateAck,
     encode,
     message_name,
@@ -96,7 +97,7 @@ class Outbox:
             return
         self.effects.append(Send(LOCAL_FACE, packet))
 
-    def reply(self, interest: Interest, message: KeysReply) -> None:
+    def reply(self, interest: Interest, message: KeysReply | ServeReply) -> None:
         """Answer an Interest with a message."""
         self.send_data(interest.name, encode(message))
 

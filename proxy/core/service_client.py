@@ -25,6 +25,8 @@ from proxy.core.events import (
 )
 from proxy.core.face import JITTER_RATIO
 from proxy.core.liveness import detection_time_s
+from proxy.core.own_proxy import TIMER as SERVE_TIMER
+from proxy.core.own_proxy import OwnProxy
 from proxy.core.packing import KNOWN_MAX_BYTES, cut
 from proxy.core.positions import Positions
 from proxy.core.publisher import Publisher, PublishError, check_limits
@@ -35,6 +37,7 @@ from proxy.core.trust import Refusal, place_of_message
 from proxy.core.view import View
 from proxy.wire.lp import NackReason, decode_link_packet
 from proxy.wire.messages import (
+    HANDING_OVER,
     HEARTBEAT,
     NOTIFY,
     ClientHeartbeat,
@@ -44,6 +47,7 @@ from proxy.wire.messages import (
     Notification,
     RecoveryReply,
     Sealed,
+    ServeReply,
     UpdateAck,
     decode,
     node_prefix,
@@ -59,7 +63,7 @@ RESERVED_EVENTS = frozenset({"join", "renew", "leave"})
 #: What a proxy refuses because of the token; a new one helps.
 TOKEN_REFUSALS = frozenset({"token_expired", "token_forged"})
 #: What the answers are that are believed for what is in them. (A segment is no message.)
-PLAIN_ANSWERS: dict[str, type[Struct]] = {"login": LoginReply, "keys": KeysReply}
+PLAIN_ANSWERS: dict[str, type[Struct]] = {"login": LoginReply, "keys": KeysReply, "serve": ServeReply}
 
 
 class ServiceClient:
@@ -87,6 +91,11 @@ class ServiceClient:
             receiver=self._receiver,
             interval_s=self._interval_s,
             detection_time_s=self._detection_time_s,
+        )
+        self._own_proxy = (
+            OwnProxy(out.consumer, self._timers, device=device, boot=boot, signer=out.signer)
+            if config.own_proxy
+            else None
         )
         self._leaving = False  #: asked to close, as soon as the session is whole again
 
@@ -202,7 +211,7 @@ class ServiceClient:
 
     def _on_answer(self, pending: Pending[RequestKey], answer: Struct | bytes) -> None:
         kind, seq = pending.key
-        if pending.peer == self.proxy and kind != "join":
+        if pending.peer == self.proxy and kind not in ("join", "serve"):
             self._hear()
         match answer:
             case LoginReply():
@@ -213,6 +222,8 @@ class ServiceClient:
                 self._on_join_reply(answer)
             case RecoveryReply():
                 self._receiver.take_missed(answer)
+            case ServeReply() if self._own_proxy is not None:
+                self._own_proxy.on_reply(answer, now_s=self._out.now_s)
             case KeysReply():
                 self._receiver.on_keys_reply(answer)
             case UpdateAck() if kind == "update":
@@ -240,11 +251,19 @@ class ServiceClient:
                 self._login.wait()
             elif request.key[0] == "segment":
                 self._receiver.give_up_fetch()
+            elif request.key[0] == "serve" and self._own_proxy is not None:
+                self._own_proxy.on_given_up()
+                if self._leaving and self.state == "joined" and self.proxy == self.device:
+                    self._join.rejoin("no answer")  # or we would take leave of nobody
         for timer in self._timers.pop_due(now_s):
             if timer == "heartbeat":
                 self._beat()
             elif timer == "expiry":
                 self._expire()
+            elif timer == SERVE_TIMER and self._own_proxy is not None:
+                self._out.effects += self._own_proxy.ask(now_s=now_s)
+            elif timer == "next":
+                self._join.on_waited()
             elif timer == "return":
                 self._join.look_for_better_proxy()
             elif timer != "login":
@@ -257,6 +276,9 @@ class ServiceClient:
     def _request_login(self) -> None:
         if self.state in ("idle", "closed", "refused"):
             self._leaving = False
+            self._out.proxy = ""  # wherever we were before we left, the nearest is the first to ask
+            if self._own_proxy is not None:
+                self._out.effects += self._own_proxy.serve(now_s=self._out.now_s)
             self._out.enter("login", "")
             self._login.request()
 
@@ -302,6 +324,8 @@ class ServiceClient:
             self._join.on_reply(reply)
         elif reply.reason in TOKEN_REFUSALS:
             self._expire()
+        elif reply.reason == HANDING_OVER:
+            self._join.on_sent_on()
         else:
             self._end(reply.reason)
 
@@ -327,6 +351,11 @@ class ServiceClient:
             self._end(ack.reason)
 
     def _close(self) -> None:
+        if self._own_proxy is not None and self.state in ("login", "joining", "joined", "suspect"):
+            self._out.effects += self._own_proxy.hand_over(now_s=self._out.now_s)
+            if self.state in ("joined", "suspect") and not self._own_proxy.has_handed_over:
+                self._leaving = True
+                return
         if self.state in ("login", "joining"):  # nobody has heard of us yet
             self._leave("asked for")
         elif self.state == "suspect":  # the proxy that we are about to join does not know us yet: first that, then this
@@ -394,8 +423,10 @@ class ServiceClient:
         """Our proxy does not serve us any more."""
         if reason in TOKEN_REFUSALS:
             self._expire()
-        else:
+        elif reason != HANDING_OVER:
             self._end(reason)
+        elif self.state != "closing":  # a close it takes to the end
+            self._join.leave_proxy(reason)
 
     def _hear(self) -> None:
         self._out.heard_s = self._out.now_s

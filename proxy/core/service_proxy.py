@@ -1,6 +1,6 @@
-"""The service proxy of a CSR, for all its conferences: takes packets apart and hands them to the half they are for.
+"""The service proxy of a node, for all its conferences: takes packets apart and hands them to the half they are for.
 
-Control plane only. Its only face leads to the forwarder of its CSR.
+Control plane only. Its only face leads to the forwarder of its CSR, or of the UE that serves a network without one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from proxy.core.events import (
     TimerExpired,
 )
 from proxy.core.face import JITTER_RATIO
+from proxy.core.hand_over import HandOver
 from proxy.core.liveness import detection_time_s
 from proxy.core.log_keeper import LogKeeper
 from proxy.core.outbox import Outbox, RequestKey
@@ -36,14 +37,15 @@ from proxy.core.trust import Refusal, place_of, place_of_message, seal
 from proxy.core.view import View
 from proxy.wire.lp import decode_link_packet
 from proxy.wire.messages import (
-    ALL_PROXIES,
     CLOSE,
     HEARTBEAT,
     JOIN,
     KEYS,
+    PRESENCE,
     PUSH,
     RECOVER,
     REVOKE,
+    SERVE,
     SNAPSHOT,
     SYNC,
     UPDATE,
@@ -77,6 +79,13 @@ class ServiceProxy:
             keeper=self._keeper,
             catch_up=self._catch_up,
         )
+        detect_s = detection_time_s(
+            desired_min_tx_s=config.liveness.desired_min_tx_s, detect_mult=config.liveness.detect_mult
+        )
+        self._detection_time_s = detect_s
+        self.hand_over = HandOver(
+            self._out, self.conferences, self._clients, detection_time_s=detect_s, on_resumed=self._on_resumed
+        )
         self._sync = StreamSync(
             self._out,
             self.conferences,
@@ -85,9 +94,7 @@ class ServiceProxy:
             open_conference=self._open_conference,
             on_replicated=self._keeper.on_replicated,
             catch_up=self._catch_up,
-        )
-        self._detection_time_s = detection_time_s(
-            desired_min_tx_s=config.liveness.desired_min_tx_s, detect_mult=config.liveness.detect_mult
+            on_vector=self.hand_over.on_vector,
         )
         self._timers: Timers[str] = Timers()
         self._timers.set("heartbeat", 0.0)
@@ -165,17 +172,22 @@ class ServiceProxy:
     def _on_interest(self, interest: Interest) -> None:
         name = parse_message_name(interest.name)
         kind = name.kind
-        if kind == SYNC:
+        if kind == SERVE:
+            self.hand_over.on_request(interest, name)
+        elif kind == JOIN:
+            self._clients.on_join(interest, name, admits=self.hand_over.admits)
+        elif kind == SYNC:
             self._sync.on_sync_interest(interest, name)
+        elif not self.hand_over.takes_part:
+            self.counters["ignored_after_hand_over"] += 1  # what comes from here to all is for those who serve
         elif kind == HEARTBEAT:
-            side = self._sync if interest.name.startswith(ALL_PROXIES) else self._clients
-            side.on_heartbeat(interest, name)
+            self._sync.on_heartbeat(interest, name)
+        elif kind == PRESENCE:
+            self._clients.on_heartbeat(interest, name)
         elif kind == UPDATE:
             self._clients.on_update(interest, name)
         elif kind == PUSH:
             self._sync.on_push(interest, name)
-        elif kind == JOIN:
-            self._clients.on_join(interest, name)
         elif kind == RECOVER:
             self._sync.on_recovery_request(interest, name)
         elif kind == SNAPSHOT:
@@ -185,14 +197,16 @@ class ServiceProxy:
         elif kind == KEYS:
             self._sync.on_keys_request(interest, name)
         elif kind == REVOKE:
-            self._clients.on_revocations(interest, name)
+            if self._clients.on_revocations(interest, name):
+                self.hand_over.on_revoked()
         else:
             raise MalformedError("not a message for a service proxy")
 
     def _on_data(self, data: Data) -> None:
         pending = self._out.consumer.asked(data)
         if pending is None:
-            self._sync.on_late_data(data)
+            if self.hand_over.takes_part:
+                self._sync.on_late_data(data)
             return
         kind, conference_name, who, n, _ = pending.key
         recovery: RecoveryReply | None = None
@@ -236,6 +250,8 @@ class ServiceProxy:
 
     def _beat(self) -> None:
         """Once per interval: tell all proxies and every quiet client where we are; notice who has gone silent."""
+        if not self.hand_over.takes_part:
+            return
         now_s = self._out.now_s
         interval_s = self._out.config.liveness.desired_min_tx_s
         self._timers.set("heartbeat", now_s + interval_s * (1.0 - JITTER_RATIO * self._out.chance.uniform()))
@@ -248,6 +264,7 @@ class ServiceProxy:
             self._clients.send_heartbeats(conference, always=False)
             conference.frozen.forget_idle(now_s=now_s)
             conference.armed = {seq: until_s for seq, until_s in conference.armed.items() if until_s > now_s}
+        self.hand_over.advance()
         states = [
             ConferenceState(conference.name, conference.log.state_digest(), conference.log.vector())
             for conference in self.conferences.values()
@@ -273,6 +290,9 @@ class ServiceProxy:
             self.conferences[name] = conference
             self._timers.set("heartbeat", self._out.now_s)  # the others must hear of us at once
         return conference
+
+    def _on_resumed(self) -> None:
+        self._timers.set("heartbeat", self._out.now_s)  # the others must hear of us at once, and tell us what we missed
 
     def _on_accepted(self, conference: Conference, entry: StreamEntry) -> None:
         self._sync.publish(conference, entry)

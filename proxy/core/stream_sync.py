@@ -60,7 +60,7 @@ SYNC_UPDATE_FRESHNESS_MS = 600_000
 class StreamSync:
     """*on_entry* is told of every new entry of another proxy's stream, *on_jump* when a snapshot brought more.
 
-    *on_replicated* hears how far another proxy has our stream of some boot.
+    *on_replicated* hears how far another proxy has our stream of some boot, *on_vector* all that it has.
     """
 
     def __init__(
@@ -73,10 +73,11 @@ class StreamSync:
         open_conference: Callable[[str], Conference],
         on_replicated: Callable[[Conference, int, int], None],
         catch_up: CatchUp,
+        on_vector: Callable[[Conference, str, tuple[Position, ...]], None],
     ) -> None:
         self._out, self._conferences, self._catch_up = out, conferences, catch_up
         self._on_entry, self._on_jump = on_entry, on_jump
-        self._open_conference, self._on_replicated = open_conference, on_replicated
+        self._open_conference, self._on_replicated, self._on_vector = open_conference, on_replicated, on_vector
         self._last_beats: dict[str, tuple[int, int]] = {}  #: of each proxy with a key: (boot, number)
 
     def publish(self, conference: Conference, entry: StreamEntry) -> None:
@@ -243,6 +244,7 @@ class StreamSync:
 
     def _compare(self, conference: Conference, theirs: tuple[Position, ...], sender: str) -> None:
         """Ask for what *sender* has and we do not; what its origin cannot give (any more), we ask of *sender*."""
+        self._on_vector(conference, sender, theirs)
         for proxy, boot, seq in theirs:
             if proxy == self._out.device:
                 self._on_replicated(conference, boot, seq)

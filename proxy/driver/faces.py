@@ -1,4 +1,4 @@
-"""Real sockets behind the faces of a core: UDP to the neighbours, a Unix packet socket between the halves of a CSR."""
+"""Real sockets behind the faces of a core: UDP to the neighbours, a Unix packet socket between forwarder and service proxy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_udp_face(face: FaceConfig, counters: dict[str, int]) -> PacketSocket:
 
 
 def listen_for_service(path: Path) -> socket.socket:
-    """Return the listening socket at which the service proxy of this CSR attaches. Raises: OSError."""
+    """Return the listening socket at which the service proxy of this node attaches. Raises: OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
@@ -49,9 +49,10 @@ def listen_for_service(path: Path) -> socket.socket:
 
 
 class LocalFace:
-    """Face 0 over a Unix socket: the forwarder's end accepts, the proxy's end connects; both survive the other's death."""
+    """A face over a Unix socket: the forwarder's end accepts, the proxy's end connects; both survive the other's death."""
 
-    def __init__(self, loop: PacketLoop, dispatch: Dispatch) -> None:
+    def __init__(self, loop: PacketLoop, dispatch: Dispatch, *, face_id: int = LOCAL_FACE) -> None:
+        self.face_id = face_id
         self.counters: dict[str, int] = Counter()
         self.attached = trio.Event()  #: for the first time
         self._loop, self._dispatch = loop, dispatch
@@ -81,10 +82,10 @@ class LocalFace:
                 if self._attached is not None:
                     self._loop.remove(self._attached)
                     self._detach(self._attached)
-                nursery.start_soon(self._run, PacketSocket(LOCAL_FACE, accepted, self.counters))
+                nursery.start_soon(self._run, PacketSocket(self.face_id, accepted, self.counters))
 
     async def connect_forever(self, path: Path) -> None:
-        """Stay attached to the forwarder of this CSR, however often it goes away."""
+        """Stay attached to the forwarder of this node, however often it goes away."""
         while True:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
             try:
@@ -93,13 +94,13 @@ class LocalFace:
                 sock.close()
                 await trio.sleep(RECONNECT_INTERVAL_S)
                 continue
-            await self._run(PacketSocket(LOCAL_FACE, sock, self.counters))
+            await self._run(PacketSocket(self.face_id, sock, self.counters))
 
     async def _run(self, packets: PacketSocket) -> None:
         self._attached = packets
         self.attached.set()
         self._loop.add(packets)
-        self._dispatch(CarrierChanged(LOCAL_FACE, up=True))
+        self._dispatch(CarrierChanged(self.face_id, up=True))
         try:
             await packets.ended.wait()
         finally:
@@ -109,4 +110,4 @@ class LocalFace:
     def _detach(self, packets: PacketSocket) -> None:
         if self._attached is packets:
             self._attached = None
-            self._dispatch(CarrierChanged(LOCAL_FACE, up=False))
+            self._dispatch(CarrierChanged(self.face_id, up=False))

@@ -2,7 +2,7 @@
 
     neighbours <- UDP -> faces ->            -> control channel <-> supervisor
                                 dispatch(core)
-    CSR's other half <- Unix -> face 0 ->    -> raw records
+    the other process <- Unix -> face ->     -> raw records
 
 ``dispatch`` is synchronous, so events never interleave; the tasks around it only wait.
 """
@@ -21,7 +21,7 @@ import msgspec
 import trio
 
 from proxy.config import NodeConfig
-from proxy.core.build import NodeCore, build_core
+from proxy.core.build import NodeCore, build_core, service_face
 from proxy.core.events import LOCAL_FACE, CarrierChanged, Effect, Event, Log, Persist, Restored, Send, TimerExpired
 from proxy.core.service_proxy import ServiceProxy
 from proxy.driver.carrier import CarrierWatch
@@ -62,7 +62,8 @@ class NodeProgram:
         self._loop = PacketLoop(
             dispatch=self.dispatch, deadline_s=lambda: self.core.deadline_s, on_deadline=self._on_deadline
         )
-        self._local = LocalFace(self._loop, self.dispatch)
+        service = service_face(config)
+        self._local = LocalFace(self._loop, self.dispatch, face_id=LOCAL_FACE if service is None else service)
         self._udp: dict[int, PacketSocket] = {}
         self._stopping = trio.Event()
         self._records: RecordWriter
@@ -119,7 +120,7 @@ class NodeProgram:
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Send(face_id, packet):
-                if face_id == LOCAL_FACE:
+                if face_id == self._local.face_id:
                     self._local.send(packet)
                 else:
                     self._udp[face_id].send(packet)

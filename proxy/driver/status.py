@@ -35,7 +35,7 @@ def reported_state(core: NodeCore, node: str, t_s: float) -> Iterator[StateRepor
             client.view.roster(),
             client.view.away(),
         )
-    if isinstance(core, ServiceProxy):
+    if isinstance(core, ServiceProxy) and core.hand_over.takes_part:
         for conference in core.conferences.values():
             log = conference.log
             yield StateReported(
@@ -71,8 +71,12 @@ def status_of(core: NodeCore) -> dict[str, Any]:
     if client is not None:
         status["client"] = _client_status(client)
     if isinstance(core, ServiceProxy):
+        takes_part = core.hand_over.takes_part
         status["proxy"] = {
-            "conferences": {name: _conference_status(conference) for name, conference in core.conferences.items()}
+            "service": core.hand_over.state,
+            "conferences": {
+                name: _conference_status(conference) for name, conference in core.conferences.items() if takes_part
+            },
         }
     return status
 

@@ -21,6 +21,12 @@ ALL_PROXIES: Final = ROOT + keyword("all")
 LOGIN, JOIN, UPDATE, NOTIFY, SYNC = (keyword(word) for word in ("login", "join", "update", "notify", "sync"))
 PUSH, HEARTBEAT, RECOVER, CLOSE = (keyword(word) for word in ("push", "heartbeat", "recover", "close"))
 KEYS, REVOKE, SNAPSHOT = (keyword(word) for word in ("keys", "revoke", "snapshot"))
+#: A client's heartbeat. It has a kind of its own since a proxy's heartbeat may go to a device that is a proxy, too.
+PRESENCE = keyword("presence")
+#: A device to its own service proxy, on a UE that is one: serve, or hand over.
+SERVE = keyword("serve")
+#: What a proxy sends to clients; everything else under a device's name is for the service proxy of that name.
+TO_CLIENTS: Final = (NOTIFY, HEARTBEAT)
 
 #: keyword component -> (message type of the Interest, message type of the Data), as in messages.csv
 MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
@@ -36,6 +42,8 @@ MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
     KEYS: ("keys-request", "keys-reply"),
     REVOKE: ("revocation", "revocation-reply"),
     SNAPSHOT: ("snapshot-interest", "snapshot-segment"),
+    PRESENCE: ("heartbeat", "heartbeat-reply"),
+    SERVE: ("serve-request", "serve-reply"),
 }
 
 #: Identifiers are components of names, so it is octets that count there.
@@ -60,6 +68,8 @@ SNAPSHOT_MAX_BYTES: Final = 32 * 1024 * 1024
 OBJECT_NAME_MAX_OCTETS: Final = 512
 #: Number of the first join of a boot; a later one may be a move from another proxy.
 FIRST_JOIN: Final = 1
+#: Why a proxy that hands over ends sessions and refuses joins; the next ranked proxy serves instead.
+HANDING_OVER: Final = "handing_over"
 #: Longest body of one FP update.
 BODY_MAX_BYTES: Final = 7_000
 
@@ -254,6 +264,16 @@ class ClientHeartbeat(Struct, frozen=True, array_like=True):
     )
     #: client to proxy: a code of the session's key over the name and the above
     proof: Annotated[bytes, Meta(max_length=16)] = b""
+
+
+class ServeRequest(Struct, frozen=True, array_like=True):
+    """What a device wants of its own service proxy, sealed with the key that they share."""
+
+    serves: bool  #: False: hand over, and tell when asked again whether that is done
+
+
+class ServeReply(Struct, frozen=True, array_like=True):
+    done: bool
 
 
 class Sealed(Struct, frozen=True, array_like=True):

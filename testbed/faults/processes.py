@@ -58,7 +58,7 @@ class ActiveProcessFaults:
                 raise InputError(
                     where=f"fault {fault.fault_id}",
                     problem=f"{fault.target} stores nothing",
-                    remedy=f"name a service proxy, such as {self._topology.csrs[0]}.proxy",
+                    remedy=f"name a service proxy, such as {self._topology.proxies[0]}.proxy",
                 )
         before = [self.state(name) for name in processes]
         self._active[fault.fault_id] = (fault, processes)

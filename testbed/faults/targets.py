@@ -19,7 +19,7 @@ def processes_of(topology: Topology, target: str) -> tuple[str, ...]:
     Raises: InputError if there is no such process or node.
     """
     by_node = {
-        node.name: (f"{node.name}.forwarder", *((f"{node.name}.proxy",) if node.role == "csr" else ()))
+        node.name: (f"{node.name}.forwarder", *((f"{node.name}.proxy",) if node.runs_proxy else ()))
         for node in topology.nodes
     }
     names = [name for processes in by_node.values() for name in processes]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from proxy.config import NodeConfig
-from proxy.core.build import NodeCore, build_core, client_of, forwarder_of, login_server_of
+from proxy.core.build import NodeCore, build_core, client_of, forwarder_of, login_server_of, service_face
 from proxy.core.events import (
     LOCAL_FACE,
     CarrierChanged,
@@ -153,7 +153,8 @@ class SimulatedNetwork:
             self._deliver(name, TimerExpired())
         for process in self.processes.values():
             if process.config.process == "proxy":
-                self._deliver(f"{process.config.node}.forwarder", CarrierChanged(LOCAL_FACE, up=True))
+                forwarder = self.processes[f"{process.config.node}.forwarder"]
+                self._deliver(forwarder.name, CarrierChanged(_face_of_other_half(forwarder), up=True))
 
     def _connect(self) -> None:
         faces = {
@@ -197,7 +198,7 @@ class SimulatedNetwork:
         return client
 
     def proxy(self, node: str) -> ServiceProxy:
-        """Return the service proxy core of a CSR."""
+        """Return the service proxy core of a CSR or proxy UE."""
         core = self.processes[f"{node}.proxy"].core
         assert isinstance(core, ServiceProxy)
         return core
@@ -256,9 +257,10 @@ class SimulatedNetwork:
 
     def _transmit(self, process: SimulatedProcess, face_id: int, packet: bytes) -> None:
         node = process.config.node
-        if face_id == LOCAL_FACE:  # between the two processes of a CSR
-            other = f"{node}.{'forwarder' if process.config.process == 'proxy' else 'proxy'}"
-            self.at(self.now_s, lambda: self._deliver(other, PacketReceived(LOCAL_FACE, packet)))
+        if face_id == _face_of_other_half(process):
+            other = self.processes[f"{node}.{'forwarder' if process.config.process == 'proxy' else 'proxy'}"]
+            received = PacketReceived(_face_of_other_half(other), packet)
+            self.at(self.now_s, lambda: self._deliver(other.name, received))
             return
         simulated, direction, peer, peer_face = self._wires[node, face_id]
         channel, traffic = simulated.channels[direction], simulated.traffic[direction]
@@ -356,14 +358,14 @@ class SimulatedNetwork:
         self._deliver(name, TimerExpired())
 
     def _tell_other_half(self, process: SimulatedProcess, *, attached: bool) -> None:
-        """The forwarder and the service proxy of a CSR see each other come and go; a new one attaches at once."""
+        """The forwarder and the service proxy of a node see each other come and go; a new one attaches at once."""
         node, is_proxy = process.config.node, process.config.process == "proxy"
         other = self.processes.get(f"{node}.{'forwarder' if is_proxy else 'proxy'}")
         if other is None:
             return
-        self._deliver(other.name, CarrierChanged(LOCAL_FACE, up=attached))
+        self._deliver(other.name, CarrierChanged(_face_of_other_half(other), up=attached))
         if attached and other.running:
-            self._deliver(process.name, CarrierChanged(LOCAL_FACE, up=True))
+            self._deliver(process.name, CarrierChanged(_face_of_other_half(process), up=True))
 
     def set_carrier(self, link: str, *, up: bool) -> None:
         """Take a link down or up; both ends see it."""
@@ -390,6 +392,12 @@ class SimulatedNetwork:
         """Change what a link does, in the directions named (default both), from the next packet on."""
         for direction in directions or DIRECTIONS:
             self.links[link].channels[direction].change(impairment)
+
+
+def _face_of_other_half(process: SimulatedProcess) -> int:
+    """Return the face by which the two processes of a node are joined, as *process* calls it."""
+    service = service_face(process.config)
+    return LOCAL_FACE if service is None else service
 
 
 def impairment_of(properties: LinkProperties) -> Impairment:

@@ -29,10 +29,16 @@ Start = Callable[..., RunningNode]
 
 
 @pytest.fixture
-def configs(tmp_path: Path) -> Iterator[dict[str, NodeConfig]]:
+def topology() -> Topology:
+    """A module with another network overrides it."""
+    return STAR
+
+
+@pytest.fixture
+def configs(tmp_path: Path, topology: Topology) -> Iterator[dict[str, NodeConfig]]:
     """Configurations by process name, moved to addresses of this machine."""
     (tmp_path / "raw").mkdir()
-    plan = NetworkPlan("driver", STAR, 7, tmp_path)
+    plan = NetworkPlan("driver", topology, 7, tmp_path)
     with tempfile.TemporaryDirectory(prefix="hconf-driver-") as sockets:  # paths of sockets are limited to 107 bytes
         found = {}
         for name, raw in build_node_configs(plan):

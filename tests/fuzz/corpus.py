@@ -158,10 +158,12 @@ PARAMETERS = {
     messages.NOTIFY: messages.Notification,
     messages.PUSH: messages.StreamEntry,
     messages.HEARTBEAT: messages.Sealed,
+    messages.PRESENCE: messages.ClientHeartbeat,
     messages.RECOVER: messages.RecoveryRequest,
     messages.CLOSE: messages.CloseRequest,
     messages.KEYS: messages.KeysRequest,
     messages.REVOKE: messages.Sealed,
+    messages.SERVE: messages.Sealed,
 }
 CONTENTS = {
     messages.LOGIN: messages.LoginReply,
@@ -171,6 +173,7 @@ CONTENTS = {
     messages.RECOVER: messages.Sealed,
     messages.CLOSE: messages.UpdateAck,
     messages.KEYS: messages.KeysReply,
+    messages.SERVE: messages.ServeReply,
 }
 numbers = st.integers(0, 12) | st.integers(0, 2**63 - 1)
 
@@ -227,8 +230,6 @@ def well_formed_packets(draw: st.DrawFn, to: str) -> bytes:
     is_data = draw(st.booleans())
     inside = (CONTENTS if is_data else PARAMETERS).get(kind)
     options = [] if inside is None else [message_values(inside).map(encode)]
-    if not is_data and kind == messages.HEARTBEAT:
-        options.append(message_values(messages.ClientHeartbeat).map(encode))
     payload = draw(st.one_of(st.binary(max_size=30), *options))
     if is_data:
         return encode_data(name, payload, freshness_ms=draw(numbers))

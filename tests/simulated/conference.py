@@ -24,6 +24,7 @@ from proxy.records import (
     PeerChanged,
     Published,
     Revoked,
+    ServiceChanged,
     SessionChanged,
     SnapshotApplied,
     StateReported,
@@ -44,6 +45,8 @@ QUIESCE_LIMIT_S = 30.0
 ABILENE = ("topozoo/Abilene", {"csrs": 4, "ues_per_csr": 3})
 SMALL_ABILENE = ("topozoo/Abilene", {"csrs": 4, "ues_per_csr": 1})
 TIERS = ("tiers", {"cores": 4, "csrs": 4, "ues_per_csr": 2})
+#: ue1 to ue4 behind two CSRs; ue5 to ue7 in a network that ue5 serves.
+EDGE = ("tiers", {"cores": 4, "csrs": 2, "ues_per_csr": 2, "edge_networks": 1, "ues_per_edge_network": 3})
 
 
 class Conference:
@@ -78,6 +81,7 @@ class Conference:
         )
         self.ues = self.topology.ues
         self.csrs = self.topology.csrs
+        self.proxies = self.topology.proxies  #: the CSRs, then the UEs that serve networks without one
         self.members: set[str] = set()
 
     # ------------------------------------------------------------------ what happens
@@ -129,6 +133,7 @@ class Conference:
         self.network.processes[f"{csr}.proxy"].running = False
         self.network.send(csr, CarrierChanged(LOCAL_FACE, up=False))
         self.csrs = tuple(each for each in self.csrs if each != csr)
+        self.proxies = tuple(each for each in self.proxies if each != csr)
 
     # ------------------------------------------------------------------ how it stands
 
@@ -149,12 +154,13 @@ class Conference:
             if set(roster) != self.members or away:
                 return f"roster is {roster}, of these away {away}"
         logs = {
-            csr: conference.log.state_digest()
-            for csr in self.csrs
-            if (conference := self.network.proxy(csr).conferences.get("main")) is not None
+            proxy: conference.log.state_digest()
+            for proxy in self.proxies
+            if self.network.proxy(proxy).hand_over.takes_part
+            if (conference := self.network.proxy(proxy).conferences.get("main")) is not None
         }
         if len(set(logs.values())) > 1:
-            return f"proxies differ: { {csr: digest.hex()[:8] for csr, digest in logs.items()} }"
+            return f"proxies differ: { {proxy: digest.hex()[:8] for proxy, digest in logs.items()} }"
         return ""
 
     def wait_for_agreement(self, limit_s: float = QUIESCE_LIMIT_S) -> float:
@@ -188,6 +194,7 @@ class Conference:
             revoked=by_type[Revoked],
             faces=by_type[FaceChanged],
             peers=by_type[PeerChanged],
+            services=by_type[ServiceChanged],
             states=[*by_type[StateReported], *states],
             counters=[self._counters_of(name) for name in network.processes],
             quiesced_s=network.now_s,

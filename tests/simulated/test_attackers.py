@@ -17,6 +17,7 @@ from proxy.wire.messages import (
     HEARTBEAT,
     JOIN,
     NOTIFY,
+    PRESENCE,
     PUSH,
     RECOVER,
     REVOKE,
@@ -395,11 +396,11 @@ def test_forged_refusal_of_an_update(conference: Conference, attacker: Attacker)
 
 
 def test_forged_and_replayed_heartbeat_of_a_client(conference: Conference, attacker: Attacker) -> None:
-    heard = overhear(conference, "csr1.proxy", HEARTBEAT)
+    heard = overhear(conference, "csr1.proxy", PRESENCE)
     conference.run_for(0.5)
     beats = [each for each in heard if component("ue1") in each.name and not each.name.startswith(ALL_PROXIES)]
     attacker.send(
-        message_name(node_prefix("csr1"), HEARTBEAT, "main", "ue1", boot=1, seq=10**6),
+        message_name(node_prefix("csr1"), PRESENCE, "main", "ue1", boot=1, seq=10**6),
         ClientHeartbeat(EMPTY_DIGEST, ()),
     )
     assert refused(conference, "csr1.proxy", "heartbeat_forged") == 1

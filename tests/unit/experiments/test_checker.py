@@ -26,6 +26,7 @@ from proxy.records import (
     Granted,
     Published,
     Revoked,
+    ServiceChanged,
     SessionChanged,
     SnapshotApplied,
     StateReported,
@@ -126,6 +127,26 @@ def test_a_good_history_passes_every_invariant() -> None:
             ),
             "main/ue1/1/2 never reached ue3",
         ),
+        # Only the service proxy of a UE broke down, not its client.
+        (
+            but(
+                acked=[acked(update, "durable") for update in UPDATES],
+                applied=GOOD.applied[:-1],
+                crashed=frozenset({"ue3"}),
+                cut_off=frozenset({"ue3"}),
+                proxy_only=frozenset({"ue3"}),
+            ),
+            "main/ue1/1/2 never reached ue3",
+        ),
+        # The proxy that acked it is gone, but its publisher is there and can say it again.
+        (
+            but(
+                acked=[acked(update, "durable") for update in UPDATES],
+                applied=GOOD.applied[:-1],
+                cut_off=frozenset({"csr1"}),
+            ),
+            "main/ue1/1/2 never reached ue3",
+        ),
     ],
 )
 def test_a_lost_update_is_found(history: History, named: str) -> None:
@@ -147,6 +168,12 @@ def test_a_lost_update_is_found(history: History, named: str) -> None:
         but(applied=GOOD.applied[:-1], crashed=frozenset({"csr1"})),
         # Cut off by a fault that was still in force at the end.
         but(applied=GOOD.applied[:-1], cut_off=frozenset({"ue3"})),
+        # Gone to the end together with the proxy that acked it: a proxy UE that vanished.
+        but(
+            acked=[acked(update, "durable") for update in UPDATES],
+            applied=GOOD.applied[:-1],
+            cut_off=frozenset({"ue1", "csr1"}),
+        ),
         but(published=[], acked=[], applied=[]),
     ],
 )
@@ -258,6 +285,26 @@ def test_a_missing_final_state_does_not_decide(history: History) -> None:
     assert check_agreement(history).verdict == "inconclusive"
 
 
+def test_who_has_handed_over_has_no_state_to_report() -> None:
+    sessions = [*GOOD.sessions, SessionChanged(5.0, "main", "ue2", "ue1", "joined")]
+    services = [ServiceChanged(6.0, "ue1", "handing-over"), ServiceChanged(6.5, "ue1", "handed-over")]
+    assert check_agreement(but(sessions=sessions)).verdict == "inconclusive"
+    assert check_agreement(but(sessions=sessions, services=services[:1])).verdict == "inconclusive"
+    assert check_agreement(but(sessions=sessions, services=services)).verdict == "pass"
+    again = [*services, ServiceChanged(7.0, "ue1", "serving")]
+    assert check_agreement(but(sessions=sessions, services=again)).verdict == "inconclusive"
+
+
+def test_a_client_beside_a_broken_proxy_has_to_agree() -> None:
+    apart = {
+        "cut_off": frozenset({"ue3"}),
+        "crashed": frozenset({"ue3"}),
+        "states": [*GOOD.states[:2], *GOOD.states[3:]],
+    }
+    assert check_agreement(but(**apart)).verdict == "pass"
+    assert check_agreement(but(**apart, proxy_only=frozenset({"ue3"}))).verdict == "inconclusive"
+
+
 def test_only_the_final_state_counts() -> None:
     early = [state("ue1", "older", t_s=QUIESCED_S + 0.05), state("csr1", "older", "proxy", QUIESCED_S - 1)]
     assert check_agreement(but(states=[*early, *GOOD.states])).verdict == "pass"
@@ -302,6 +349,8 @@ def test_breach_of_admission_is_found(history: History, named: str) -> None:
         but(granted=others_and(granted("ue1", expires_s=10.5), granted("ue1", t_s=10.3))),  # renewed
         but(revoked=[Revoked(10.9, "ue1")]),  # not heard everywhere yet
         but(sessions=[*GOOD.sessions, SessionChanged(10.4, "main", "ue3", "csr1", "suspect")]),
+        # fuzz-schedules 292: it left at the instant at which it had read the last one, and wrote that down after it.
+        but(sessions=[*GOOD.sessions, SessionChanged(GOOD.applied[-1].t_s, "main", "ue3", "csr1", "closed")]),
     ],
 )
 def test_what_is_admitted_is_no_breach(history: History) -> None:

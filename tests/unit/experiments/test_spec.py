@@ -430,6 +430,52 @@ def test_process_faults_are_accepted(load: Callable[..., Experiment]) -> None:
     assert len(load(GOOD + added).faults) == 6
 
 
+CSR_NODES = 'csr_nodes = ["NewYork", "Chicago"]'
+#: ue7 to ue9 are behind Denver, where ue8 serves.
+EDGE = GOOD.replace(CSR_NODES, CSR_NODES + '\nedge_nodes = ["Denver"]\nproxy_ues = ["ue8"]')
+
+
+@pytest.mark.parametrize(
+    ("added", "problem", "remedy"),
+    [
+        (strike("crash", "ue8", 1, "for_s = 1"), "its client keeps nothing", "crash ue8.proxy"),
+        (strike("crash", "ue8.forwarder", 1, "for_s = 1"), "its client keeps nothing", "leave for_s out"),
+        (strike("crash", "ue7", 1), "is a UE", "freeze it"),
+        (strike("crash", "ue7.proxy", 1), "has no node or process `ue7.proxy`", "ue"),
+        (strike("disk-loss", "ue7", 1), "has no disk", "such as NewYork.proxy"),
+    ],
+)
+def test_of_a_proxy_ue_only_the_proxy_comes_back(refusal: Refusal, added: str, problem: str, remedy: str) -> None:
+    error = refusal(text=EDGE + added)
+    assert problem in error.problem
+    assert remedy in error.remedy
+
+
+def test_faults_of_a_proxy_ue_are_accepted(load: Callable[..., Experiment]) -> None:
+    added = (
+        strike("crash", "ue8.proxy", 1, "for_s = 1")
+        + strike("disk-loss", "ue8.proxy", 3, "for_s = 1")
+        + strike("freeze", "ue8.proxy", 5, "for_s = 1")
+        + strike("crash", "ue8", 7)
+    )
+    assert len(load(EDGE + added).faults) == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "problem"),
+    [
+        ("proxy_ues", 'proxy_ues = ["ue1"]', "`ue1` is no UE of a network without a CSR"),
+        ("proxy_ues", "proxy_ues = []", "proxy_ues = [] is empty"),
+        ("edge_nodes", 'edge_nodes = ["Denvre"]', "there is no node `Denvre`"),
+    ],
+)
+def test_wrong_edge_networks_are_refused_in_their_place(refusal: Refusal, key: str, wrong: str, problem: str) -> None:
+    lines = [wrong if line.startswith(f"{key} =") else line for line in EDGE.splitlines()]
+    error = refusal(text="\n".join(lines))
+    assert key in error.where
+    assert problem in error.problem
+
+
 def test_decimal_fractions_do_not_make_an_overlap(load: Callable[..., Experiment]) -> None:
     first = GOOD.replace("at_s = 8.0", "at_s = 1.1").replace("for_s = 4.0", "for_s = 2.2")
     assert len(load(first + second("link-down", 3.3, "for_s = 1")).faults) == 2  # 1.1 + 2.2 > 3.3 in binary

@@ -7,8 +7,16 @@ import pytest
 from proxy.config import NodeConfig
 from proxy.core.signing import Signer
 from proxy.driver.config_file import load_config
+from proxy.wire.messages import TO_CLIENTS
+from proxy.wire.name import to_uri
 from testbed.addresses import AddressPlan
-from testbed.node_config import build_node_configs, device_key_seed, ranked_proxies
+from testbed.node_config import (
+    CLIENT_KEYWORDS,
+    build_node_configs,
+    device_key_seed,
+    public_key_hex,
+    ranked_proxies,
+)
 from testbed.plan import NetworkPlan
 from testbed.routing import path_delays_ms
 from topologies.catalogue import build
@@ -192,3 +200,64 @@ def test_settings_override_single_fields(abilene: Topology, tmp_path: Path) -> N
     assert (proxy.mode, proxy.armed_max) == ("pull", 3)
     assert (client.conference, client.window_max) == ("standup", 9)
     assert login_section.token_lifetime_s == 60.0
+
+
+@pytest.fixture(scope="module")
+def edge() -> Topology:
+    parameters = {"cores": 3, "csrs": 1, "ues_per_csr": 1, "edge_networks": 1, "ues_per_edge_network": 2}
+    return build("tiers", {**parameters, "proxy_ues": ["ue3"]})
+
+
+def test_a_proxy_ue_tells_its_client_and_its_proxy_apart_by_name(edge: Topology, tmp_path: Path) -> None:
+    configs = validated(plan_of(edge), tmp_path)
+    forwarder = configs["ue3.forwarder"].forwarder
+    assert forwarder is not None
+    assert {route.prefix: [hop.face_id for hop in route.next_hops] for route in forwarder.routes} == {
+        "/hconf/ue3": [-1],
+        "/hconf/ue3/32=notify": [0],
+        "/hconf/ue3/32=heartbeat": [0],
+        "/hconf/32=all": [-1, 1],
+        "/hconf": [1],
+    }
+    assert {to_uri(keyword_) for keyword_ in TO_CLIENTS} == {f"/{word}" for word in CLIENT_KEYWORDS}
+
+
+def test_a_proxy_ue_hears_what_goes_to_all_proxies(edge: Topology, tmp_path: Path) -> None:
+    configs = validated(plan_of(edge), tmp_path)
+    forwarder = configs["edge1.forwarder"].forwarder
+    assert forwarder is not None
+    peers = {face.face_id: face.peer for face in forwarder.faces}
+    (to_all,) = [route for route in forwarder.routes if route.prefix == "/hconf/32=all"]
+    assert {peers[hop.face_id] for hop in to_all.next_hops} == {"core2", "core3", "ue3"}
+    neighbour = configs["ue2.forwarder"].forwarder
+    assert neighbour is not None
+    assert [route.prefix for route in neighbour.routes] == ["/hconf/ue2", "/hconf"]
+
+
+def test_a_proxy_ue_runs_a_proxy_under_its_own_key(edge: Topology, tmp_path: Path) -> None:
+    configs = validated(plan_of(edge), tmp_path)
+    assert {name for name in configs if name.endswith(".proxy")} == {"csr1.proxy", "ue3.proxy"}
+    proxy, client = configs["ue3.proxy"].proxy, configs["ue3.forwarder"].client
+    forwarder = configs["ue3.forwarder"].forwarder
+    assert proxy is not None
+    assert client is not None
+    assert forwarder is not None
+    assert proxy.key_seed_hex == client.key_seed_hex
+    assert proxy.forwarder_socket == forwarder.service_socket
+    assert client.own_proxy
+    assert set(proxy.proxy_keys) == set(client.proxy_keys) == {"csr1", "ue3"}
+    assert proxy.proxy_keys["ue3"] == public_key_hex(device_key_seed(7, "ue3"))
+    others = [configs[f"{ue}.forwarder"].client for ue in ("ue1", "ue2")]
+    assert [other is not None and other.own_proxy for other in others] == [False, False]
+
+
+def test_the_proxy_ue_comes_first_in_its_network_and_for_itself(edge: Topology) -> None:
+    assert ranked_proxies(edge) == {"ue1": ("csr1", "ue3"), "ue2": ("ue3", "csr1"), "ue3": ("ue3", "csr1")}
+
+
+def test_a_proxy_ue_has_the_pit_share_of_a_router(edge: Topology, tmp_path: Path) -> None:
+    configs = validated(plan_of(edge), tmp_path)
+    forwarder = configs["edge1.forwarder"].forwarder
+    assert forwarder is not None
+    shares = {face.peer: face.pit_share_ratio for face in forwarder.faces}
+    assert shares["ue3"] == shares["core2"] > shares["ue2"]

@@ -15,6 +15,12 @@ def test_nodes_are_grouped_by_role_and_long_lists_cut() -> None:
     assert rows["ue"][1].endswith(" ue60")
 
 
+def test_proxy_ues_have_a_row_of_their_own() -> None:
+    rows = node_rows(build("tiers", {"csrs": 1, "edge_networks": 2}))
+    assert [row for row in rows if row[0] == "proxy-ue"] == [("proxy-ue", "2", "ue4 ue7")]
+    assert "proxy-ue" not in {role for role, _, _ in node_rows(TOPOLOGY)}
+
+
 def test_alike_access_links_share_a_row() -> None:
     rows = link_rows(TOPOLOGY)
     assert all(len(row) == len(LINK_HEADER) for row in rows)

@@ -48,7 +48,7 @@ from proxy.wire.packet import INTEREST, Interest, decode_data, decode_interest, 
 LOGIN = Signer(bytes(32))
 UE1, UE2, STRANGER = (Signer(bytes([number]) * 32) for number in (1, 2, 9))
 #: The keys of the proxies csr1 to csr3.
-PROXIES = {f"csr{number}": Signer(bytes([100 + number]) * 32) for number in (1, 2, 3)}
+PROXIES = {name: Signer(bytes([101 + index]) * 32) for index, name in enumerate(("csr1", "csr2", "csr3", "ue1"))}
 TRUSTED: dict[str, Any] = {
     "login_public_key_hex": LOGIN.public_key.hex(),
     "proxy_keys": {name: signer.public_key.hex() for name, signer in PROXIES.items()},

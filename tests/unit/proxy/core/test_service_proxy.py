@@ -20,6 +20,7 @@ from proxy.wire.messages import (
     HEARTBEAT,
     JOIN,
     NOTIFY,
+    PRESENCE,
     PUSH,
     RECOVER,
     SYNC,
@@ -117,7 +118,7 @@ def keep_heard(party: Party, duration_s: float, *clients: str, proxies: tuple[st
     for _ in range(round(duration_s / 0.1)):
         for device in clients:
             sent += party.ask(
-                ME, HEARTBEAT, "main", device, seq=int(party.now_s * 1e6), payload=ClientHeartbeat(EMPTY_DIGEST, ())
+                ME, PRESENCE, "main", device, seq=int(party.now_s * 1e6), payload=ClientHeartbeat(EMPTY_DIGEST, ())
             )
         for proxy in proxies:
             sent += hear(party, proxy)
@@ -376,11 +377,11 @@ def test_heartbeat_of_a_client_is_heard_once_and_only_with_its_proof() -> None:
     (reply,) = of("join-reply", party.ask(ME, JOIN, "main", "ue1", seq=1, payload=request))
     key = device.session_key(reply.read(JoinReply).exchange_key, conference="main", device="ue1", proxy="csr1")
     party.now_s += 5.0
-    name = message_name(ME, HEARTBEAT, "main", "ue1", boot=1, seq=7)
+    name = message_name(ME, PRESENCE, "main", "ue1", boot=1, seq=7)
     beat = ClientHeartbeat(EMPTY_DIGEST, ())
     proven = proven_heartbeat(beat, name, key)
     for number, payload in ((7, beat), (8, proven), (7, proven), (7, proven), (6, proven)):
-        party.ask(ME, HEARTBEAT, "main", "ue1", seq=number, payload=payload)
+        party.ask(ME, PRESENCE, "main", "ue1", seq=number, payload=payload)
     assert conference(party).clients["ue1"].heard_s == party.now_s
     counters = party.core.counters
     assert (counters["refused_heartbeat_forged"], counters["refused_heartbeat_replayed"]) == (3, 1)
@@ -711,7 +712,7 @@ def test_own_heartbeat_coming_back_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", encode(UpdateAck("accepted", "", "csr1", 1, 1))])
-@pytest.mark.parametrize("kind", [UPDATE, JOIN, CLOSE, RECOVER, HEARTBEAT, PUSH, NOTIFY])
+@pytest.mark.parametrize("kind", [UPDATE, JOIN, CLOSE, RECOVER, HEARTBEAT, PRESENCE, PUSH, NOTIFY])
 def test_broken_payload_is_counted(kind: bytes, payload: bytes) -> None:
     party = joined()
     assert party.ask(ME, kind, "main", "ue1", seq=5, payload=payload) == []
@@ -726,7 +727,7 @@ def test_broken_payload_is_counted(kind: bytes, payload: bytes) -> None:
         (JOIN, JoinRequest(token(), 1, 0, None)),
         (RECOVER, RecoveryRequest(())),
         (CLOSE, CloseRequest(signed_update(1, "leave"))),
-        (HEARTBEAT, ClientHeartbeat(EMPTY_DIGEST, ())),
+        (PRESENCE, ClientHeartbeat(EMPTY_DIGEST, ())),
     ],
 )
 def test_name_with_other_than_two_identifiers_is_malformed(kind: bytes, payload: Any, parts: tuple[str, ...]) -> None:

@@ -51,6 +51,8 @@ TYPES = [
     ("keys", "keys-request", "keys-reply"),
     ("revoke", "revocation", "revocation-reply"),
     ("snapshot", "snapshot-interest", "snapshot-segment"),
+    ("presence", "heartbeat", "heartbeat-reply"),
+    ("serve", "serve-request", "serve-reply"),
 ]
 
 
