@@ -73,7 +73,7 @@ class ClientJoin:
         out = self._out
         out.stop_asking("join", "move")
         if proxy != out.proxy:  # what the last proxy has not acked goes to this one
-            self._publisher.stop_asking(retained=True)
+            self._publisher.stop_asking()
             self._receiver.stop_asking()
         out.proxy = proxy
         if out.state != "suspect":
@@ -197,7 +197,7 @@ class ClientJoin:
             self._try_to_move()
             return
         out = self._out
-        self._publisher.stop_asking(retained=True)
+        self._publisher.stop_asking()
         self._receiver.stop_asking()
         is_better = self._choice.is_better(pending.peer, than=out.proxy)
         self._previous, self._overlap_until_s = out.proxy, out.now_s + self._detection_time_s

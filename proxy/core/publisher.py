@@ -85,17 +85,8 @@ class Publisher:
 
     # ------------------------------------------------------------------ making and sending
 
-    def check(self, event: str, body: bytes, object_name: str) -> None:
-        """Check what the user wants to publish, whether it can be published now or not. Raises: PublishError."""
-        if len(body) > BODY_MAX_BYTES:
-            raise PublishError(f"body of {len(body)} bytes; {BODY_MAX_BYTES} is the limit, publish an object instead")
-        if not 1 <= len(event.encode()) <= IDENTIFIER_MAX_OCTETS:
-            raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
-        if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
-            raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
-
     def publish(self, event: str, body: bytes, object_name: str) -> None:
-        """Take an update that was checked. Raises: PublishError."""
+        """Take an update within the limits. Raises: PublishError."""
         config = self._out.config
         if config.role == "observer" and event not in OBSERVER_EVENTS:
             raise PublishError(f"{self._out.device} is an observer; only participants publish")
@@ -184,9 +175,9 @@ class Publisher:
             self._positions.add((ack.proxy, ack.boot), ack.stream_seq)
         self.pump()
 
-    def stop_asking(self, *, retained: bool) -> None:
-        """Do not ask for acks any more, not even of those acked before if *retained*; the updates stay."""
-        for seq in (*self._unacked, *(self._retained if retained else ())):
+    def stop_asking(self) -> None:
+        """Do not ask for acks any more; the updates stay."""
+        for seq in (*self._unacked, *self._retained):
             self._out.consumer.cancel(("update", seq))
 
     # ------------------------------------------------------------------ leaving
@@ -215,8 +206,18 @@ class Publisher:
 
     def end(self) -> None:
         """The session is over; the next one is announced anew."""
-        self.stop_asking(retained=True)
+        self.stop_asking()
         self.is_announced, self._leave_seq = False, 0
+
+
+def check_limits(event: str, body: bytes, object_name: str) -> None:
+    """Raise PublishError where an update of the user's would be too large, or have no event type."""
+    if len(body) > BODY_MAX_BYTES:
+        raise PublishError(f"body of {len(body)} bytes; {BODY_MAX_BYTES} is the limit, publish an object instead")
+    if not 1 <= len(event.encode()) <= IDENTIFIER_MAX_OCTETS:
+        raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
+    if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
+        raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
 
 
 def short_digest(update: bytes) -> str:

@@ -27,7 +27,7 @@ from proxy.core.face import JITTER_RATIO
 from proxy.core.liveness import detection_time_s
 from proxy.core.packing import KNOWN_MAX_BYTES, cut
 from proxy.core.positions import Positions
-from proxy.core.publisher import Publisher, PublishError
+from proxy.core.publisher import Publisher, PublishError, check_limits
 from proxy.core.receiver import Receiver
 from proxy.core.session_key import check_ack
 from proxy.core.timers import Timers
@@ -283,7 +283,7 @@ class ServiceClient:
         elif self.state in ("joining", "joined", "suspect"):
             self._out.stop_asking("join", "move")
             self._receiver.stop_asking()
-            self._publisher.stop_asking(retained=False)
+            self._publisher.stop_asking()
             self._out.enter("login", "token expired")
             if not self._login.is_asking:
                 self._login.request()
@@ -293,7 +293,7 @@ class ServiceClient:
         self._login.stop()
         self._out.stop_asking("close", "join", "move")
         self._receiver.stop_asking()
-        self._publisher.stop_asking(retained=False)
+        self._publisher.stop_asking()
         self._out.enter("refused", reason)
 
     def _on_join_reply(self, reply: JoinReply) -> None:
@@ -308,7 +308,7 @@ class ServiceClient:
     # ------------------------------------------------------------------ publishing and leaving
 
     def _publish(self, event: str, body: bytes, object_name: str) -> None:
-        self._publisher.check(event, body, object_name)
+        check_limits(event, body, object_name)
         if not self._publisher.is_announced or self._leaving or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
         self._publisher.publish(event, body, object_name)

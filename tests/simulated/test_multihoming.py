@@ -92,14 +92,14 @@ def test_whole_csr_crashes_and_comes_back() -> None:
 
 
 def test_crashed_proxy_is_left_when_its_forwarder_refuses_for_it() -> None:
-    """Within a heartbeat interval of the client, not the detection time of its session; also with one link."""
+    """When the client next says something, not at the detection time of its session; also with one link."""
     conference = Conference(("tiers", {"cores": 3, "csrs": 3, "ues_per_csr": 1}))
     conference.join()
     start_s = conference.now_s
     conference.at(1.0, lambda: conference.network.crash("csr1.proxy"))
     conference.publish_everywhere(rounds=40, interval_s=0.05)
     assert sessions(conference, "ue1") == [("joined", "csr1"), ("joined", "csr2")]
-    assert latest_ms(conference, start_s) < 0.2 * 1e3 + ROUND_ABOUT_MS
+    assert latest_ms(conference, start_s) < 1.7 * 0.2 * 1e3 + ROUND_ABOUT_MS
     conference.network.restart("csr1.proxy")
     conference.assert_invariants()
 

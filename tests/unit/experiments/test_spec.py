@@ -103,6 +103,7 @@ def test_the_resolved_form_has_defaults_and_is_json(load: Callable[..., Experime
         "name": "topozoo/Abilene",
         "csr_nodes": ["NewYork", "Chicago"],
         "ues_per_csr": 3,
+        "ue_links": 1,
     }
     assert resolved["fault"][0]["kind"] == "link-down"
     assert resolved["experiment"]["settle_s"] == 10.0

@@ -569,6 +569,17 @@ def test_updates_move_with_the_client_to_its_next_proxy() -> None:
     assert core(party).proxy == "csr2"
 
 
+def test_client_that_is_out_repeats_nothing_not_even_what_was_acked_before() -> None:
+    party = settled()
+    party.now_s += 0.7
+    (join,) = of("join", party.live(0.0))
+    again = of("update", party.answer(join, welcome(snapshot=None, own_seq=0)))
+    assert len(again) == 1  # the proxy has lost it
+    beat(party, ended="revoked")
+    assert core(party).state == "refused"
+    assert party.live(10.0) == []
+
+
 # ---------------------------------------------------------------------- close
 
 
