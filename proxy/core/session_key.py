@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
+from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
+from nacl.exceptions import CryptoError
 
 from proxy.core.signing import Signer
 from proxy.core.trust import Refusal, Trust
@@ -19,6 +19,7 @@ from proxy.wire.messages import ClientHeartbeat, UpdateAck, encode
 
 #: Of HMAC-SHA-256, truncated as RFC 2104 section 5 allows.
 CODE_BYTES = 16
+PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
 
@@ -37,15 +38,16 @@ class KeyExchange:
     """One node's half, of one boot."""
 
     def __init__(self, key_seed: bytes, *, boot: int) -> None:
-        seed = hashlib.sha256(b"hconf exchange\0" + str(boot).encode() + b"\0" + key_seed).digest()
-        self._key = X25519PrivateKey.from_private_bytes(seed)
-        self.public_key = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self._key = hashlib.sha256(b"hconf exchange\0" + str(boot).encode() + b"\0" + key_seed).digest()
+        self.public_key = crypto_scalarmult_base(self._key)
 
     def session_key(self, public_key: bytes, *, conference: str, device: str, proxy: str) -> SessionKey | None:
         """Return the key that is shared with the holder of *public_key*; None where that is no key."""
+        if len(public_key) != PUBLIC_KEY_BYTES:
+            return None
         try:
-            shared = self._key.exchange(X25519PublicKey.from_public_bytes(public_key))
-        except ValueError:
+            shared = crypto_scalarmult(self._key, public_key)
+        except CryptoError:  # of small order: everybody would know what is shared
             return None
         both = b"".join(sorted((self.public_key, public_key)))
         place = f"{conference}\0{device}\0{proxy}".encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
+from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
 
 from proxy.core.session_key import (
     CODE_BYTES,
@@ -100,3 +101,19 @@ def test_heartbeat() -> None:
     for beat, name in ((BEAT, NAME), (proven, b"other"), (replace(proven, current=()), NAME)):
         with pytest.raises(Refusal, match="heartbeat_forged"):
             check_heartbeat(beat, name, KEY)
+
+
+@pytest.mark.parametrize("public_key", [b"", bytes(31), bytes(33), bytes(32), (1).to_bytes(32, "little")])
+def test_what_is_no_key_or_one_that_shares_nothing_secret_is_refused(public_key: bytes) -> None:
+    exchange = KeyExchange(bytes(32), boot=1)
+    assert exchange.session_key(public_key, conference="main", device="ue1", proxy="csr1") is None
+
+
+def test_the_shared_secret_is_that_of_rfc_7748() -> None:
+    """Section 6.1, what Bob computes."""
+    private = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
+    theirs = bytes.fromhex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
+    assert crypto_scalarmult_base(private).hex() == "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
+    assert crypto_scalarmult(private, theirs).hex() == (
+        "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
+    )
