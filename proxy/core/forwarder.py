@@ -44,6 +44,8 @@ SUPPRESSION_S = 0.010
 RENEWAL_RATIO = 0.6
 #: Stands in the dead nonce list for a name that was refused because there is a better way behind the asker; no nonce.
 TURNED_BACK = -1
+#: A next hop that has answered with a Nack is not asked again for so long; by then it may have another way.
+NACK_HOLD_S = 0.1
 #: No Interest stays pending longer, whatever its sender asks for.
 INTEREST_LIFETIME_MAX_S = 60.0
 
@@ -196,7 +198,7 @@ class Forwarder:
         out = None if entry is None else entry.out_records.get(face.face_id)
         if entry is None or out is None or out.nonce != interest.nonce or entry.strategy == "multicast":
             return
-        out.nacked = NackReason.CONGESTION
+        out.refuse(NackReason.CONGESTION, until_s=now_s + NACK_HOLD_S)
         if all(record.nacked is not None for record in entry.out_records.values()):
             self._try_next_hop(entry, NackReason.CONGESTION, now_s)
 
@@ -374,12 +376,13 @@ class Forwarder:
                 self._send_interest(entry, best, wanted, now_s)
                 return
         for face_id, out in list(entry.out_records.items()):
-            if out.expiry_s <= now_s and out.nacked is None:
-                del entry.out_records[face_id]  # upstream has forgotten us: as good as never asked
+            if out.expiry_s <= now_s:
+                # Upstream has forgotten us: as good as never asked. And a Nack tells nothing of what comes after it.
+                del entry.out_records[face_id]
         pending = {face_id: record for face_id, record in entry.out_records.items() if record.nacked is None}
         if face.face_id in pending:
             # Upstream asks us back: it has lost its way to the producer, and would wait for us while we wait for it.
-            pending.pop(face.face_id).nacked = NackReason.NO_ROUTE
+            pending.pop(face.face_id).refuse(NackReason.NO_ROUTE, until_s=now_s + NACK_HOLD_S)
             self.counters["crossed"] += 1
         if pending:
             upstream, last = max(pending.items(), key=lambda item: item[1].sent_s)
@@ -502,7 +505,7 @@ class Forwarder:
             self.counters["nacks_unmatched"] += 1
             return
         self.counters["nacks_received"] += 1
-        out.nacked = reason
+        out.refuse(reason, until_s=now_s + NACK_HOLD_S)
         if entry.strategy == "multicast" or any(record.nacked is None for record in entry.out_records.values()):
             return
         known = reason in (NackReason.CONGESTION, NackReason.DUPLICATE, NackReason.NO_ROUTE)

@@ -81,11 +81,9 @@ def test_it_serves_and_hands_over(nodes: dict[str, RunningNode]) -> None:
 
 def test_client_and_forwarder_outlive_the_proxy(nodes: dict[str, RunningNode], start: Start) -> None:
     nodes["ue2.proxy"].end()
-    for ue in ("ue2", "ue3"):
-        nodes[f"{ue}.forwarder"].wait_for_event("session", state="suspect")
+    wait_for_roster(nodes, UES, proxies=dict.fromkeys(UES, "csr1"))
     faces = nodes["ue2.forwarder"].request("status")["status"]["forwarder"]["faces"]
     assert {face["face_id"]: face["state"] for face in faces} == {-1: "down", 0: "up", 1: "up"}
-    wait_for_roster(nodes, UES, proxies=dict.fromkeys(UES, "csr1"))
     nodes["ue2.proxy"] = start("ue2.proxy", boot=2, records_path=nodes["ue2.proxy"].config.records_path + "2")
     nodes["ue2.forwarder"].wait_for_status(
         lambda status: all(face["state"] == "up" for face in status["forwarder"]["faces"])

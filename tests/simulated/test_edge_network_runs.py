@@ -58,7 +58,7 @@ def test_crash_of_its_proxy(tmp_path: Path) -> None:
     rows = recovery(tmp_path)
     assert set(rows.index) == {"ue1", "ue2", "ue3", "ue4", "ue5"}
     served = rows.loc[["ue3", "ue4", "ue5"]]
-    assert served["detection_ms"].between(400, 620).all()
+    assert served["detection_ms"].between(0, 620).all()  # at once where a Nack tells, else after the detection time
     assert rows["outage_ms"].max() <= DETECTION_AND_JOIN_MS
     assert rows["updates_lost"].sum() == 0
     # By way of the next proxy, csr1, 10 ms from edge1: to a neighbour there and back, which is as far as to ue2.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from proxy.records import SessionChanged
@@ -134,6 +134,7 @@ faults = st.tuples(
     hold_down_s=st.sampled_from([0.05, 0.5, 2.0]),
     trouble=st.lists(faults, min_size=1, max_size=5),
 )
+@example(ue_links=3, mode="hybrid", seed=0, hold_down_s=0.05, trouble=[("crash proxy", 2, 0.0, 0.5)])
 def test_clients_that_move_and_return_lose_nothing(
     ue_links: int, mode: str, seed: int, hold_down_s: float, trouble: list[tuple[str, int, float, float]]
 ) -> None:

@@ -43,6 +43,10 @@ class OutRecord:
     expiry_s: float  #: until then the upstream holds our Interest pending
     nacked: int | None = None  #: the NackReason it answered with
 
+    def refuse(self, reason: int, *, until_s: float) -> None:
+        """It has answered with a Nack, which counts until then."""
+        self.nacked, self.expiry_s = reason, min(self.expiry_s, until_s)
+
 
 @dataclass(slots=True)
 class PitEntry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.events import JoinRequested
+from proxy.core.forwarder import NACK_HOLD_S
 from proxy.core.table.fib import Fib, NextHop
 from proxy.core.table.pit import EXPIRY_GRAIN_S
 from proxy.wire.lp import NackReason
@@ -299,13 +300,15 @@ def test_one_nack_of_two_pending_is_no_reason_to_move() -> None:
     assert bench.nack(1, NackReason.NO_ROUTE) == [(3, "detour", "/p/1")]
 
 
-def test_refused_next_hop_stays_refused_while_the_interest_is_kept_pending() -> None:
+def test_refused_next_hop_is_asked_again_after_a_while() -> None:
+    """However long the Interest is kept pending: the way may be there again."""
     bench = Bench(PRODUCER)
-    bench.interest(4, "/p/1", 1, lifetime_ms=1_000)
+    bench.interest(4, "/p/1", 1, lifetime_ms=4_000)
     bench.nack(1, NackReason.NO_ROUTE)
-    for nonce in range(2, 8):
-        bench.live(0.5)
-        assert all(face != 1 for face, *_ in bench.interest(4, "/p/1", nonce, lifetime_ms=1_000))
+    bench.live(NACK_HOLD_S / 2)
+    assert all(face != 1 for face, *_ in bench.interest(4, "/p/1", 2, lifetime_ms=4_000))
+    bench.live(NACK_HOLD_S / 2 + 0.001)
+    assert bench.interest(4, "/p/1", 3, lifetime_ms=4_000)[0][0] == 1
     assert bench.counters["pit_entries"] == 1
 
 
