@@ -309,6 +309,9 @@ class Forwarder:
         if self._is_loop(face, interest, entry):
             self._on_interest_loop(face, interest, now_s)
             return
+        if entry is not None and self._was_passed_on(face, interest, entry):
+            self.counters["repeated_nonces"] += 1
+            return
         if entry is None:
             stored = self.cs.find(interest, now_s=now_s)  # content store hit
             if stored is not None:
@@ -321,6 +324,9 @@ class Forwarder:
         previous = entry.in_records.get(face.face_id)
         record = InRecord(interest.nonce, now_s + lifetime_s, lifetime_s, wire, interest.nonce_at, stays)
         entry.in_records[face.face_id] = record
+        if previous is not None and previous.nonce != record.nonce:
+            # A copy of it may still be on its way round; two in one circle would else replace each other here for ever.
+            self.dead_nonces.add(interest.name, previous.nonce, now_s=now_s)
         self.pit.refresh(entry)
         if entry.strategy == "multicast":
             self._multicast(face, entry, record, now_s)
@@ -335,9 +341,22 @@ class Forwarder:
                 if record.nonce == nonce and face_id != face.face_id:
                     return True
             known = entry.in_records.get(face.face_id)
-            if known is None or known.nonce != nonce:
-                return any(out.nonce == nonce for out in entry.out_records.values())
+            if known is not None and known.nonce == nonce:
+                return False
+            if any(out.nonce == nonce for out in entry.out_records.values()):
+                return True
         return self.dead_nonces.has(interest.name, nonce)
+
+    @staticmethod
+    def _was_passed_on(face: Face, interest: Interest, entry: PitEntry) -> bool:
+        """Tell whether this very Interest came from this very face before, and was passed on.
+
+        Somebody repeats it under its old nonce, or it goes round in a circle.
+        """
+        known = entry.in_records.get(face.face_id)
+        if known is None or known.nonce != interest.nonce:
+            return False
+        return any(out.nonce == interest.nonce for out in entry.out_records.values())
 
     def _on_interest_loop(self, face: Face, interest: Interest, now_s: float) -> None:
         self.counters["loops"] += 1
@@ -464,6 +483,9 @@ class Forwarder:
     def _send_interest(
         self, entry: PitEntry, face: Face, record: InRecord, now_s: float, *, is_detour: bool = False
     ) -> None:
+        replaced = entry.out_records.get(face.face_id)
+        if replaced is not None and replaced.nonce != record.nonce:
+            self.dead_nonces.add(entry.key[0], replaced.nonce, now_s=now_s)
         entry.out_records[face.face_id] = OutRecord(record.nonce, now_s, now_s + record.lifetime_s)
         if face.is_local:
             self._effects.append(Send(face.face_id, record.wire))

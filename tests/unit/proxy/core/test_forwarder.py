@@ -300,6 +300,26 @@ def test_one_nack_of_two_pending_is_no_reason_to_move() -> None:
     assert bench.nack(1, NackReason.NO_ROUTE) == [(3, "detour", "/p/1")]
 
 
+def test_a_copy_that_comes_round_is_known_though_its_sender_has_asked_anew() -> None:
+    """Two copies in one circle would else take each other's place in the records, and go round at the speed of the links."""
+    bench = Bench(PRODUCER)
+    bench.interest(4, "/p/1", 1)
+    bench.live(0.05)
+    bench.interest(4, "/p/1", 2)
+    assert bench.interest(3, "/p/1", 1) == [(3, "nack-DUPLICATE", "/p/1")]
+    assert bench.interest(3, "/p/1", 2) == [(3, "nack-DUPLICATE", "/p/1")]
+    assert bench.counters["loops"] == 2
+
+
+def test_an_interest_under_its_old_nonce_is_not_passed_on_again() -> None:
+    bench = Bench(PRODUCER)
+    assert bench.interest(4, "/p/1", 1) == [(1, "interest", "/p/1")]
+    bench.live(0.05)
+    assert bench.interest(4, "/p/1", 1) == []
+    assert bench.counters["repeated_nonces"] == 1
+    assert bench.data(1, "/p/1") == [(4, "data", "/p/1")]
+
+
 def test_refused_next_hop_is_asked_again_after_a_while() -> None:
     """However long the Interest is kept pending: the way may be there again."""
     bench = Bench(PRODUCER)
