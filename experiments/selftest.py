@@ -131,7 +131,7 @@ def _run(pytest_arguments: list[str], *, only_paths: bool, fast: bool) -> int:
             outcomes.append(_pytest("tests", pytest_arguments))
         else:
             workers = str(len(os.sched_getaffinity(0)))
-            rest = [f"--ignore={EMULATION}", "--numprocesses", workers, *pytest_arguments]
+            rest = [f"--ignore={EMULATION}", "--numprocesses", workers, "--dist", "worksteal", *pytest_arguments]
             outcomes.append(_pytest("tests without root", rest))
         outcomes = linters.result() + outcomes
         if fast and not only_paths:
