@@ -1,8 +1,8 @@
 """`hconf test`: every check and test that a change must pass, in one command.
 
-The linters and the tests that need no root run side by side; then, as root, the emulation tests, and beside them random
-schedules, as many as fit in their time. What the emulation tests measure depends on what else the machine does, so the
-schedules get only what is left of it (SCHED_IDLE, sched(7)); there is much, for emulation is mostly waiting.
+First the tests that need no root, on all cores; then, as root, the emulation tests, and beside them the linters and random
+schedules, as many as fit in their time. What the emulation tests measure depends on what else the machine does, so those
+two get only what is left of it (SCHED_IDLE, sched(7)); there is much, for emulation is mostly waiting.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] = ()) -> int:
     """Run everything and return the exit code: 0 only if all of it passed.
 
     ``--fast`` leaves out what takes root, and the random schedules; every other argument goes to pytest. If one of them is a path, only the tests
-    there run, after the linters.
+    there run, and the linters.
 
     >>> main(["--fast", "no/such/test.py"])
     hconf test: no/such/test.py: there is no such file (fix: name a path below the project's folder)
@@ -126,14 +126,13 @@ def _run(pytest_arguments: list[str], *, only_paths: bool, fast: bool) -> int:
     outcomes: list[Outcome] = []
     as_root = os.geteuid() == 0
     with ThreadPoolExecutor(max_workers=1) as beside:
-        linters = beside.submit(lambda: list(_lint()))
         if only_paths:
             outcomes.append(_pytest("tests", pytest_arguments))
         else:
             workers = str(len(os.sched_getaffinity(0)))
             rest = [f"--ignore={EMULATION}", "--numprocesses", workers, "--dist", "worksteal", *pytest_arguments]
             outcomes.append(_pytest("tests without root", rest))
-        outcomes = linters.result() + outcomes
+        linters = beside.submit(lambda: list(_lint()))
         if fast and not only_paths:
             outcomes += [Outcome(step, "left out", note=FAST) for step in (SCHEDULES, EMULATION)]
         elif not only_paths:
@@ -142,6 +141,7 @@ def _run(pytest_arguments: list[str], *, only_paths: bool, fast: bool) -> int:
             if as_root:
                 emulation = _pytest(EMULATION, [EMULATION, *pytest_arguments])
             outcomes += [schedules.result(), emulation]
+        outcomes = linters.result() + outcomes
     return _report(outcomes, console)
 
 
@@ -151,8 +151,6 @@ def _random_schedules() -> Outcome:
         *(sys.executable, "-m", "experiments.cli", "fuzz-schedules", "--runs", "100000"),
         *("--seed", str(seed), "--time-limit-s", str(SCHEDULES_LIMIT_S)),
     ]
-    if chrt := shutil.which("chrt"):
-        command = [chrt, "--idle", "0", *command]
     with tempfile.TemporaryDirectory(prefix="hconf-test-") as directory:
         return _linter(SCHEDULES, [*command, "--out", directory], says=r"\d+ schedules from \d+ on")
 
@@ -174,6 +172,8 @@ def _async_sources() -> list[str]:
 
 def _linter(step: str, command: list[str], *, says: str = "(?!)") -> Outcome:
     """Run a program that ends with 0 where all is well. Its note is then what matches *says*, else all that it says."""
+    if chrt := shutil.which("chrt"):
+        command = [chrt, "--idle", "0", *command]
     started_s = time.monotonic()
     done = subprocess.run(
         command,
