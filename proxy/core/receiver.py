@@ -99,8 +99,7 @@ class Receiver:
     def stop_asking(self) -> None:
         """Nothing that the proxy could answer now is of use any more."""
         self._fetch.cancel()
-        for kind in ("recover", "keys"):
-            self._out.consumer.cancel((kind, 0))
+        self._out.stop_asking("recover", "keys")
 
     def _install(self, snapshot: Snapshot) -> None:
         news, released = self.view.install(snapshot)

@@ -264,34 +264,31 @@ class StreamSync:
         """Ask a proxy for everything that we lack, together; not while a snapshot is being fetched."""
         if peer == self._out.device or conference.fetch.is_under_way:
             return
-        key = ("recover", conference.name, peer, 0, 0)
-        if key in self._out.consumer:
-            return
-        self._out.counters["recovery_requests"] += 1
-        known = known_for_request(conference.log.vector(), conference.log.behind)
-        self._out.effects.extend(
-            self._out.consumer.express(
-                key,
-                message_name(
-                    node_prefix(peer),
-                    RECOVER,
-                    conference.name,
-                    self._out.device,
-                    boot=self._out.boot,
-                    seq=self._out.next_number(),
-                ),
-                now_s=self._out.now_s,
+        if ("recover", conference.name, peer, 0, 0) not in self._out.consumer:
+            self._out.counters["recovery_requests"] += 1
+            known = known_for_request(conference.log.vector(), conference.log.behind)
+            self._ask("recover", RECOVER, conference, peer, encode(RecoveryRequest(*known)))
+
+    def _ask(self, what: str, kind: bytes, conference: Conference, peer: str, parameters: bytes) -> None:
+        """Send a proxy a request of its own, and keep at it for a while."""
+        out = self._out
+        number = out.next_number()
+        out.effects.extend(
+            out.consumer.express(
+                (what, conference.name, peer, 0, 0),
+                message_name(node_prefix(peer), kind, conference.name, out.device, boot=out.boot, seq=number),
+                now_s=out.now_s,
                 peer=peer,
-                parameters=encode(RecoveryRequest(*known)),
+                parameters=parameters,
                 attempts_max=MISSING_ATTEMPTS,
             )
         )
 
     def recover_from_anyone(self, conference: Conference, *, but: str = "") -> None:
         """A missing entry's origin, or *but*, does not answer: ask the peer heard last."""
-        ups = [(peer.heard_s, device) for device, peer in conference.peers.items() if peer.up and device != but]
-        if ups:
-            self._recover(conference, max(ups)[1])
+        peer = _heard_last(conference, but=but)
+        if peer:
+            self._recover(conference, peer)
 
     def on_recovery_request(self, interest: Interest, name: MessageName) -> None:
         """A client or proxy tells its state and wants what comes after. Raises: Refusal, MalformedError."""
@@ -349,29 +346,9 @@ class StreamSync:
     def ask_for_keys(self, conference: Conference) -> None:
         """Ask the peer heard last for tokens that a snapshot did not bring."""
         devices = conference.log.view.keys_missing()
-        ups = [(peer.heard_s, device) for device, peer in conference.peers.items() if peer.up]
-        if not devices or not ups:
-            return
-        peer = max(ups)[1]
-        key = ("keys", conference.name, peer, 0, 0)
-        if key not in self._out.consumer:
-            self._out.effects.extend(
-                self._out.consumer.express(
-                    key,
-                    message_name(
-                        node_prefix(peer),
-                        KEYS,
-                        conference.name,
-                        self._out.device,
-                        boot=self._out.boot,
-                        seq=self._out.next_number(),
-                    ),
-                    now_s=self._out.now_s,
-                    peer=peer,
-                    parameters=encode(KeysRequest(devices)),
-                    attempts_max=MISSING_ATTEMPTS,
-                )
-            )
+        peer = _heard_last(conference)
+        if devices and peer and ("keys", conference.name, peer, 0, 0) not in self._out.consumer:
+            self._ask("keys", KEYS, conference, peer, encode(KeysRequest(devices)))
 
     def on_keys_request(self, interest: Interest, name: MessageName) -> None:
         """A client or proxy lacks tokens. Raises: Refusal, MalformedError."""
@@ -399,3 +376,9 @@ class StreamSync:
                 self._out.effects.append(
                     Log(PeerChanged(self._out.now_s, conference.name, self._out.device, device, "down"))
                 )
+
+
+def _heard_last(conference: Conference, *, but: str = "") -> str:
+    """Return the peer that is up and was heard last, *but* for one; empty where there is none."""
+    ups = [(peer.heard_s, device) for device, peer in conference.peers.items() if peer.up and device != but]
+    return max(ups)[1] if ups else ""

@@ -10,30 +10,24 @@ import time
 from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from proxy.core.signing import Signer, fingerprint
-from proxy.core.trust import join_statement
 from proxy.wire.messages import (
     EMPTY_DIGEST,
     JOIN,
     UPDATE,
     FpUpdate,
-    JoinRequest,
     SignedToken,
     SignedUpdate,
-    Token,
     encode,
     message_name,
     node_prefix,
-    parse_message_name,
 )
 from proxy.wire.packet import encode_interest
+from tests.simulated.attacker import signed_join, token
 
 _CLONE_NEWNET: Final = 0x4000_0000
 _NDN_PORT: Final = 6363
-
-OWN_KEY: Final = Signer(b"attacker".ljust(32))
 
 
 def socket_in_namespace(pid: int, local: str, remote: str) -> socket.socket:
@@ -85,13 +79,9 @@ class Attacker:
     def send_join(self, proxy: str, device: str, token: SignedToken, key: Signer, *, number: int) -> None:
         """Send a join, its possession proven with *key*."""
         name = message_name(node_prefix(proxy), JOIN, "main", device, boot=1, seq=number)
-        request = JoinRequest(token, 1, 0, None)
-        signature = key.sign(join_statement(request, parse_message_name(name), proxy))
-        self.send(name, replace(request, signature=signature))
+        self.send(name, signed_join(name, proxy, token, key))
 
 
 def grant(signer: Signer, device: str, key: Signer, *, conference: str = "main", for_s: float = 3_600.0) -> SignedToken:
     """Return a token as *signer* would grant it."""
-    now_s = time.monotonic()
-    encoded = encode(Token(device, conference, "participant", key.public_key, now_s, now_s + for_s))
-    return SignedToken(encoded, signer.sign(encoded))
+    return token(signer, device, key, conference=conference, expires_s=time.monotonic() + for_s)

@@ -33,7 +33,8 @@ from proxy.wire.name import component, from_uri
 from testbed.emulation.network import EmulatedNetwork, emulated_network
 from testbed.node_config import device_key_seed
 from testbed.plan import NetworkPlan
-from tests.emulation.attack import OWN_KEY, Attacker, grant, socket_in_namespace
+from tests.emulation.attack import Attacker, grant, socket_in_namespace
+from tests.simulated.attacker import OWN_KEY
 from topologies.model import Link, LinkProperties, Node, Topology
 
 SEED: Final = 7

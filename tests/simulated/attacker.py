@@ -92,9 +92,13 @@ class Attacker:
     ) -> None:
         """Send a join, its possession proven with *key*."""
         name = message_name(node_prefix(proxy), JOIN, conference, device, boot=1, seq=number)
-        request = JoinRequest(token, 1, 0, None)
-        signature = key.sign(join_statement(request, parse_message_name(name), proxy))
-        self.throw(name, replace(request, signature=signature))
+        self.throw(name, signed_join(name, proxy, token, key))
+
+
+def signed_join(name: bytes, proxy: str, token: SignedToken, key: Signer) -> JoinRequest:
+    """Return what is said under *name* to join, its possession proven with *key*."""
+    request = JoinRequest(token, 1, 0, None)
+    return replace(request, signature=key.sign(join_statement(request, parse_message_name(name), proxy)))
 
 
 def token(signer: Signer, device: str, key: Signer, *, conference: str = "main", expires_s: float = 1e9) -> SignedToken:

@@ -1,0 +1,63 @@
+"""What others wait for leaves first: effects as they come, entries before their updates are looked into."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.core.digest_log import DigestLog
+from proxy.core.events import LOCAL_FACE, Effect, PacketReceived, Send, TimerExpired
+from proxy.core.service_proxy import ServiceProxy
+from proxy.core.view import View
+from proxy.wire.messages import (
+    EMPTY_DIGEST,
+    JOIN,
+    FpUpdate,
+    SignedUpdate,
+    StreamEntry,
+    encode,
+    message_name,
+    node_prefix,
+)
+from proxy.wire.packet import encode_interest
+from tests.unit.proxy.core.parties import NOW_S, join_request, proxy_party, token
+
+
+def entry_of_another() -> StreamEntry:
+    update = encode(FpUpdate("main", "ue1", 1, 1, "message", "", b"", 0.0, EMPTY_DIGEST, EMPTY_DIGEST, b""))
+    origin = DigestLog(history_max_entries=10)
+    return origin.append_own(origin.stream("csr2", 1), (SignedUpdate(update, b""),))
+
+
+def test_an_entry_is_passed_on_before_the_view_has_looked_at_its_updates() -> None:
+    log, entry = DigestLog(history_max_entries=10), entry_of_another()
+    seen: list[int] = []
+    assert log.add(entry, lambda _: seen.append(log.view.seq("ue1", 1))) is not None
+    assert (seen, log.view.seq("ue1", 1)) == ([0], 1)
+    assert log.add(entry, lambda _: pytest.fail("passed on twice")) is None
+
+
+def test_effects_performed_as_they_come_are_those_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    returning, performing = proxy_party().core, proxy_party().core
+    assert isinstance(performing, ServiceProxy)
+    performed: list[Effect] = []
+    performing.perform_at_once(performed.append)
+    name = message_name(node_prefix("csr1"), JOIN, "main", "ue1", boot=1, seq=1)
+    _, join = encode_interest(name, nonce=7, lifetime_ms=4_000, parameters=encode(join_request(token())))
+    for later_s, event in ((0.0, PacketReceived(LOCAL_FACE, join)), (0.3, TimerExpired())):
+        returned = returning.handle(event, now_s=NOW_S + later_s)
+        assert performing.handle(event, now_s=NOW_S + later_s) == []
+        assert performed == returned
+        performed.clear()
+        assert any(isinstance(effect, Send) for effect in returned)
+
+    offered: list[int] = []  # how much has left when the proxy's own view is asked at last
+    offer = View.offer
+
+    def note(*arguments: object, **options: object) -> object:
+        offered.append(sum(isinstance(effect, Send) for effect in performed))
+        return offer(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(View, "offer", note)
+    conference = performing.conferences["main"]
+    conference.log.add(entry_of_another(), lambda entry: performing._clients.notify(conference, entry))
+    assert offered == [1]
