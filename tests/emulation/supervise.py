@@ -3,6 +3,7 @@
 python -m tests.emulation.supervise RUN_ID RUN_DIR [failing process]
 """
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +18,8 @@ async def main() -> None:
     plan = NetworkPlan(sys.argv[1], TREE, 7, Path(sys.argv[2]))
     async with emulated_network(plan, node_program=STAND_IN) as network:
         await network.in_mininet(network.net.get("ue1").cmd, "sleep 1000 &")
-        network.net.get("ue2").popen("sleep 1000")
+        other = network.net.get("ue2").popen(["sh", "-c", "echo detached; exec sleep 1000"], stdout=subprocess.PIPE)
+        other.stdout.readline()  # Until mnexec has made a session for it, it is in this process's group.
         print("up", flush=True)
         await trio.lowlevel.wait_readable(sys.stdin)
     print("down", flush=True)
