@@ -167,9 +167,10 @@ def doctor(
     *, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array instead of a table.")] = False
 ) -> None:
     """Say what this machine can emulate, what is missing, and the command that mends it."""
+    from experiments import compiler
     from testbed import doctor as machine
 
-    capabilities = machine.collect()
+    capabilities = [*machine.collect(), compiler.capability()]
     if as_json:
         typer.echo(machine.as_json(capabilities))
     else:
@@ -178,6 +179,14 @@ def doctor(
         Console().print(machine.as_table(capabilities))
     if not machine.can_run(capabilities):
         raise typer.Exit(CapabilityError.exit_code)
+
+
+@app.command("compile")
+def compile_protocol() -> None:
+    """Compile the protocol for speed; ./hconf does it once, and after changes to proxy/ it is up to you."""
+    from experiments import compiler
+
+    typer.echo(f"compiled: {compiler.compile_machines()}")
 
 
 @app.command()

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
 
+from proxy import compiled
+
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _GIT_LIMIT_S: Final = 5.0
 
@@ -40,8 +42,11 @@ class CpuTimes:
 
 
 def describe_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a run uses."""
-    versions = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that a run uses, and whether the protocol runs compiled."""
+    versions = {
+        "python": platform.python_version(),
+        "proxy.core": "compiled" if compiled.is_in_use() else "interpreted",
+    }
     for name in ("hconf", *_PACKAGES):
         try:
             versions[name] = metadata.version(name)

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments import compiler
 from topologies.errors import HconfError, InputError
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -123,7 +124,7 @@ def _script(name: str) -> Path:
 
 def _run(pytest_arguments: list[str], *, only_paths: bool, fast: bool) -> int:
     console = Console()
-    outcomes: list[Outcome] = []
+    outcomes: list[Outcome] = [_compile()]
     as_root = os.geteuid() == 0
     with ThreadPoolExecutor(max_workers=1) as beside:
         if only_paths:
@@ -143,6 +144,13 @@ def _run(pytest_arguments: list[str], *, only_paths: bool, fast: bool) -> int:
             outcomes += [schedules.result(), emulation]
         outcomes = linters.result() + outcomes
     return _report(outcomes, console)
+
+
+def _compile() -> Outcome:
+    """The tests try what runs use; where it cannot be compiled, that is what is interpreted."""
+    if problem := compiler.why_not():
+        return Outcome("compile", "left out", note=problem)
+    return _outside("compile", [str(_script("hconf")), "compile"])
 
 
 def _random_schedules() -> Outcome:
@@ -171,9 +179,14 @@ def _async_sources() -> list[str]:
 
 
 def _linter(step: str, command: list[str], *, says: str = "(?!)") -> Outcome:
-    """Run a program that ends with 0 where all is well. Its note is then what matches *says*, else all that it says."""
+    """Run a program beside the tests, with what these leave of the machine."""
     if chrt := shutil.which("chrt"):
         command = [chrt, "--idle", "0", *command]
+    return _outside(step, command, says=says)
+
+
+def _outside(step: str, command: list[str], *, says: str = "(?!)") -> Outcome:
+    """Run a program that ends with 0 where all is well. Its note is then what matches *says*, else all that it says."""
     started_s = time.monotonic()
     done = subprocess.run(
         command,

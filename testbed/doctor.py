@@ -27,7 +27,7 @@ from testbed.probes import QDISCS
 from topologies.errors import CapabilityError
 
 #: ``run``: without it no experiment starts. The others say what is lost.
-Need = Literal["run", "capture", "exact delays", "netem links", "large networks", "tidiness"]
+Need = Literal["run", "capture", "exact delays", "netem links", "large networks", "speed", "tidiness"]
 
 #: What probes.py tried: why it failed, None where it worked.
 Probed = dict[str, str | None]

@@ -28,7 +28,7 @@ HELD_MAX = 128
 ACKS_MAX = 256
 
 
-@dataclass(slots=True)
+@dataclass
 class ClientSession:
     """One joined device."""
 

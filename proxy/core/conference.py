@@ -12,7 +12,7 @@ from proxy.core.outbox import RequestKey
 from proxy.core.snapshot_transfer import FrozenSnapshots, SnapshotFetch
 
 
-@dataclass(slots=True)
+@dataclass
 class Peer:
     """Another proxy of a conference."""
 
@@ -21,7 +21,7 @@ class Peer:
     up: bool = True
 
 
-@dataclass(slots=True)
+@dataclass
 class Conference:
     """One conference at this proxy."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -45,24 +44,28 @@ class RoundTripEstimator:
         return min(RTO_MAX_S, max(self.srtt_s + 4 * self._rttvar_s, self.srtt_s + self._rto_min_s))
 
 
-@dataclass(slots=True)
 class Pending(Generic[K]):
     """One Interest that waits for its Data."""
 
-    key: K
-    base_name: bytes
-    name: bytes
-    parameters: bytes | None
-    lifetime_s: float
-    peer: str
-    attempts_max: int | None
-    armed: bool  #: sent before there is an answer: refreshed before it expires, not repeated as lost
-    sent_s: float = 0.0
-    first_sent_s: float = 0.0
-    attempts: int = 0
-    nacks: int = 0
-    was_armed: bool = False  #: sent before there was an answer, too
-    expiring: bool = False
+    def __init__(
+        self,
+        key: K,
+        name: bytes,
+        parameters: bytes | None,
+        lifetime_s: float,
+        peer: str,
+        attempts_max: int | None,
+        *,
+        armed: bool,
+        now_s: float,
+    ) -> None:
+        self.key, self.base_name, self.name, self.parameters = key, name, name, parameters
+        self.lifetime_s, self.peer, self.attempts_max = lifetime_s, peer, attempts_max
+        self.armed = armed  #: sent before there is an answer: refreshed before it expires, not repeated as lost
+        self.was_armed = False  #: sent before there was an answer, too
+        self.sent_s, self.first_sent_s = 0.0, now_s
+        self.attempts = self.nacks = 0
+        self.expiring = False
 
 
 class GivenUp(Struct, Generic[K], frozen=True):
@@ -118,7 +121,7 @@ class Consumer(Generic[K]):
         attempts_max None: until cancelled. Raises: ValueError where the packet would be too large.
         """
         self.cancel(key)
-        pending = Pending(key, name, name, parameters, lifetime_s, peer, attempts_max, armed, first_sent_s=now_s)
+        pending = Pending(key, name, parameters, lifetime_s, peer, attempts_max, armed=armed, now_s=now_s)
         effects = self._send(pending, now_s)
         self._by_key[key] = pending
         self._by_name[pending.name] = key

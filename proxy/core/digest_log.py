@@ -41,7 +41,7 @@ def chain_of(previous: bytes, sync_update: SyncUpdate) -> bytes:
     return chained(previous, *entry_contents(sync_update))
 
 
-@dataclass(slots=True)
+@dataclass
 class Stream:
     """One sync stream. Entries 1 to *seq* are known; those in the log's history can be served."""
 

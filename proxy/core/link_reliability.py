@@ -41,7 +41,7 @@ RTO_MIN_S: Final = 0.002
 Mode = Literal["auto", "on", "off"]
 
 
-@dataclass(slots=True)
+@dataclass
 class Unacked:
     """A packet whose ack has not come."""
 

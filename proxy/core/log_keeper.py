@@ -17,7 +17,7 @@ from proxy.wire.messages import UpdateAck
 RETRY_INTERVAL_S = 1.0
 
 
-@dataclass(slots=True)
+@dataclass
 class WaitingAck:
     """An update that was accepted, and whose publisher is to hear of it later."""
 

@@ -39,7 +39,7 @@ class PublishError(Exception):
     """The user asked for something that cannot be published; says why."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Unsent:
     """An update that the user has made and the window does not admit yet."""
 
@@ -112,8 +112,10 @@ class Publisher:
         grant = self._out.grant
         if grant is None or grant.token.expires_s <= self._out.now_s:
             return  # the timer that says so is due
-        window_max, sends = self._out.config.window_max, self._out.state in ("joined", "closing")
-        while sends and self._queue and len(self._unacked) < window_max:
+        if self._out.state not in ("joined", "closing"):
+            return
+        window_max = self._out.config.window_max
+        while self._queue and len(self._unacked) < window_max:
             unsent = self._queue.popleft()
             seq = self._make(unsent)
             if unsent.event == "leave":

@@ -47,7 +47,7 @@ SEGMENTS = "segments"
 K = TypeVar("K", bound=Hashable)
 
 
-@dataclass(slots=True)
+@dataclass
 class Frozen:
     """One snapshot as it was at some moment."""
 
@@ -61,7 +61,8 @@ class Frozen:
 class FrozenSnapshots:
     """Those of one conference at one proxy."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_bytes: int = SNAPSHOT_MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._by_digest: dict[str, Frozen] = {}
         self._newest: Frozen | None = None
 
@@ -83,7 +84,7 @@ class FrozenSnapshots:
     def freeze(self, log: DigestLog, *, boot: int, now_s: float) -> SnapshotManifest | None:
         """Freeze the log's snapshot, with all tokens; None where it is larger than anybody would take."""
         content = encode(log.snapshot(complete=True))
-        if len(content) > SNAPSHOT_MAX_BYTES:
+        if len(content) > self._max_bytes:
             return None
         manifest = SnapshotManifest(boot, len(content), hashlib.sha256(content).digest())
         self._newest = Frozen(manifest, content, log.vector(), now_s, now_s)

@@ -54,7 +54,7 @@ class AppliedUpdate(Struct, frozen=True):
     via: Via
 
 
-@dataclass(slots=True)
+@dataclass
 class _Publisher:
     seq: int = 0
     content_digest: bytes = EMPTY_DIGEST

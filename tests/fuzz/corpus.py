@@ -26,6 +26,7 @@ from proxy.wire.messages import ALL_PROXIES, MESSAGE_TYPES, encode, message_name
 from proxy.wire.packet import encode_data, encode_interest
 from testbed.plan import NetworkPlan
 from testbed.simulation.network import SimulatedNetwork
+from tests.simulated.interception import Handler, intercept
 from topologies.catalogue import build
 
 #: Which cores are fuzzed: process, and whether it is the application in it.
@@ -70,11 +71,9 @@ def recordings() -> dict[str, Recording]:
     network = SimulatedNetwork(NetworkPlan("corpus", topology, 3, Path("nowhere")))
     found = {}
     for title, (process, is_application) in TARGETS.items():
-        core: Any = network.processes[process].core
-        if isinstance(core, Host):
-            core = core.application if is_application else core.forwarder
-        recording = found[title] = Recording(network.processes[process].config, is_application)
-        core.handle = _recorder(core.handle, recording)
+        simulated: Any = network.processes[process]
+        recording = found[title] = Recording(simulated.config, is_application)
+        intercept(simulated, _noting(recording), application=is_application)
     network.run_until(network.now_s + 0.4)
     for ue in topology.ues:
         network.send(ue, JoinRequested())
@@ -95,12 +94,12 @@ def recordings() -> dict[str, Recording]:
     return found
 
 
-def _recorder(handle: Callable[..., list[Effect]], recording: Recording) -> Callable[..., list[Effect]]:
-    def record(event: Event, *, now_s: float) -> list[Effect]:
+def _noting(recording: Recording) -> Handler:
+    def note(handle: Callable[..., list[Effect]], event: Event, now_s: float) -> list[Effect]:
         recording.events.append((now_s, event))
         return handle(event, now_s=now_s)
 
-    return record
+    return note
 
 
 def live_on(core: Core, now_s: float, *, steps: int = 12) -> None:

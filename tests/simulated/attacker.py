@@ -9,7 +9,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from proxy.core.events import LOCAL_FACE, PacketReceived
-from proxy.core.host import Host
 from proxy.core.signing import Signer, fingerprint
 from proxy.core.trust import join_statement
 from proxy.wire.messages import (
@@ -30,6 +29,7 @@ from proxy.wire.messages import (
 from proxy.wire.packet import INTEREST, Interest, decode_interest, encode_data, encode_interest
 from testbed.node_config import device_key_seed
 from tests.simulated.conference import Conference
+from tests.simulated.interception import intercept
 
 OWN_KEY = Signer(b"attacker".ljust(32))
 
@@ -121,12 +121,9 @@ def answer_first(
     *forge* gives the content of the answer; it comes to the forwarder of *victim*, once for each Interest, *count* times in all.
     """
     network = conference.network
-    core: Any = network.processes[process].core
-    core = core.application if isinstance(core, Host) else core
-    handle: Callable[..., list[Any]] = core.handle
     lied: set[bytes] = set()
 
-    def listen(event: Any, *, now_s: float) -> list[Any]:
+    def listen(handle: Callable[..., list[Any]], event: Any, now_s: float) -> list[Any]:
         if isinstance(event, PacketReceived) and event.packet[:1] == bytes((INTEREST,)):
             interest = decode_interest(event.packet)
             if parse_message_name(interest.name).kind == kind and interest.name not in lied and len(lied) < count:
@@ -136,22 +133,19 @@ def answer_first(
                 return []  # what it has to say comes too late, as if it were lost
         return handle(event, now_s=now_s)
 
-    core.handle = listen
+    intercept(network.processes[process], listen)
 
 
 def overhear(conference: Conference, process: str, kind: bytes) -> list[Interest]:
     """Return a list that every Interest of a kind which reaches a process is added to."""
     heard: list[Interest] = []
-    core: Any = conference.network.processes[process].core
-    core = core.application if isinstance(core, Host) else core
-    handle: Callable[..., list[Any]] = core.handle
 
-    def listen(event: Any, *, now_s: float) -> list[Any]:
+    def listen(handle: Callable[..., list[Any]], event: Any, now_s: float) -> list[Any]:
         if isinstance(event, PacketReceived) and event.packet[:1] == bytes((INTEREST,)):
             interest = decode_interest(event.packet)
             if parse_message_name(interest.name).kind == kind:
                 heard.append(interest)
         return handle(event, now_s=now_s)
 
-    core.handle = listen
+    intercept(conference.network.processes[process], listen)
     return heard

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from proxy.core.events import JoinRequested, PublishRequested, RevokeRequested
 from proxy.core.service_client import PublishError
 from proxy.records import Applied, Granted, SessionChanged
 from tests.simulated.conference import TIERS, Conference
+from tests.simulated.interception import intercept
 
 #: Of clients and proxies, by default: 0.2 s x 3.
 DETECTION_S = 0.6
@@ -194,17 +198,15 @@ def test_client_that_moves_is_not_marked_left_by_the_proxy_it_left() -> None:
     for link in ("core1-csr1",):
         assert link in conference.network.links
     # The proxy cannot be reached by its client any more, but is alive and goes on telling the others what it believes.
-    core = conference.network.processes["csr1.proxy"].core
-    handle = core.handle
     deaf = []
 
-    def half_deaf(event, *, now_s):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    def half_deaf(handle: Callable[..., list[Any]], event: Any, now_s: float) -> list[Any]:
         if b"ue1" in getattr(event, "packet", b"") and b"csr1" in event.packet[:24]:
             deaf.append(event)
             return []
         return handle(event, now_s=now_s)
 
-    core.handle = half_deaf  # type: ignore[method-assign]
+    intercept(conference.network.processes["csr1.proxy"], half_deaf)
     conference.run_for(8.0)
     assert deaf
     assert client.proxy != "csr1"

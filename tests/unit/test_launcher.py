@@ -64,7 +64,7 @@ class Machine:
             (self.bin / name).symlink_to(found)
         self.add("python3", PYTHON)
         self.user(0)
-        for name in ("mnexec", "ip", "tcpdump", "ping"):
+        for name in ("mnexec", "ip", "tcpdump", "ping", "cc"):
             self.add(name, "#!/bin/sh\n")
 
     def add(self, name: str, script: str) -> None:

@@ -17,7 +17,7 @@ EXPIRY_GRAIN_S = 0.1
 PitKey = tuple[bytes, bool, bool]
 
 
-@dataclass(slots=True)
+@dataclass
 class InRecord:
     """A downstream face that waits."""
 
@@ -34,7 +34,7 @@ class InRecord:
         return InRecord(nonce, self.expiry_s, self.lifetime_s, wire, self.nonce_at, self.stays)
 
 
-@dataclass(slots=True)
+@dataclass
 class OutRecord:
     """An upstream face that was asked."""
 
@@ -48,7 +48,7 @@ class OutRecord:
         self.nacked, self.expiry_s = reason, min(self.expiry_s, until_s)
 
 
-@dataclass(slots=True)
+@dataclass
 class PitEntry:
     key: PitKey
     strategy: Strategy

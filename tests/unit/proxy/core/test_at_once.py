@@ -7,7 +7,6 @@ import pytest
 from proxy.core.digest_log import DigestLog
 from proxy.core.events import LOCAL_FACE, Effect, PacketReceived, Send, TimerExpired
 from proxy.core.service_proxy import ServiceProxy
-from proxy.core.view import View
 from proxy.wire.messages import (
     EMPTY_DIGEST,
     JOIN,
@@ -36,7 +35,7 @@ def test_an_entry_is_passed_on_before_the_view_has_looked_at_its_updates() -> No
     assert log.add(entry, lambda _: pytest.fail("passed on twice")) is None
 
 
-def test_effects_performed_as_they_come_are_those_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_effects_performed_as_they_come_are_those_returned() -> None:
     returning, performing = proxy_party().core, proxy_party().core
     assert isinstance(performing, ServiceProxy)
     performed: list[Effect] = []
@@ -50,14 +49,11 @@ def test_effects_performed_as_they_come_are_those_returned(monkeypatch: pytest.M
         performed.clear()
         assert any(isinstance(effect, Send) for effect in returned)
 
-    offered: list[int] = []  # how much has left when the proxy's own view is asked at last
-    offer = View.offer
+    conference, seen = performing.conferences["main"], list[tuple[int, int]]()
 
-    def note(*arguments: object, **options: object) -> object:
-        offered.append(sum(isinstance(effect, Send) for effect in performed))
-        return offer(*arguments, **options)  # type: ignore[arg-type]
+    def notify(entry: StreamEntry) -> None:
+        performing._clients.notify(conference, entry)
+        seen.append((sum(isinstance(effect, Send) for effect in performed), conference.log.view.seq("ue1", 1)))
 
-    monkeypatch.setattr(View, "offer", note)
-    conference = performing.conferences["main"]
-    conference.log.add(entry_of_another(), lambda entry: performing._clients.notify(conference, entry))
-    assert offered == [1]
+    conference.log.add(entry_of_another(), notify)
+    assert seen == [(1, 0)]  # what has left, and what the proxy's own view has taken in by then

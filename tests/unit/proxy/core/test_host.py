@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from proxy.config import ClientConfig, FaceConfig, ForwarderConfig, NextHopConfig, RouteConfig
-from proxy.core.events import CarrierChanged, Event, Log, NeighbourChanged, PacketReceived
+from proxy.core.events import CarrierChanged, Effect, Event, Log, NeighbourChanged, PacketReceived
 from proxy.core.forwarder import Forwarder
 from proxy.core.host import Host
 from proxy.core.liveness import State
@@ -17,16 +19,20 @@ from tests.unit.proxy.core.parties import TRUSTED
 HELLO = encode_link_packet(LinkPacket(b"", session_state=State.INIT))
 
 
-class Listener(ServiceClient):
-    """Notes what it is told."""
+class Listener:
+    """Stands before a client and notes what it is told."""
 
-    def __init__(self) -> None:
-        super().__init__(ClientConfig(key_seed_hex=(bytes([1]) * 32).hex(), **TRUSTED), device="ue1", boot=1, seed=1)
+    def __init__(self, client: ServiceClient) -> None:
+        self._client = client
         self.told: list[Event] = []
 
-    def handle(self, event: Event, *, now_s: float) -> list:  # type: ignore[type-arg]
+    @property
+    def deadline_s(self) -> float | None:
+        return self._client.deadline_s
+
+    def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         self.told.append(event)
-        return super().handle(event, now_s=now_s)
+        return self._client.handle(event, now_s=now_s)
 
 
 def host(links: int) -> tuple[Host, Listener]:
@@ -36,8 +42,10 @@ def host(links: int) -> tuple[Host, Listener]:
     )
     routes = (RouteConfig("/hconf", tuple(NextHopConfig(face.face_id, 2.0) for face in faces)),)
     forwarder = Forwarder(ForwarderConfig(faces, routes), node="ue1", seed=1, local_attached=True)
-    client = Listener()
-    return Host(forwarder, client), client
+    client = ServiceClient(ClientConfig(key_seed_hex=(bytes([1]) * 32).hex(), **TRUSTED), device="ue1", boot=1, seed=1)
+    both, listener = Host(forwarder, client), Listener(client)
+    both.application = cast("ServiceClient", listener)
+    return both, listener
 
 
 def of_neighbours(client: Listener) -> list[NeighbourChanged]:

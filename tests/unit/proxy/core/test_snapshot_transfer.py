@@ -216,9 +216,8 @@ def test_what_nobody_asks_for_is_forgotten() -> None:
     assert frozen.reusable(log, now_s=40.0) is None
 
 
-def test_snapshot_larger_than_anybody_takes_is_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.core.snapshot_transfer.SNAPSHOT_MAX_BYTES", 10_000)
-    frozen = FrozenSnapshots()
+def test_snapshot_larger_than_anybody_takes_is_not_frozen() -> None:
+    frozen = FrozenSnapshots(max_bytes=10_000)
     assert frozen.freeze(log_of(), boot=1, now_s=0.0) is None
     assert len(frozen) == 0
 
