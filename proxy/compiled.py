@@ -26,12 +26,18 @@ INTERPRETED_VARIABLE: Final = "HCONF_INTERPRETED"
 #: nothing, and tests can put themselves between them.
 _INTERPRETED: Final = frozenset({"proxy/wire/messages.py", "proxy/core/build.py", "proxy/core/host.py"})
 _PACKAGES: Final = ("proxy/core", "proxy/wire")
+#: What else every packet of a run passes: the nodes' loop, and the links'.
+_LOOPS: Final = (
+    *("proxy/driver/packet_loop.py", "proxy/driver/program.py", "proxy/lag.py"),
+    *("testbed/links/channel.py", "testbed/links/frame_loop.py"),
+)
 
 
 @cache
 def sources() -> dict[str, Path]:
     """Return module name -> source of everything that is compiled."""
     found = sorted(path for package in _PACKAGES for path in (ROOT / package).rglob("*.py"))
+    found += [ROOT / name for name in _LOOPS]
     relative = {path.relative_to(ROOT): path for path in found if path.name != "__init__.py"}
     return {
         ".".join(name.with_suffix("").parts): path

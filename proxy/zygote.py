@@ -27,7 +27,6 @@ from typing import Any, Final, NoReturn
 
 import trio
 
-from proxy.config import NodeConfig
 from proxy.driver.clock import MonotonicClock
 from proxy.driver.config_file import ConfigError, load_config
 from proxy.driver.program import NodeProgram
@@ -39,6 +38,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _DATAGRAM_MAX_BYTES: Final = 65_536
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
+#: Below the link emulator's.
+REAL_TIME_PRIORITY: Final = 1
 EXIT_BAD_CONFIG: Final = 2
 EXIT_NO_STORAGE: Final = 74  # EX_IOERR
 
@@ -167,16 +168,15 @@ def _become_node(request: dict[str, Any], *, netns_fd: int, control_fd: int, zyg
         os._exit(status)
 
 
-def _raise_priority(config: NodeConfig) -> None:
+def _raise_priority() -> None:
     """Ask for real-time scheduling, as far as this machine lets us.
 
-    A router of its own hardware would not wait for whatever else runs here. What others wait for, forwarders and proxies,
-    comes before the clients at which packets end; the link emulator is above both. Round robin among equals; the kernel
-    keeps a share of each core for everybody else (sched(7)).
+    A host of its own hardware would not wait for whatever else runs here. All are equals, round robin: clients that came after
+    the routers would at high rates wait for all that these still have to do (busy-proxy: p99 a third higher). The link emulator
+    is above; the kernel keeps a share of each core for everybody else (sched(7)).
     """
-    priority = 1 if config.client is not None else 2
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(REAL_TIME_PRIORITY))
 
 
 def _redirect_output(path: Path) -> None:
@@ -197,7 +197,7 @@ def run_node(config_path: Path, control: socket.socket) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_CONFIG
-    _raise_priority(config)
+    _raise_priority()
     with control:
         try:
             program = NodeProgram(config, control=control)

@@ -13,6 +13,7 @@ import contextlib
 import gc
 import resource
 import socket
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -74,7 +75,7 @@ class NodeProgram:
 
     async def run(self) -> None:
         """Run until told to stop, or until the supervisor has gone. Raises: OSError where a face cannot be opened."""
-        self._lag_since_s = trio.current_time()
+        self._lag_since_s = time.monotonic()
         with RecordWriter(Path(self.config.records_path)) as self._records, self._log or contextlib.nullcontext():
             try:
                 if self._restored is not None:
@@ -92,7 +93,7 @@ class NodeProgram:
                     if self.config.process == "proxy":  # before, the forwarder tells clients that there is none
                         with trio.move_on_after(ATTACH_LIMIT_S):
                             await self._local.attached.wait()
-                    self._control.say({"event": "ready", "t_s": trio.current_time()})
+                    self._control.say({"event": "ready", "t_s": time.monotonic()})
                     await self._stopping.wait()
                     nursery.cancel_scope.cancel()
             finally:
@@ -113,7 +114,7 @@ class NodeProgram:
 
     def dispatch(self, event: Event) -> None:
         """Give an event to the core and do what it wants."""
-        now_s = trio.current_time()
+        now_s = time.monotonic()
         for effect in self.core.handle(event, now_s=now_s):
             self._perform(effect)
 
@@ -138,7 +139,7 @@ class NodeProgram:
             self.dispatch(result)
 
     def _on_deadline(self) -> None:
-        due_s, now_s = self.core.deadline_s, trio.current_time()
+        due_s, now_s = self.core.deadline_s, time.monotonic()
         if due_s is not None and due_s <= now_s:
             if due_s > 0:  # the very first is due since ever
                 self.lag.add(now_s - due_s)
@@ -194,7 +195,7 @@ class NodeProgram:
             counters.update(self._log.counters_now())
         if self._records.bytes_lost:
             counters["record_bytes_lost"] = self._records.bytes_lost
-        now_s, lag_since_s = trio.current_time(), self._lag_since_s
+        now_s, lag_since_s = time.monotonic(), self._lag_since_s
         lag_bins, lag_max_ms = self.lag.take()
         self._lag_since_s = now_s
         report = CountersReported(
@@ -215,6 +216,6 @@ class NodeProgram:
 
     def report_status(self) -> dict[str, Any]:
         """Append a StateReported record per view, and return the status of this node for its supervisor."""
-        for record in reported_state(self.core, self.config.node, trio.current_time()):
+        for record in reported_state(self.core, self.config.node, time.monotonic()):
             self._records.write(record)
         return status_of(self.core)

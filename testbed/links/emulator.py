@@ -49,7 +49,7 @@ from testbed.links.rtnetlink import set_carrier
 from testbed.links.tap import Tap, close_fds, make_taps
 from topologies.errors import CapabilityError, HconfError, InputError
 
-_FIFO_PRIORITY: Final = 3
+_FIFO_PRIORITY: Final = 2
 _RECEIVE_BYTES: Final = 1 << 18
 _THREAD_STACK_BYTES: Final = 1 << 18  # they only close files, and memory is locked
 

@@ -84,6 +84,7 @@ class FrameLoop:
 
     def __init__(self, ledger: Ledger | None = None) -> None:
         self.ledger = ledger
+        self.max_in_flight = MAX_IN_FLIGHT
         self.lanes: dict[int, Lane] = {}
         self._callbacks: dict[int, Callable[[], None]] = {}
         self.wakeups = 0
@@ -168,7 +169,7 @@ class FrameLoop:
                 number = lane.channel.frames_offered - 1
                 if due_ns < 0:
                     self._drop(lane, "loss" if due_ns == LOST else "queue", number, len(frame))
-                elif len(heap) >= MAX_IN_FLIGHT:
+                elif len(heap) >= self.max_in_flight:
                     self._drop(lane, "overrun", number, len(frame))
                 else:
                     self._arrivals += 1

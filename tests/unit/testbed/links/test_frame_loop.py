@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from testbed.links import frame_loop
 from testbed.links.channel import Channel
 from testbed.links.frame_loop import FrameLoop, Lane
 from testbed.links.histogram import bin_of
@@ -124,9 +123,9 @@ def test_a_cut_drops_what_is_in_flight_in_that_lane_only(make_hosts: MakeHosts) 
     assert hosts.b.recv(100) == b"goes on"
 
 
-def test_frames_in_flight_are_bounded(make_hosts: MakeHosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_loop, "MAX_IN_FLIGHT", 3)
+def test_frames_in_flight_are_bounded(make_hosts: MakeHosts) -> None:
     hosts = make_hosts(Impairment(delay_ms=20.0))
+    hosts.loop.max_in_flight = 3
     for _ in range(5):
         hosts.a.send(b"frame")
     hosts.turn_until(lambda: hosts.a_to_b.packets == 3)
