@@ -159,11 +159,15 @@ def check_can_create(path: Path, *, given: bool) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file so that a reader, or a crash, finds the old content or the new, never a part."""
     beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _point(link: Path, target: str) -> None:

@@ -9,7 +9,9 @@ Everything that can be wrong with the input or the machine is found before the r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import platform
 import signal
 import time
@@ -33,7 +35,7 @@ from experiments.spec import Experiment
 from experiments.spec_schema import Impair
 from experiments.workloads import check_size
 from testbed.plan import NetworkPlan
-from topologies.errors import HconfError, InputError
+from topologies.errors import CapabilityError, HconfError, InputError
 from topologies.model import SIMULATED_ONLY
 
 if TYPE_CHECKING:
@@ -117,21 +119,27 @@ def run_experiment(
                 run.interrupted = True
             progress.phase("analysing")
             analysis = run.analyse()
+        verdict: RunVerdict = "fail" if analysis is None or analysis.failed else "pass"
+        if run.interrupted:
+            verdict = "interrupted"
+        run.manifest |= {"verdict": verdict}
+        run.save()
+        write_report(folder, analysis, run.manifest)
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
+        interrupted, full = isinstance(error, KeyboardInterrupt), _is_disk_full(error)
         run.manifest |= {"verdict": "interrupted" if interrupted else "error"}
         run.manifest.setdefault("problem", "" if interrupted else f"{type(error).__name__}: {error}")
-        run.save()
+        with contextlib.suppress(OSError) if full else contextlib.nullcontext():
+            run.save()
+        if full:
+            raise CapabilityError(
+                where=str(folder.path),
+                problem="the disk is full; the network is gone, and the records are kept as far as they were written",
+                remedy="make room or choose another place with --out, and run it again",
+            ) from error
         raise
     finally:
         folder.hand_over()
-    verdict: RunVerdict = "fail" if analysis is None or analysis.failed else "pass"
-    if run.interrupted:
-        verdict = "interrupted"
-    run.manifest |= {"verdict": verdict}
-    run.save()
-    write_report(folder, analysis, run.manifest)
-    folder.hand_over()
     return Outcome(folder.path, verdict, analysis, run.manifest)
 
 
@@ -380,6 +388,13 @@ class _Run:
 
     def _write_exits(self, exits: Iterable[NodeExit]) -> None:
         (self.folder.raw / NODES_FILE).write_bytes(msgspec.json.Encoder().encode_lines(exits))
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Tell whether nothing but a full disk, or the user's share of it, has stopped us."""
+    return isinstance(error, Exception) and all(
+        isinstance(leaf, OSError) and leaf.errno in (errno.ENOSPC, errno.EDQUOT) for leaf in _leaves(error)
+    )
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:

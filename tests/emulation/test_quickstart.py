@@ -296,3 +296,20 @@ def test_a_machine_without_tun_is_refused(tmp_path: Path, write_experiment: Call
     assert done.returncode == 3, done.stderr
     assert "/dev/net/tun" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size_kib", [900, 1_600])
+def test_a_disk_that_fills_up_is_said_and_the_network_is_removed(
+    tmp_path: Path, write_experiment: Callable[..., Path], size_kib: int
+) -> None:
+    (small := tmp_path / "small-disk").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "none", small], check=True)
+    try:
+        done = hconf("run", write_experiment(duration_s=3.0), "--out", small / "out", cwd=tmp_path)
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert f"{small / 'out'}: the disk is full; the network is gone, and the records are kept" in done.stderr
+        assert "(fix: make room" in done.stderr
+        assert list((small / "out").glob(".*.new")) == []
+        assert_gone(small / "out")
+    finally:
+        subprocess.run(["umount", small], check=True)
