@@ -19,6 +19,8 @@ from testbed.doctor import Capability
 from topologies.errors import CapabilityError
 
 COMPILERS: Final = ("cc", "gcc", "clang")
+#: What was compiled last stays: the other branch that one comes back to, another clone's.
+KEPT_MAX: Final = 4
 _MEND: Final = "apt-get install gcc libc6-dev python3-dev && ./hconf compile"
 #: Runs in a process of its own, in an empty folder: mypy and setuptools change more of theirs than they give back.
 _BUILD: Final = """
@@ -66,7 +68,7 @@ def capability() -> Capability:
 
 
 def compile_machines() -> Path:
-    """Compile, unless that was done, and remove what was made of other sources. Returns: where. Raises: CapabilityError."""
+    """Compile, unless that was done, and remove what was made of other sources long ago. Returns: where. Raises: CapabilityError."""
     target = compiled.folder()
     if target.is_dir():
         return target
@@ -99,8 +101,8 @@ def compile_machines() -> Path:
                 problem=f"mypyc or the C compiler failed:\n{said or done.stdout[-2_000:]}",
                 remedy="mend the sources; until then they are interpreted",
             )
-        for other in target.parent.iterdir():
-            if other != scratch and not other.name.startswith("making-"):
-                shutil.rmtree(other, ignore_errors=True)  # a process that runs from it keeps its libraries
+        made = [path for path in target.parent.iterdir() if not path.name.startswith("making-")]
+        for old in sorted(made, key=lambda path: path.stat().st_mtime)[: -KEPT_MAX + 1]:
+            shutil.rmtree(old, ignore_errors=True)  # a process that runs from it keeps its libraries
         (scratch / "out").rename(target)
     return target

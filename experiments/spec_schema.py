@@ -85,7 +85,7 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
     others: dict[Name, tuple[Word, ...]] = {}  #: conference -> UEs that are in it instead
     heartbeat_s: Seconds = 0.2  #: of proxies and clients; their detection time is this x detect_mult
     detect_mult: DetectMult = 3
-    face_heartbeat_s: Seconds = 0.1  #: of faces; their detection time is this x face_detect_mult
+    face_heartbeat_s: Seconds = 0.095  #: of faces; their detection time is this x face_detect_mult, below 0.3 s
     face_detect_mult: DetectMult = 3
     sync_interest_lifetime_s: Seconds = 4.0
     armed_max: Annotated[int, Meta(ge=1, le=256)] = 32  #: sync interests kept armed per stream

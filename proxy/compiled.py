@@ -68,12 +68,14 @@ def is_in_use() -> bool:
 def prefer_compiled() -> None:
     """From now on import the compiled machines, where there are any."""
     if not os.environ.get(INTERPRETED_VARIABLE) and folder().is_dir() and not is_in_use():
-        sys.path.append(str(folder()))  # the one library that all modules are in; theirs only point there
         sys.meta_path.insert(0, _CompiledFinder())
 
 
 class _CompiledFinder:
-    """Finds what is compiled, before the finder of sources does (importlib.abc.MetaPathFinder)."""
+    """Finds what is compiled, before the finder of sources does (importlib.abc.MetaPathFinder).
+
+    And the one library that all modules are in; theirs only point there.
+    """
 
     def find_spec(
         self,
@@ -81,7 +83,7 @@ class _CompiledFinder:
         path: Sequence[str] | None = None,  # noqa: ARG002 - the protocol's
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        if fullname not in sources():
+        if fullname not in sources() and not fullname.endswith("__mypyc"):
             return None
         library = library_of(fullname)
         return spec_from_file_location(fullname, library, loader=ExtensionFileLoader(fullname, str(library)))

@@ -20,7 +20,7 @@ ROOT = "hconf"
 class LivenessConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Detection time = desired_min_tx_s x detect_mult (RFC 5880 section 6.8.4)."""
 
-    desired_min_tx_s: Seconds = 0.1
+    desired_min_tx_s: Seconds = 0.095
     detect_mult: Annotated[int, Meta(ge=1, le=255)] = 3
 
 

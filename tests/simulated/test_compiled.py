@@ -38,6 +38,13 @@ def test_what_is_not_to_be_compiled_or_is_not_yet_is_interpreted(
     assert compiled.folder.__wrapped__() != here  # a changed source has no compiled code
 
 
+@pytest.mark.parametrize("first", ["proxy", "testbed.links", "experiments.compiler"])
+def test_whatever_is_imported_first(first: str) -> None:
+    everything = f"import {first}, proxy.driver.program, testbed.links.frame_loop, testbed.links.model"
+    finder = f"import sys; sys.path[:] = [path for path in sys.path if path not in ('', {str(ROOT)!r})]"
+    assert run_python("-P", "-c", f"{finder}; {everything}", interpreted=False) == ""
+
+
 @pytest.mark.skipif(not compiled.folder().is_dir(), reason="not compiled")
 def test_both_write_the_same_bytes(tmp_path: Path) -> None:
     assert compiled.folder() in Path(run_python("-c", WHERE_IT_IS, interpreted=False).split()[0]).parents

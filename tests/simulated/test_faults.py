@@ -10,8 +10,8 @@ from proxy.records import FaceChanged
 from testbed.routing import path_delays_ms
 from tests.simulated.conference import SMALL_ABILENE, TIERS, Conference, Mode, impair_everywhere
 
-#: Of faces, by default: 0.1 s x 3.
-DETECTION_S = 0.3
+#: Of faces, by default: 0.095 s x 3.
+DETECTION_S = 0.285
 
 modes = pytest.mark.parametrize("mode", ["hybrid", "push", "pull"])
 

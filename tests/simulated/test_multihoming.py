@@ -13,7 +13,7 @@ from tests.simulated.conference import Conference
 
 TWO_HOMED = ("tiers", {"cores": 3, "csrs": 3, "ues_per_csr": 1, "ue_links": 2})
 HOLD_DOWN_S = 1.0
-#: Of a face: 0.1 s x 3, and what the last heartbeat was late.
+#: Of a face: 0.095 s x 3, and what the last heartbeat was late.
 FACE_DETECTION_S = 0.35
 #: What an update may be late if nothing had to be noticed first: it went the long way round, or waited for a link to repeat it.
 ROUND_ABOUT_MS = 80.0

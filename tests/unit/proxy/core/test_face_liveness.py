@@ -10,8 +10,8 @@ from proxy.core.liveness import State, detection_time_s
 from tests.unit.proxy.core.bench import Bench, idle, interest_wire
 
 ROUTES = {"/p": [(1, 1.0), (2, 2.0)]}
-#: By default 0.1 s x 3.
-DETECTION_S = 0.3
+#: By default 0.095 s x 3.
+DETECTION_S = 0.285
 
 
 def states(bench: Bench) -> list[tuple[str, str, str]]:
