@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from proxy.core.events import LOCAL_FACE
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import Session, State
 
@@ -11,7 +10,7 @@ JITTER_RATIO = 0.25
 
 
 class Face:
-    """A UDP face (``face_id`` >= 1) with liveness, or a local one (0 or less), which is up while its application is attached."""
+    """A UDP face with liveness, or a local one, which is up while its application is attached: no link, so nothing to watch."""
 
     def __init__(
         self,
@@ -22,8 +21,10 @@ class Face:
         peer: str,
         desired_min_tx_s: float,
         detect_mult: int,
+        is_local: bool = False,
     ) -> None:
         self.face_id, self.link, self.peer = face_id, link, peer
+        self.is_local = is_local
         self.reliability = reliability
         self.session = Session(desired_min_tx_s=desired_min_tx_s, detect_mult=detect_mult)
         self.carrier = True
@@ -31,10 +32,6 @@ class Face:
         self.sent: dict[str, list[int]] = {}  #: message type -> [packets, bytes]
         self._desired_min_tx_s = desired_min_tx_s
         self._quiet_since_s = float("-inf")
-
-    @property
-    def is_local(self) -> bool:
-        return self.face_id <= LOCAL_FACE
 
     def refresh(self) -> None:
         """Carrier or session has changed; every packet asks whether a face is up, so that is worked out here."""

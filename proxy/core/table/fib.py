@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from proxy.wire.name import boundaries
 
-Strategy = Literal["best-route", "multicast"]
+StrategyName = Literal["best-route", "multicast"]
 
 
 class NextHop(Struct, frozen=True):
@@ -22,7 +22,7 @@ class Fib:
 
     def __init__(self) -> None:
         self._next_hops: dict[bytes, tuple[NextHop, ...]] = {}
-        self._strategies: dict[bytes, Strategy] = {}
+        self._strategies: dict[bytes, StrategyName] = {}
         self._components_max = 0  #: of all prefixes: nothing longer needs to be tried
 
     def insert(self, name_prefix: bytes, next_hops: Iterable[NextHop]) -> None:
@@ -30,18 +30,18 @@ class Fib:
         self._components_max = max(self._components_max, len(boundaries(name_prefix)))
         self._next_hops[name_prefix] = tuple(sorted(next_hops, key=lambda hop: (hop.cost_ms, hop.face_id)))
 
-    def set_strategy(self, name_prefix: bytes, strategy: Strategy) -> None:
+    def set_strategy(self, name_prefix: bytes, strategy: StrategyName) -> None:
         """Choose the strategy of all names under a prefix; best-route is the default."""
         self._components_max = max(self._components_max, len(boundaries(name_prefix)))
         self._strategies[name_prefix] = strategy
 
-    def lookup(self, name: bytes) -> tuple[tuple[NextHop, ...], Strategy]:
+    def lookup(self, name: bytes) -> tuple[tuple[NextHop, ...], StrategyName]:
         """Return next hops, best first, and strategy; each of its own longest matching prefix.
 
         Nothing matches: no next hops, and best-route. Raises: MalformedError for a broken name.
         """
         next_hops: tuple[NextHop, ...] | None = None
-        strategy: Strategy | None = None
+        strategy: StrategyName | None = None
         for end in reversed(boundaries(name)[: self._components_max]):
             name_prefix = name[:end]
             if next_hops is None:

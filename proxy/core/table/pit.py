@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from proxy.core.table.fib import NextHop, Strategy
+from proxy.core.table.fib import NextHop, StrategyName
 from proxy.core.timers import Timers
 from proxy.wire.name import boundaries
 from proxy.wire.packet import Data, Interest
@@ -51,7 +51,7 @@ class OutRecord:
 @dataclass
 class PitEntry:
     key: PitKey
-    strategy: Strategy
+    strategy: StrategyName
     next_hops: tuple[NextHop, ...]
     opener: int = 0  #: the face whose Interest made the entry
     in_records: dict[int, InRecord] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Pit:
         return self._entries.get((interest.name, interest.can_be_prefix, interest.must_be_fresh))
 
     def insert(
-        self, interest: Interest, strategy: Strategy, next_hops: tuple[NextHop, ...], *, opener: int = 0
+        self, interest: Interest, strategy: StrategyName, next_hops: tuple[NextHop, ...], *, opener: int = 0
     ) -> PitEntry:
         """Make the entry of a new Interest; its expiry is set by ``refresh``."""
         key = (interest.name, interest.can_be_prefix, interest.must_be_fresh)

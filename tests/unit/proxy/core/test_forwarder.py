@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.events import JoinRequested
-from proxy.core.forwarder import NACK_HOLD_S
+from proxy.core.strategy import NACK_HOLD_S
 from proxy.core.table.fib import Fib, NextHop
 from proxy.core.table.pit import EXPIRY_GRAIN_S
 from proxy.wire.lp import NackReason
