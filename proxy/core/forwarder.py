@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Final
 
 from proxy.config import ForwarderConfig
-from proxy.core.events import CarrierChanged, Effect, Event, PacketReceived, TimerExpired
+from proxy.core.events import ApplicationLeft, CarrierChanged, Effect, Event, PacketReceived, TimerExpired
 from proxy.core.face import Face
 from proxy.core.face_table import FaceTable
 from proxy.core.seeded import SplitMix64
@@ -28,6 +28,10 @@ from proxy.wire.tlv import MalformedError
 
 #: No Interest stays pending longer, whatever its sender asks for.
 INTEREST_LIFETIME_MAX_S: Final = 60.0
+#: What Interests of one application that has attached itself may fill of the PIT.
+APPLICATION_PIT_SHARE_RATIO: Final = 0.25
+#: Names under it do not leave the node (NFD, "Namespace-based scope control").
+LOCALHOST: Final = from_uri("/localhost")
 
 
 class Forwarder:
@@ -82,6 +86,8 @@ class Forwarder:
                     self.counters["malformed"] += 1
             case CarrierChanged(face_id, up):
                 self._table.set_carrier(self.faces[face_id], now_s, up=up)
+            case ApplicationLeft(face_id):
+                self._remove_face(self.faces[face_id], now_s)
             case TimerExpired():
                 self._table.on_timer(now_s)
                 for entry in self.pit.pop_expired(now_s):  # Interest finalize
@@ -90,6 +96,15 @@ class Forwarder:
             case _:
                 raise TypeError(f"not for a forwarder: {event!r}")
         return self._table.take_effects()
+
+    def add_local_face(self) -> int:
+        """Make a face for an application that attaches itself; return its ID, which no other face ever gets.
+
+        It is up until the event ``ApplicationLeft``. What is sent on it are plain network packets, or Nacks in link packets.
+        """
+        face_id = self._table.add_local()
+        self._pit_shares[face_id] = max(1, int(self.pit.max_entries * APPLICATION_PIT_SHARE_RATIO))
+        return face_id
 
     def counters_now(self) -> dict[str, int]:
         """Return all counters, tables included."""
@@ -140,12 +155,28 @@ class Forwarder:
             if entry.out_records.pop(dead.face_id, None) is not None:
                 self._strategies[entry.strategy].after_face_down(entry, now_s)
 
+    def _remove_face(self, face: Face, now_s: float) -> None:
+        """Forget a face, its routes, whom it asked and what it was asked; what waits for it is asked elsewhere, or refused."""
+        self.fib.remove_face(face.face_id)
+        for entry in self.pit:
+            entry.next_hops = tuple(hop for hop in entry.next_hops if hop.face_id != face.face_id)
+        self._table.set_carrier(face, now_s, up=False)
+        for entry in self.pit:
+            if not entry.in_records:  # nobody else has asked
+                self._remember_nonces(entry, now_s)
+                self.pit.erase(entry)
+        self._table.remove(face)
+        self._pit_shares.pop(face.face_id, None)
+
     # ------------------------------------------------------------------ Interest pipelines
 
     def _on_incoming_interest(self, face: Face, interest: Interest, now_s: float, *, is_detour: bool) -> None:
         wire, stays = interest.wire, False
         if interest.nonce < 0:
             raise MalformedError("Interest without a nonce")
+        if interest.name.startswith(LOCALHOST) and not face.is_local:
+            self.counters["scope"] += 1
+            return
         if interest.hop_limit_at:
             hops = wire[interest.hop_limit_at]
             if not hops:
@@ -221,6 +252,8 @@ class Forwarder:
             self._send_nack(face, interest.wire, NackReason.CONGESTION, now_s)
             return None
         next_hops, strategy = self.fib.lookup(interest.name)
+        if interest.name.startswith(LOCALHOST):
+            next_hops = tuple(hop for hop in next_hops if self.faces[hop.face_id].is_local)
         return self.pit.insert(interest, strategy, next_hops, opener=face.face_id)
 
     def new_nonce(self) -> int:

@@ -113,7 +113,11 @@ class Pit:
         """Remove an entry, satisfied or expired."""
         if self._entries.pop(entry.key, None) is not None:
             self._prefix_entries -= entry.key[1]
-            self._held[entry.opener] -= 1
+            held = self._held[entry.opener] - 1
+            if held:
+                self._held[entry.opener] = held
+            else:
+                del self._held[entry.opener]
         self.timers.cancel(entry.key)
 
     def matches(self, data: Data) -> list[PitEntry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -138,7 +139,65 @@ def test_longest_prefix_match(routes: dict[bytes, int], multicast: set[bytes], n
         fib.insert(prefix, [NextHop(face, 1.0)])
     for prefix in multicast:
         fib.set_strategy(prefix, "multicast")
-    matching = [prefix for prefix in routes if prefix and name.startswith(prefix)]
+    matching = [prefix for prefix in routes if name.startswith(prefix)]
     best = max(matching, key=len, default=None)
-    strategy = "multicast" if any(prefix and name.startswith(prefix) for prefix in multicast) else "best-route"
+    strategy = "multicast" if any(name.startswith(prefix) for prefix in multicast) else "best-route"
     assert fib.lookup(name) == (() if best is None else (NextHop(routes[best], 1.0),), strategy)
+
+
+class AnyRoutes(RuleBasedStateMachine):
+    """Against a set of (prefix, face, origin): a face is a next hop at the lowest cost of its routes, and leaves with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fib = Fib()
+        self.routes: dict[tuple[bytes, int, int], float] = {}
+
+    @rule(prefix=prefixes, face=st.integers(1, 4), origin=st.sampled_from([0, 65, 255]), cost=st.integers(0, 3))
+    def register(self, prefix: bytes, face: int, origin: int, cost: int) -> None:
+        assert self.fib.register(prefix, face, float(cost), origin=origin)
+        self.routes[prefix, face, origin] = float(cost)
+
+    @rule(prefix=prefixes, face=st.integers(1, 4), origin=st.sampled_from([0, 65, 255]))
+    def unregister(self, prefix: bytes, face: int, origin: int) -> None:
+        was_there = self.routes.pop((prefix, face, origin), None) is not None
+        assert self.fib.unregister(prefix, face, origin=origin) is was_there
+
+    @rule(prefix=prefixes, hops=st.dictionaries(st.integers(1, 4), st.integers(0, 3)))
+    def configure(self, prefix: bytes, hops: dict[int, int]) -> None:
+        self.fib.insert(prefix, [NextHop(face, float(cost)) for face, cost in hops.items()])
+        self.routes = {key: cost for key, cost in self.routes.items() if (key[0], key[2]) != (prefix, 255)}
+        self.routes |= {(prefix, face, 255): float(cost) for face, cost in hops.items()}
+
+    @rule(face=st.integers(1, 4))
+    def remove_face(self, face: int) -> None:
+        gone = {prefix for prefix, its_face, _ in self.routes if its_face == face}
+        assert set(self.fib.remove_face(face)) == gone
+        self.routes = {key: cost for key, cost in self.routes.items() if key[1] != face}
+
+    @invariant()
+    def ranked(self) -> None:
+        found = {prefix for prefix, *_ in self.routes}
+        assert len(self.fib) == len(found)
+        for prefix in found:
+            costs: dict[int, list[float]] = {}
+            for (its_prefix, face, _), cost in self.routes.items():
+                if its_prefix == prefix:
+                    costs.setdefault(face, []).append(cost)
+            expected = sorted((min(each), face) for face, each in costs.items())
+            assert [(hop.cost_ms, hop.face_id) for hop in self.fib.lookup(prefix)[0]] == expected
+
+
+TestRoutes = AnyRoutes.TestCase
+TestRoutes.settings = settings(max_examples=100, stateful_step_count=30)
+
+
+def test_no_more_routes_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.core.table.fib.ROUTES_MAX", 2)
+    fib = Fib()
+    assert fib.register(component("a"), 1, 0.0)
+    assert fib.register(component("a"), 2, 0.0)
+    assert not fib.register(component("b"), 1, 0.0)
+    assert fib.register(component("a"), 2, 5.0)  # is there already
+    assert fib.unregister(component("a"), 1)
+    assert fib.register(component("b"), 1, 0.0)

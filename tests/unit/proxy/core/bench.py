@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from proxy.config import FaceConfig, ForwarderConfig, NextHopConfig, RouteConfig, StrategyConfig
-from proxy.core.events import CarrierChanged, Effect, Log, PacketReceived, Send, TimerExpired
+from proxy.core.events import ApplicationLeft, CarrierChanged, Effect, Log, PacketReceived, Send, TimerExpired
 from proxy.core.forwarder import Forwarder
 from proxy.core.liveness import State
 from proxy.records import FaceChanged
@@ -128,6 +128,9 @@ class Bench:
 
     def carrier(self, face: int, *, up: bool) -> list[Sent]:
         return self._read(self.forwarder.handle(CarrierChanged(face, up), now_s=self.now_s))
+
+    def remove(self, face: int) -> list[Sent]:
+        return self._read(self.forwarder.handle(ApplicationLeft(face), now_s=self.now_s))
 
     def timer(self) -> list[Sent]:
         return self._read(self.forwarder.handle(TimerExpired(), now_s=self.now_s))
