@@ -34,6 +34,8 @@ class FaceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     remote_address: str
     peer: str  #: name of the node at the other end
     port: Annotated[int, Meta(ge=1, le=65535)] = 6363
+    #: of the link; packets that do not fit are sent in fragments (IPv4: every host takes 576)
+    mtu_bytes: Annotated[int, Meta(ge=576, le=65535)] = 1_500
     #: entries of the PIT that Interests from this face may hold, as a part of all of them
     pit_share_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.5
 

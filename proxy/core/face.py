@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy.core.fragmentation import Reassembler
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import Session, State
 
@@ -26,6 +27,7 @@ class Face:
         self.face_id, self.link, self.peer = face_id, link, peer
         self.is_local = is_local
         self.reliability = reliability
+        self.reassembler = Reassembler()
         self.session = Session(desired_min_tx_s=desired_min_tx_s, detect_mult=detect_mult)
         self.carrier = True
         self.is_up = False  #: as `refresh` has last found it

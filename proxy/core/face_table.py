@@ -17,6 +17,7 @@ from proxy.core.seeded import SplitMix64
 from proxy.core.timers import Timers
 from proxy.records import FaceChanged
 from proxy.wire.lp import LinkPacket
+from proxy.wire.tlv import PACKET_MAX_BYTES
 
 #: Faces to applications that come and go have IDs from here on; smaller ones are for links, and for what belongs to the node.
 APPLICATION_FACE_MIN: Final = 1_000
@@ -52,7 +53,7 @@ class FaceTable:
         self.faces = {
             face.face_id: Face(
                 face.face_id,
-                LinkReliability(config.link_reliability, chance),
+                LinkReliability(config.link_reliability, chance, mtu_bytes=face.mtu_bytes),
                 link=face.link,
                 peer=face.peer,
                 desired_min_tx_s=liveness.desired_min_tx_s,
@@ -100,7 +101,7 @@ class FaceTable:
         self._acknowledging.cancel(face.face_id)
 
     def _add_local(self, face_id: int, *, attached: bool) -> None:
-        reliability = LinkReliability("off", self._chance)
+        reliability = LinkReliability("off", self._chance, mtu_bytes=PACKET_MAX_BYTES)  # never used
         face = Face(face_id, reliability, link="", peer="", desired_min_tx_s=1.0, detect_mult=1, is_local=True)
         face.carrier = attached
         face.refresh()
@@ -114,26 +115,33 @@ class FaceTable:
 
     def transmit(self, face: Face, message: str, packet: LinkPacket, now_s: float) -> None:
         """Send a packet over a link, under its reliability; *message* is the type it counts as."""
-        datagram = face.reliability.wrap(packet, now_s=now_s)
-        face.count_sent(message, len(datagram), now_s=now_s)
-        self._effects.append(Send(face.face_id, datagram))
+        for datagram in face.reliability.wrap(packet, now_s=now_s):
+            face.count_sent(message, len(datagram), now_s=now_s)
+            self._effects.append(Send(face.face_id, datagram))
         if face.reliability.is_watched and packet.fragment:
             self._watch_reliability(face)
 
     # ------------------------------------------------------------------ receiving
 
-    def received(self, face: Face, link_packet: LinkPacket, now_s: float) -> bool:
-        """Take in what a packet says of its link and of the other end; return whether its fragment is new."""
+    def received(self, face: Face, link_packet: LinkPacket, now_s: float) -> LinkPacket | None:
+        """Take in what a packet says of its link and of the other end.
+
+        Returns: the packet, put together where it came in fragments; None where it has been here before, or is not all there.
+        Raises: MalformedError where fragments do not make a packet.
+        """
         face.session.heard_packet(now_s=now_s)
         if link_packet.session_state is not None or face.face_id not in self._detection:
             self._heard(face, link_packet.session_state, now_s)
         if link_packet.is_poll:
             self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
         if link_packet.is_plain:
-            return face.reliability.is_new(link_packet.sequence)
-        is_new, repeat, lost = face.reliability.received(link_packet, now_s=now_s)
-        self._after_reliability(face, repeat, lost, now_s)
-        return is_new
+            is_new = face.reliability.is_new(link_packet.sequence)
+        else:
+            is_new, repeat, lost = face.reliability.received(link_packet, now_s=now_s)
+            self._after_reliability(face, repeat, lost, now_s)
+        if not is_new:
+            return None
+        return link_packet if link_packet.frag_count == 1 else face.reassembler.take(link_packet, now_s=now_s)
 
     def _after_reliability(self, face: Face, repeat: list[bytes], lost: list[LinkPacket], now_s: float) -> None:
         for datagram in repeat:
@@ -185,6 +193,7 @@ class FaceTable:
             )
         if was_up:
             face.reliability.forget()
+            face.reassembler.clear()
             self._watch_reliability(face)
             self._on_face_down(face, now_s)
 

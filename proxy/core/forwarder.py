@@ -119,14 +119,19 @@ class Forwarder:
             "dead_nonces": len(self.dead_nonces),
             "link_repetitions": sum(face.reliability.repeated for face in self.faces.values()),
             "link_doubles": sum(face.reliability.doubles for face in self.faces.values()),
+            "reassembly_bytes": sum(face.reassembler.bytes for face in self.faces.values()),
+            "reassembly_drops": sum(face.reassembler.dropped for face in self.faces.values()),
         }
 
     # ------------------------------------------------------------------ faces
 
     def _on_packet(self, face: Face, datagram: bytes, now_s: float) -> None:
-        link_packet = decode_link_packet(datagram)
-        if not face.is_local and not self._table.received(face, link_packet, now_s):
-            return  # has been here before
+        received = decode_link_packet(datagram)
+        link_packet = received if face.is_local else self._table.received(face, received, now_s)
+        if link_packet is None:
+            return  # has been here before, or is not all there
+        if link_packet.frag_count != 1:
+            raise MalformedError("fragment on a face without a link")
         fragment = link_packet.fragment
         if not fragment:
             return

@@ -17,6 +17,7 @@ from typing import Final, Literal
 from msgspec.structs import replace
 
 from proxy.core.consumer import RoundTripEstimator
+from proxy.core.fragmentation import ACK_BYTES, ACKS_ALWAYS, fragments, payload_max_bytes
 from proxy.core.seeded import SplitMix64
 from proxy.core.timers import Timers
 from proxy.wire.lp import ACKS_MAX, LinkPacket, encode_link_packet, encode_sequenced
@@ -46,6 +47,7 @@ class Unacked:
     """A packet whose ack has not come."""
 
     packet: LinkPacket  #: with its sequence
+    whole: LinkPacket  #: what it is a fragment of, or the same
     sent_s: float
     due_s: float
     repetitions: int = 0
@@ -55,8 +57,9 @@ class Unacked:
 class LinkReliability:
     """Of one face. Packets out: ``wrap``. Link packets in: ``received``. Time: ``deadline_s`` and ``on_timer``."""
 
-    def __init__(self, mode: Mode, chance: SplitMix64) -> None:
+    def __init__(self, mode: Mode, chance: SplitMix64, *, mtu_bytes: int) -> None:
         self._mode = mode
+        self.payload_max_bytes = payload_max_bytes(mtu_bytes)  #: what is longer is sent in fragments
         # At random, so that a peer that has started again is not taken for its past.
         self._sequence = self._tx_sequence = chance.next_u64() >> 2
         self._unacked: OrderedDict[int, Unacked] = OrderedDict()  #: by TxSequence, ascending
@@ -84,16 +87,26 @@ class LinkReliability:
             return self._ack_due_s if overdue_s is None else overdue_s
         return min(self._ack_due_s, overdue_s)
 
-    def wrap(self, packet: LinkPacket, *, now_s: float) -> bytes:
-        """Return the datagram for a packet that has a fragment, with what acks there are."""
+    def wrap(self, packet: LinkPacket, *, now_s: float, acked: bool = True) -> list[bytes]:
+        """Return the datagrams for a packet, with what acks there are; more than one where it does not fit into one.
+
+        With *acked* false it is sent once, come what may.
+        """
+        is_asking = acked and now_s < self._asking_until_s
+        if len(packet.fragment) > self.payload_max_bytes:
+            pieces = fragments(packet, payload_bytes=self.payload_max_bytes)
+            return [self._wrap(piece, packet, now_s, is_asking=is_asking) for piece in pieces]
         if self._mode == "off":
-            return encode_link_packet(packet)
-        sequence, self._sequence = self._sequence, self._sequence + 1
-        is_asking = now_s < self._asking_until_s
+            return [encode_link_packet(packet)]
         if not (is_asking or self._acks or self._gaps_seen or packet.is_detour or packet.nack_reason is not None):
-            return encode_sequenced(sequence, packet.fragment)
-        packet = replace(packet, sequence=sequence)
-        tx_sequence = self._track(Unacked(packet, now_s, now_s + self._rto_s)) if is_asking else None
+            sequence, self._sequence = self._sequence, self._sequence + 1
+            return [encode_sequenced(sequence, packet.fragment)]
+        return [self._wrap(packet, packet, now_s, is_asking=is_asking)]
+
+    def _wrap(self, packet: LinkPacket, whole: LinkPacket, now_s: float, *, is_asking: bool) -> bytes:
+        packet = replace(packet, sequence=self._sequence)
+        self._sequence += 1
+        tx_sequence = self._track(Unacked(packet, whole, now_s, now_s + self._rto_s)) if is_asking else None
         return self._encode(packet, tx_sequence)
 
     def idle(self, session_state: int, *, is_poll: bool = False) -> bytes:
@@ -157,11 +170,14 @@ class LinkReliability:
 
     def _encode(self, packet: LinkPacket, tx_sequence: int | None) -> bytes:
         if tx_sequence is not None or self._acks or self._gaps_seen:
-            packet = replace(packet, tx_sequence=tx_sequence, acks=self._take_acks(), gaps_seen=self._gaps_seen or None)
+            packet = replace(
+                packet, tx_sequence=tx_sequence, acks=self._take_acks(packet), gaps_seen=self._gaps_seen or None
+            )
         return encode_link_packet(packet)
 
-    def _take_acks(self) -> tuple[int, ...]:
-        acks = tuple(self._acks.popleft() for _ in range(min(len(self._acks), ACKS_MAX)))
+    def _take_acks(self, packet: LinkPacket) -> tuple[int, ...]:
+        room = (self.payload_max_bytes - len(packet.fragment)) // ACK_BYTES + ACKS_ALWAYS
+        acks = tuple(self._acks.popleft() for _ in range(min(len(self._acks), ACKS_MAX, room)))
         if not self._acks:
             self._ack_due_s = None
         return acks
@@ -188,11 +204,16 @@ class LinkReliability:
         return repeat, lost
 
     def _repeat(self, tx_sequence: int, now_s: float, repeat: list[bytes], lost: list[LinkPacket]) -> None:
-        unacked = self._unacked.pop(tx_sequence)
+        unacked = self._unacked.pop(tx_sequence, None)
+        if unacked is None:
+            return  # another fragment of the same packet has just been given up
         self._overdue.cancel(tx_sequence)
         if unacked.repetitions >= REPETITIONS_MAX:
             self.lost += 1
-            lost.append(unacked.packet)
+            lost.append(unacked.whole)
+            for other in [each for each, sent in self._unacked.items() if sent.whole is unacked.whole]:
+                del self._unacked[other]  # without this fragment, the others are of no use
+                self._overdue.cancel(other)
             return
         self.repeated += 1
         unacked.repetitions += 1

@@ -15,7 +15,7 @@ from proxy.wire.name import from_uri, to_uri
 from proxy.wire.packet import INTEREST, decode_data, encode_data, peek_interest
 from proxy.wire.tlv import tlv
 
-#: (face, what, URI of the name); *what* is interest, detour, data, nack-<reason> or idle-<state>
+#: (face, what, URI of the name); *what* is interest, detour, data, nack-<reason>, idle-<state>, or a fragment of one
 Sent = tuple[int, str, str]
 
 
@@ -171,6 +171,8 @@ def describe(packet: bytes) -> tuple[str, str]:
     fragment = link_packet.fragment
     if not fragment:
         return f"idle-{State(link_packet.session_state or 0).name}", ""
+    if link_packet.frag_count > 1:
+        return "fragment", f"{link_packet.frag_index} of {link_packet.frag_count}"
     if fragment[0] != INTEREST:
         return "data", to_uri(decode_data(fragment).name)
     uri = to_uri(peek_interest(fragment).name)

@@ -20,7 +20,7 @@ class Pair:
     """End 0 sends to end 1; both are driven by their deadlines. ``loses(sender, n)``: the n-th datagram of an end."""
 
     def __init__(self, mode: Mode, loses: Callable[[int, int], bool] = lambda _sender, _n: False) -> None:
-        self.ends = [LinkReliability(mode, SplitMix64(seed)) for seed in (1, 2)]
+        self.ends = [LinkReliability(mode, SplitMix64(seed), mtu_bytes=1_500) for seed in (1, 2)]
         self.loses = loses
         self.now_s = 0.0
         self.sent = [0, 0]
@@ -30,7 +30,7 @@ class Pair:
         self._count = 0
 
     def send(self, payload: bytes, *, end: int = 0) -> None:
-        self._put(end, [self.ends[end].wrap(LinkPacket(payload), now_s=self.now_s)])
+        self._put(end, self.ends[end].wrap(LinkPacket(payload), now_s=self.now_s))
 
     def idle(self, end: int) -> None:
         self._put(end, [self.ends[end].idle(3)])
@@ -76,9 +76,8 @@ def test_without_loss_auto_sends_nothing_but_the_packets() -> None:
 
 
 def test_off_adds_no_header_field() -> None:
-    assert decode_link_packet(LinkReliability("off", SplitMix64(1)).wrap(LinkPacket(b"x"), now_s=0.0)) == LinkPacket(
-        b"x"
-    )
+    (datagram,) = LinkReliability("off", SplitMix64(1), mtu_bytes=1_500).wrap(LinkPacket(b"x"), now_s=0.0)
+    assert decode_link_packet(datagram) == LinkPacket(b"x")
 
 
 def test_a_gap_switches_acks_on_for_a_while() -> None:
@@ -167,7 +166,7 @@ def test_dead_link_gives_every_packet_back_once() -> None:
 
 
 def test_unacked_is_bounded() -> None:
-    end = LinkReliability("on", SplitMix64(1))
+    end = LinkReliability("on", SplitMix64(1), mtu_bytes=1_500)
     for number in range(2 * UNACKED_MAX):
         end.wrap(LinkPacket(b"%d" % number), now_s=0.0)
     repeat, _ = end.on_timer(3, now_s=1.0)
@@ -192,11 +191,11 @@ def test_forget_stops_repeating() -> None:
 
 
 def test_restarted_peer_is_not_taken_for_its_past() -> None:
-    old, new = LinkReliability("on", SplitMix64(1)), LinkReliability("on", SplitMix64(3))
-    receiver = LinkReliability("on", SplitMix64(2))
+    old, new, receiver = (LinkReliability("on", SplitMix64(seed), mtu_bytes=1_500) for seed in (1, 3, 2))
     for end in (old, new):
         for _ in range(3):
-            is_new, _, _ = receiver.received(decode_link_packet(end.wrap(LinkPacket(b"x"), now_s=0.0)), now_s=0.0)
+            (datagram,) = end.wrap(LinkPacket(b"x"), now_s=0.0)
+            is_new, _, _ = receiver.received(decode_link_packet(datagram), now_s=0.0)
             assert is_new
 
 
