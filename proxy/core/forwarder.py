@@ -23,7 +23,7 @@ from proxy.core.table.pit import InRecord, OutRecord, Pit, PitEntry
 from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_nack
 from proxy.wire.messages import message_type
 from proxy.wire.name import from_uri
-from proxy.wire.packet import INTEREST, Interest, decode_data, peek_interest
+from proxy.wire.packet import INTEREST, Interest, decode_data, peek_interest, with_nonce
 from proxy.wire.tlv import MalformedError
 
 #: No Interest stays pending longer, whatever its sender asks for.
@@ -176,9 +176,11 @@ class Forwarder:
     # ------------------------------------------------------------------ Interest pipelines
 
     def _on_incoming_interest(self, face: Face, interest: Interest, now_s: float, *, is_detour: bool) -> None:
-        wire, stays = interest.wire, False
         if interest.nonce < 0:
-            raise MalformedError("Interest without a nonce")
+            if not face.is_local:
+                raise MalformedError("Interest without a nonce")
+            interest = with_nonce(interest, self.new_nonce())
+        wire, stays = interest.wire, False
         if interest.name.startswith(LOCALHOST) and not face.is_local:
             self.counters["scope"] += 1
             return

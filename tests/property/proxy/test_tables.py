@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 
 import pytest
@@ -10,29 +11,33 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from proxy.core.table.cs import ContentStore
+from proxy.core.table.cs import STEPS_MAX, ContentStore
 from proxy.core.table.dead_nonce_list import DeadNonceList
 from proxy.core.table.fib import Fib, NextHop
-from proxy.wire.name import component
+from proxy.wire.name import component, number
 from proxy.wire.packet import Data, Interest, decode_interest, encode_interest
+from proxy.wire.tlv import MalformedError
 
-names = st.sampled_from([component(letter) for letter in "abcdefgh"])
+#: A tree of two levels, so that prefixes have something below them.
+names = st.sampled_from([component(a) + tail for a in "abc" for tail in (b"", component("x"), component("yy"))])
 
 
-def interest(name: bytes, *, must_be_fresh: bool) -> Interest:
-    return replace(decode_interest(encode_interest(name, nonce=1)[1]), must_be_fresh=must_be_fresh)
+def interest(name: bytes, *, must_be_fresh: bool, can_be_prefix: bool = False) -> Interest:
+    wire = encode_interest(name, nonce=1)[1]
+    return replace(decode_interest(wire), must_be_fresh=must_be_fresh, can_be_prefix=can_be_prefix)
 
 
 class AnyContentStore(RuleBasedStateMachine):
-    """Against an OrderedDict: least recently used goes first, bounded in entries and in bytes."""
+    """Against an OrderedDict: least recently used goes first, bounded in entries and in bytes; first in order for a prefix."""
 
-    MAX_ENTRIES, MAX_BYTES = 4, 250
+    MAX_ENTRIES, MAX_BYTES = 5, 250
 
     def __init__(self) -> None:
         super().__init__()
         self.cs = ContentStore(max_entries=self.MAX_ENTRIES, max_bytes=self.MAX_BYTES)
         self.model: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self.now_s = 0.0
+        self.lookups = 0
 
     @rule(name=names, size=st.integers(0, 300), freshness_ms=st.sampled_from([0, 250, 1_000]))
     def insert(self, name: bytes, size: int, freshness_ms: int) -> None:
@@ -46,15 +51,39 @@ class AnyContentStore(RuleBasedStateMachine):
             ):
                 self.model.popitem(last=False)
 
-    @rule(name=names, must_be_fresh=st.booleans())
-    def find(self, name: bytes, must_be_fresh: bool) -> None:  # noqa: FBT001
-        found = self.cs.find(interest(name, must_be_fresh=must_be_fresh), now_s=self.now_s)
+    def may_have(self, name: bytes, *, must_be_fresh: bool) -> bool:
         held = self.model.get(name)
-        if held is None or (must_be_fresh and self.now_s >= held[1]):
+        return held is not None and not (must_be_fresh and self.now_s >= held[1])
+
+    def check(self, asked: Interest, expected: bytes | None) -> None:
+        found = self.cs.find(asked, now_s=self.now_s)
+        self.lookups += 1
+        if expected is None:
             assert found is None
         else:
-            assert found == held[0]
-            self.model.move_to_end(name)
+            assert found == self.model[expected][0]
+            self.model.move_to_end(expected)
+
+    @rule(name=names, must_be_fresh=st.booleans())
+    def find(self, name: bytes, must_be_fresh: bool) -> None:  # noqa: FBT001
+        asked = interest(name, must_be_fresh=must_be_fresh)
+        self.check(asked, name if self.may_have(name, must_be_fresh=must_be_fresh) else None)
+
+    @rule(name=names, must_be_fresh=st.booleans())
+    def find_under(self, name: bytes, must_be_fresh: bool) -> None:  # noqa: FBT001
+        under = [
+            each
+            for each in sorted(self.model)
+            if each.startswith(name) and self.may_have(each, must_be_fresh=must_be_fresh)
+        ]
+        self.check(interest(name, must_be_fresh=must_be_fresh, can_be_prefix=True), next(iter(under), None))
+
+    @rule(name=names, must_be_fresh=st.booleans(), size=st.none() | st.integers(0, 300))
+    def find_by_digest(self, name: bytes, must_be_fresh: bool, size: int | None) -> None:  # noqa: FBT001
+        wire = bytes(size) if size is not None else self.model.get(name, (b"?",))[0]
+        asked = interest(name + component(hashlib.sha256(wire).digest(), 1), must_be_fresh=must_be_fresh)
+        there = self.may_have(name, must_be_fresh=must_be_fresh) and self.model[name][0] == wire
+        self.check(asked, name if there else None)
 
     @rule(quarters=st.integers(1, 4))
     def let_time_pass(self, quarters: int) -> None:
@@ -64,16 +93,40 @@ class AnyContentStore(RuleBasedStateMachine):
     def bounded(self) -> None:
         assert len(self.cs) == len(self.model) <= self.MAX_ENTRIES
         assert self.cs.bytes == sum(len(held) for held, _ in self.model.values()) <= self.MAX_BYTES
+        assert self.cs.hits + self.cs.misses == self.lookups
+        assert self.cs._ordered is None or self.cs._ordered == sorted(self.model)
 
 
 TestContentStore = AnyContentStore.TestCase
-TestContentStore.settings = settings(max_examples=100, stateful_step_count=30)
+TestContentStore.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 def test_content_store_of_no_entries_keeps_nothing() -> None:
     cs = ContentStore(max_entries=0, max_bytes=1_000)
     cs.insert(Data(b"a", 1_000, b"", b"x"), now_s=0.0)
     assert len(cs) == cs.bytes == 0
+
+
+def test_look_up_by_prefix_gives_up_after_so_many_stale_ones() -> None:
+    cs = ContentStore(max_entries=1_000, max_bytes=100_000)
+    for n in range(100):
+        fresh_ms = 1_000 if n < STEPS_MAX else 60_000
+        cs.insert(Data(component("a") + number(n, 50), fresh_ms, b"", b"x"), now_s=0.0)
+    asked = interest(component("a"), must_be_fresh=True, can_be_prefix=True)
+    assert cs.find(asked, now_s=0.5) == b"x"
+    assert cs.find(asked, now_s=2.0) is None
+    cs.insert(Data(component("a"), 60_000, b"", b"y"), now_s=2.0)
+    assert cs.find(asked, now_s=2.0) == b"y"
+
+
+def test_prefix_ends_at_a_component() -> None:
+    cs = ContentStore(max_entries=10, max_bytes=1_000)
+    cs.insert(Data(component("abc") + component("d"), 1_000, b"", b"x"), now_s=0.0)
+    assert cs.find(interest(component("ab"), must_be_fresh=False, can_be_prefix=True), now_s=0.0) is None
+    whole = interest(component("abc"), must_be_fresh=False, can_be_prefix=True)
+    assert cs.find(whole, now_s=0.0) == b"x"
+    with pytest.raises(MalformedError):
+        cs.find(replace(whole, name=component("abc")[:-1]), now_s=0.0)
 
 
 class AnyDeadNonces(RuleBasedStateMachine):
@@ -98,8 +151,8 @@ class AnyDeadNonces(RuleBasedStateMachine):
 
     @invariant()
     def remembers_for_a_lifetime_what_fits(self) -> None:
-        for nonce, (at_s, number) in self.added.items():
-            if self.now_s - at_s <= self.LIFETIME_S and self.count - number < self.MAX_ENTRIES // 2:
+        for nonce, (at_s, count) in self.added.items():
+            if self.now_s - at_s <= self.LIFETIME_S and self.count - count < self.MAX_ENTRIES // 2:
                 assert self.list.has(b"name", nonce)
 
     @invariant()
