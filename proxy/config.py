@@ -67,6 +67,10 @@ class ForwarderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     liveness: LivenessConfig = LivenessConfig()
     #: NDNLPv2 acks and repetitions on each link: always, never, or (auto) where the other end reports losses
     link_reliability: Literal["auto", "on", "off"] = "auto"
+    #: How long a face that has come back is only used where there is no other way; twice as long each time that its return did
+    #: not last, up to the maximum.
+    return_hold_down_s: Annotated[float, Meta(ge=0)] = 1.0
+    return_hold_down_max_s: Annotated[float, Meta(ge=0)] = 30.0
     pit_max_entries: Count = 16_384
     cs_max_entries: Annotated[int, Meta(ge=0)] = 4_096
     cs_max_bytes: Annotated[int, Meta(ge=0)] = 16 * 1024 * 1024

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from proxy.config import LivenessConfig
 from proxy.core.fragmentation import Reassembler
+from proxy.core.hold_down import HoldDown
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import Session, State
 
 #: RFC 5880 section 6.8.7: an interval is shortened by 0 to 25 % at random, so that nodes do not beat in step.
-JITTER_RATIO = 0.25
+JITTER_RATIO: Final = 0.25
 
 
 class Face:
@@ -20,19 +24,20 @@ class Face:
         *,
         link: str,
         peer: str,
-        desired_min_tx_s: float,
-        detect_mult: int,
+        liveness: LivenessConfig,
+        hold_down: HoldDown,
         is_local: bool = False,
     ) -> None:
         self.face_id, self.link, self.peer = face_id, link, peer
         self.is_local = is_local
         self.reliability = reliability
         self.reassembler = Reassembler()
-        self.session = Session(desired_min_tx_s=desired_min_tx_s, detect_mult=detect_mult)
+        self.session = Session(desired_min_tx_s=liveness.desired_min_tx_s, detect_mult=liveness.detect_mult)
+        self.hold_down = hold_down
         self.carrier = True
         self.is_up = False  #: as `refresh` has last found it
         self.sent: dict[str, list[int]] = {}  #: message type -> [packets, bytes]
-        self._desired_min_tx_s = desired_min_tx_s
+        self._desired_min_tx_s = liveness.desired_min_tx_s
         self._quiet_since_s = float("-inf")
 
     def refresh(self) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from proxy.config import ForwarderConfig
+from proxy.config import ForwarderConfig, LivenessConfig
 from proxy.core.events import LOCAL_FACE, SERVICE_FACE, Effect, Log, Send
 from proxy.core.face import JITTER_RATIO, Face
+from proxy.core.hold_down import HoldDown
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import POLL_INTERVAL_S, State
 from proxy.core.seeded import SplitMix64
@@ -49,15 +50,14 @@ class FaceTable:
     ) -> None:
         self._node, self._chance, self._counters = node, chance, counters
         self._on_face_down, self._on_link_loss = on_face_down, on_link_loss
-        liveness = config.liveness
         self.faces = {
             face.face_id: Face(
                 face.face_id,
                 LinkReliability(config.link_reliability, chance, mtu_bytes=face.mtu_bytes),
                 link=face.link,
                 peer=face.peer,
-                desired_min_tx_s=liveness.desired_min_tx_s,
-                detect_mult=liveness.detect_mult,
+                liveness=config.liveness,
+                hold_down=HoldDown(config.return_hold_down_s, max_s=config.return_hold_down_max_s),
             )
             for face in config.faces
         }
@@ -69,7 +69,7 @@ class FaceTable:
         self._acknowledging: Timers[int] = Timers()  #: per face: acks to send, packets to repeat
         #: next look at who needs a heartbeat; one for all faces, since every wake-up costs more than the look
         self._beat_s = 0.0
-        self._beat_interval_s = liveness.desired_min_tx_s
+        self._beat_interval_s = config.liveness.desired_min_tx_s
         self._effects: list[Effect] = []
 
     def take_effects(self) -> list[Effect]:
@@ -102,7 +102,10 @@ class FaceTable:
 
     def _add_local(self, face_id: int, *, attached: bool) -> None:
         reliability = LinkReliability("off", self._chance, mtu_bytes=PACKET_MAX_BYTES)  # never used
-        face = Face(face_id, reliability, link="", peer="", desired_min_tx_s=1.0, detect_mult=1, is_local=True)
+        hold_down = HoldDown(0.0, max_s=0.0)  # what is on the node itself is there, or it is not
+        face = Face(
+            face_id, reliability, link="", peer="", liveness=LivenessConfig(), hold_down=hold_down, is_local=True
+        )
         face.carrier = attached
         face.refresh()
         self.faces[face_id] = face
@@ -188,6 +191,7 @@ class FaceTable:
         if face.is_up is was_up:
             return
         if not face.is_local:
+            face.hold_down.note(now_s, up=face.is_up)
             self._effects.append(
                 Log(FaceChanged(now_s, self._node, face.link, face.peer, "up" if face.is_up else "down", reason))
             )

@@ -107,7 +107,7 @@ class BestRoute:
         """Forward a new Interest; aggregate into a pending one unless what is pending cannot serve this asker."""
         if not entry.out_records and entry.next_hops:  # nobody was asked yet, and the best way is nearly always there
             best, wanted = self._do.faces[entry.next_hops[0].face_id], entry.in_records[face.face_id]
-            if best is not face and _may_take(best, wanted):
+            if best is not face and _may_take(best, wanted) and best.hold_down.until_s <= now_s:
                 self._do.send_interest(entry, best, wanted, now_s)
                 return
         for face_id, out in list(entry.out_records.items()):
@@ -149,8 +149,9 @@ class BestRoute:
             self._try_next_hop(entry, NackReason.NO_ROUTE, now_s)
 
     def _renew(self, face: Face, entry: PitEntry, wanted: InRecord, now_s: float) -> None:
-        for hop in entry.next_hops:
-            out, upstream = entry.out_records.get(hop.face_id), self._do.faces[hop.face_id]
+        faces = self._do.faces
+        for hop in sorted(entry.next_hops, key=lambda hop: faces[hop.face_id].hold_down.until_s > now_s):
+            out, upstream = entry.out_records.get(hop.face_id), faces[hop.face_id]
             if upstream is not face and _may_take(upstream, wanted) and (out is None or out.nacked is None):
                 self._do.send_interest(entry, upstream, wanted, now_s)
                 return
@@ -158,10 +159,12 @@ class BestRoute:
     def _try_next_hop(self, entry: PitEntry, reason: NackReason, now_s: float, asker: Face | None = None) -> None:
         """Ask the best next hop that was not asked yet, else the one asked longest ago; if there is none, say so.
 
+        Faces that have only just come back are the last ones that are chosen.
+
         Where the better ways are dead and the best that is left leads back to who asks, say so too: the asker has a shorter
         way than we do, only it cannot know. If it asks again, it has none, and ours will do.
         """
-        best: tuple[float, int, Face, InRecord] | None = None
+        best: tuple[float, bool, int, Face, InRecord] | None = None
         is_best_dead = False
         for rank, hop in enumerate(entry.next_hops):
             face = self._do.faces[hop.face_id]
@@ -175,12 +178,13 @@ class BestRoute:
             if record is None or not _may_take(face, record) or (out is not None and asker is None):
                 continue
             asked_s = -1.0 if out is None else out.sent_s
-            if best is None or (asked_s, rank) < best[:2]:
-                best = (asked_s, rank, face, record)
+            is_held = face.hold_down.until_s > now_s
+            if best is None or (asked_s, is_held, rank) < best[:3]:
+                best = (asked_s, is_held, rank, face, record)
         if best is None:
             self._do.reject(entry, reason, now_s)
             return
-        _, _, upstream, record = best
+        *_, upstream, record = best
         if asker is None or record is not entry.in_records.get(asker.face_id):
             # Not the Interest that has just arrived: routers that saw it come another way would take it for a loop.
             record = record.renewed(self._do.new_nonce())
