@@ -67,6 +67,7 @@ class ForwarderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     liveness: LivenessConfig = LivenessConfig()
     #: NDNLPv2 acks and repetitions on each link: always, never, or (auto) where the other end reports losses
     link_reliability: Literal["auto", "on", "off"] = "auto"
+    unreliable_prefixes: tuple[str, ...] = ()  #: packets under these names are sent once on each link, come what may
     #: How long a face that has come back is only used where there is no other way; twice as long each time that its return did
     #: not last, up to the maximum.
     return_hold_down_s: Annotated[float, Meta(ge=0)] = 1.0

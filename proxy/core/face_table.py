@@ -116,9 +116,9 @@ class FaceTable:
         """Send a packet as it is, to a local face."""
         self._effects.append(Send(face.face_id, packet))
 
-    def transmit(self, face: Face, message: str, packet: LinkPacket, now_s: float) -> None:
-        """Send a packet over a link, under its reliability; *message* is the type it counts as."""
-        for datagram in face.reliability.wrap(packet, now_s=now_s):
+    def transmit(self, face: Face, message: str, packet: LinkPacket, now_s: float, *, acked: bool = True) -> None:
+        """Send a packet over a link, under its reliability unless *acked* is false; *message* is the type it counts as."""
+        for datagram in face.reliability.wrap(packet, now_s=now_s, acked=acked):
             face.count_sent(message, len(datagram), now_s=now_s)
             self._effects.append(Send(face.face_id, datagram))
         if face.reliability.is_watched and packet.fragment:

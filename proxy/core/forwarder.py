@@ -60,6 +60,7 @@ class Forwarder:
             self.fib.insert(from_uri(route.prefix), [NextHop(hop.face_id, hop.cost_ms) for hop in route.next_hops])
         for choice in config.strategies:
             self.fib.set_strategy(from_uri(choice.prefix), choice.strategy)
+        self._unreliable = tuple(from_uri(prefix) for prefix in config.unreliable_prefixes)
         self.pit = Pit(max_entries=config.pit_max_entries)
         self._pit_shares = {
             face.face_id: max(1, int(config.pit_max_entries * face.pit_share_ratio)) for face in config.faces
@@ -286,7 +287,9 @@ class Forwarder:
             self._table.send(face, record.wire)
         else:
             packet = LinkPacket(record.wire, is_detour=is_detour)
-            self._table.transmit(face, message_type(entry.key[0], data=False), packet, now_s)
+            name = entry.key[0]
+            acked = not name.startswith(self._unreliable)
+            self._table.transmit(face, message_type(name, data=False), packet, now_s, acked=acked)
 
     # ------------------------------------------------------------------ Data and Nack pipelines
 
@@ -311,7 +314,8 @@ class Forwarder:
         if face.is_local:
             self._table.send(face, wire)
         elif face.is_up:
-            self._table.transmit(face, message_type(name, data=True), LinkPacket(wire), now_s)
+            acked = not name.startswith(self._unreliable)
+            self._table.transmit(face, message_type(name, data=True), LinkPacket(wire), now_s, acked=acked)
         else:
             self.counters["data_to_dead_face"] += 1
 

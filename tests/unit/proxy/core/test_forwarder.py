@@ -13,7 +13,7 @@ from proxy.core.liveness import State
 from proxy.core.strategy import NACK_HOLD_S
 from proxy.core.table.fib import Fib, NextHop
 from proxy.core.table.pit import EXPIRY_GRAIN_S
-from proxy.wire.lp import NackReason
+from proxy.wire.lp import NackReason, decode_link_packet
 from proxy.wire.name import from_uri, to_uri
 from proxy.wire.packet import decode_data, encode_data, peek_interest
 from proxy.wire.tlv import tlv
@@ -543,6 +543,21 @@ def test_asker_with_a_better_way_of_its_own_is_turned_back_once() -> None:
 def test_asker_is_not_turned_back_while_the_best_way_works() -> None:
     bench = Bench({"/p": [(4, 10.0), (2, 40.0)]})
     assert bench.interest(4, "/p/1", 1)[0][0] == 2
+
+
+# ---------------------------------------------------------------------- link reliability
+
+
+def test_packets_under_unreliable_prefixes_ask_for_no_acks() -> None:
+    bench = Bench({"/p": [(1, 1.0)]}, link_reliability="on", unreliable_prefixes=("/p/media", "/p/other"))
+    for nonce, (uri, acked) in enumerate(
+        [("/p/media/1", False), ("/p/media", False), ("/p/medial", True), ("/p/1", True)]
+    ):
+        bench.sent_packets.clear()
+        bench.interest(4, uri, nonce)
+        bench.data(1, uri)
+        sent = [decode_link_packet(packet) for _, packet in bench.sent_packets]
+        assert [(packet.tx_sequence is not None, packet.sequence is not None) for packet in sent] == 2 * [(acked, True)]
 
 
 # ---------------------------------------------------------------------- multicast
