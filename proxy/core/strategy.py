@@ -159,32 +159,41 @@ class BestRoute:
     def _try_next_hop(self, entry: PitEntry, reason: NackReason, now_s: float, asker: Face | None = None) -> None:
         """Ask the best next hop that was not asked yet, else the one asked longest ago; if there is none, say so.
 
-        Faces that have only just come back are the last ones that are chosen.
-
         Where the better ways are dead and the best that is left leads back to who asks, say so too: the asker has a shorter
         way than we do, only it cannot know. If it asks again, it has none, and ours will do.
+
+        A face that has only just come back counts as dead, but is better than none.
         """
-        best: tuple[float, bool, int, Face, InRecord] | None = None
+        best: tuple[float, int, Face, InRecord] | None = None
+        last_resort: tuple[Face, InRecord] | None = None
         is_best_dead = False
         for rank, hop in enumerate(entry.next_hops):
             face = self._do.faces[hop.face_id]
             out = entry.out_records.get(hop.face_id)
-            if not face.is_up or (out is not None and out.nacked is not None):
-                is_best_dead |= best is None
-                continue
             record = _asking_record(entry, hop.face_id, asker)
-            if record is None and is_best_dead and best is None and self._turn_back_once(entry, now_s):
-                break
-            if record is None or not _may_take(face, record) or (out is not None and asker is None):
+            is_refused, is_held = out is not None and out.nacked is not None, face.hold_down.until_s > now_s
+            if is_refused or is_held or not face.is_up:
+                is_best_dead |= best is None
+                if record is None or is_refused or not is_held or last_resort is not None:
+                    continue
+            elif record is None:
+                if is_best_dead and best is None and self._turn_back_once(entry, now_s):
+                    last_resort = None
+                    break
+                continue
+            if not _may_take(face, record) or (out is not None and asker is None):
+                continue
+            if is_held:
+                last_resort = face, record
                 continue
             asked_s = -1.0 if out is None else out.sent_s
-            is_held = face.hold_down.until_s > now_s
-            if best is None or (asked_s, is_held, rank) < best[:3]:
-                best = (asked_s, is_held, rank, face, record)
-        if best is None:
+            if best is None or (asked_s, rank) < best[:2]:
+                best = (asked_s, rank, face, record)
+        chosen = best[2:] if best is not None else last_resort
+        if chosen is None:
             self._do.reject(entry, reason, now_s)
             return
-        *_, upstream, record = best
+        upstream, record = chosen
         if asker is None or record is not entry.in_records.get(asker.face_id):
             # Not the Interest that has just arrived: routers that saw it come another way would take it for a loop.
             record = record.renewed(self._do.new_nonce())

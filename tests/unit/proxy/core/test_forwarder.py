@@ -440,7 +440,9 @@ def test_face_that_has_just_come_back_is_better_than_none() -> None:
     flap(bench, 1, down_s=0.5)
     assert bench.interest(4, "/p/2", 2) == [(2, "detour", "/p/2")]
     assert bench.nack(2, NackReason.NO_ROUTE) == [(1, "interest", "/p/2")]
-    assert bench.interest(2, "/p/3", 3) == [(1, "interest", "/p/3")]  # else it would go back to who asks
+    # Face 2 has a better way of its own, as long as ours is not to be trusted; if it asks again, it has none.
+    assert bench.interest(2, "/p/3", 3) == [(2, "nack-NO_ROUTE", "/p/3")]
+    assert bench.interest(2, "/p/3", 4) == [(1, "interest", "/p/3")]
 
 
 def test_what_is_kept_pending_returns_after_the_hold_down() -> None:
