@@ -5,7 +5,9 @@ receiver that sees a gap in the sequence says so in a header field of ours, whic
 from then on, and until CALM_S without another gap, the sender puts a TxSequence on what it sends, and whoever receives a TxSequence acknowledges it: on the next packet that goes back, or alone after ACK_DELAY_S.
 
 Differences from NFD's implementation: the sequence number also weeds out what arrives twice (a repetition has the same
-Sequence and a new TxSequence), and reliability switches itself on.
+Sequence and a new TxSequence), the ack of any of the transmissions of a packet will do, and reliability switches itself on.
+On a link that loses a lot, small packets are repeated at once: no ack can tell of a loss before a round trip has passed,
+and on a path of many such links two of those are too long to wait.
 """
 
 from __future__ import annotations
@@ -28,6 +30,14 @@ ACK_DELAY_S: Final = 0.003
 OVERTAKEN_BY: Final = 3
 #: Repetitions of one packet; then whoever sent it is told that the link lost it.
 REPETITIONS_MAX: Final = 4
+#: Of so many transmissions it is counted how many were acked. From the first ratio on, of losses of packets and of acks
+#: together, small packets are repeated early, until there are less than the second.
+WINDOW: Final = 128
+EARLY_FROM_RATIO: Final = 0.06
+EARLY_UNTIL_RATIO: Final = 0.04
+#: Early is so much later, that one burst of losses does not take both; larger packets cost too much.
+EARLY_S: Final = 0.002
+EARLY_MAX_BYTES: Final = 1_000
 #: Without a gap for so long, acknowledgements are switched off again.
 CALM_S: Final = 60.0
 #: Packets that wait for their ack; beyond that the oldest is taken for lost.
@@ -50,6 +60,7 @@ class Unacked:
     whole: LinkPacket  #: what it is a fragment of, or the same
     sent_s: float
     due_s: float
+    tx_sequence: int = 0  #: of its last transmission
     repetitions: int = 0
     overtaken: int = 0
 
@@ -63,6 +74,10 @@ class LinkReliability:
         # At random, so that a peer that has started again is not taken for its past.
         self._sequence = self._tx_sequence = chance.next_u64() >> 2
         self._unacked: OrderedDict[int, Unacked] = OrderedDict()  #: by TxSequence, ascending
+        #: earlier transmissions of what was repeated, with the time of each, by TxSequence
+        self._superseded: OrderedDict[int, tuple[Unacked, float]] = OrderedDict()
+        self._window_sent = self._window_acked = 0
+        self._is_lossy = False
         self._overdue: Timers[int] = Timers()  #: when each of them is repeated
         self._estimator = RoundTripEstimator(rto_min_s=RTO_MIN_S)
         self._asking_until_s = float("inf") if mode == "on" else float("-inf")
@@ -106,8 +121,11 @@ class LinkReliability:
     def _wrap(self, packet: LinkPacket, whole: LinkPacket, now_s: float, *, is_asking: bool) -> bytes:
         packet = replace(packet, sequence=self._sequence)
         self._sequence += 1
-        tx_sequence = self._track(Unacked(packet, whole, now_s, now_s + self._rto_s)) if is_asking else None
-        return self._encode(packet, tx_sequence)
+        if not is_asking:
+            return self._encode(packet, None)
+        is_early = self._is_lossy and len(whole.fragment) <= EARLY_MAX_BYTES
+        due_s = now_s + (EARLY_S if is_early else self._rto_s)
+        return self._encode(packet, self._track(Unacked(packet, whole, now_s, due_s)))
 
     def idle(self, session_state: int, *, is_poll: bool = False) -> bytes:
         """Return a face heartbeat; it carries acks, and how much was sent, so that a lost tail shows."""
@@ -148,6 +166,7 @@ class LinkReliability:
     def forget(self) -> None:
         """The session is down: whatever is unacked is somebody else's business now."""
         self._unacked.clear()
+        self._superseded.clear()
         self._overdue = Timers()
         self._acks.clear()
         self._seen.clear()
@@ -162,11 +181,21 @@ class LinkReliability:
     def _track(self, unacked: Unacked) -> int:
         tx_sequence, self._tx_sequence = self._tx_sequence, self._tx_sequence + 1
         self._unacked[tx_sequence] = unacked
+        unacked.tx_sequence = tx_sequence
+        self._count_transmission()
         self._overdue.set(tx_sequence, unacked.due_s)
         if len(self._unacked) > UNACKED_MAX:
             self._overdue.cancel(self._unacked.popitem(last=False)[0])
             self.lost += 1
         return tx_sequence
+
+    def _count_transmission(self) -> None:
+        self._window_sent += 1
+        if self._window_sent < WINDOW:
+            return
+        lost_ratio = 1.0 - self._window_acked / WINDOW
+        self._is_lossy = lost_ratio >= (EARLY_UNTIL_RATIO if self._is_lossy else EARLY_FROM_RATIO)
+        self._window_sent = self._window_acked = 0
 
     def _encode(self, packet: LinkPacket, tx_sequence: int | None) -> bytes:
         if tx_sequence is not None or self._acks or self._gaps_seen:
@@ -186,12 +215,11 @@ class LinkReliability:
         repeat: list[bytes] = []
         lost: list[LinkPacket] = []
         for tx_sequence in acks:
-            acked = self._unacked.pop(tx_sequence, None)
+            acked, sent_s = self._take_acked(tx_sequence)
             if acked is None:
                 continue
-            self._overdue.cancel(tx_sequence)
-            if not acked.repetitions:
-                self._estimator.sample(now_s - acked.sent_s)
+            self._window_acked += 1
+            self._estimator.sample(now_s - sent_s)  # of this very transmission, however often the packet was sent
             overtaken = []
             for earlier, unacked in self._unacked.items():
                 if earlier > tx_sequence:
@@ -202,6 +230,27 @@ class LinkReliability:
             for earlier in overtaken:
                 self._repeat(earlier, now_s, repeat, lost)
         return repeat, lost
+
+    def _take_acked(self, tx_sequence: int) -> tuple[Unacked | None, float]:
+        """Return what was sent in a transmission, and when; None where that is not known. It is unacked no longer."""
+        acked = self._unacked.pop(tx_sequence, None)
+        if acked is not None:
+            self._overdue.cancel(tx_sequence)
+            return acked, acked.sent_s
+        superseded = self._superseded.pop(tx_sequence, None)
+        if superseded is None:
+            return None, 0.0
+        acked, sent_s = superseded
+        if self._unacked.pop(acked.tx_sequence, None) is not None:
+            # The last transmission is as good as acked; if its ack comes yet, it tells of the link all the same.
+            self._overdue.cancel(acked.tx_sequence)
+            self._supersede(acked)
+        return acked, sent_s
+
+    def _supersede(self, unacked: Unacked) -> None:
+        self._superseded[unacked.tx_sequence] = unacked, unacked.sent_s
+        if len(self._superseded) > UNACKED_MAX:
+            self._superseded.popitem(last=False)
 
     def _repeat(self, tx_sequence: int, now_s: float, repeat: list[bytes], lost: list[LinkPacket]) -> None:
         unacked = self._unacked.pop(tx_sequence, None)
@@ -215,7 +264,9 @@ class LinkReliability:
                 del self._unacked[other]  # without this fragment, the others are of no use
                 self._overdue.cancel(other)
             return
+        self._supersede(unacked)
         self.repeated += 1
+        unacked.sent_s = now_s
         unacked.repetitions += 1
         unacked.overtaken = 0
         unacked.due_s = now_s + self._rto_s * 2 ** (unacked.repetitions - 1)
