@@ -14,6 +14,7 @@ from proxy.core.face import JITTER_RATIO, Face
 from proxy.core.hold_down import HoldDown
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import POLL_INTERVAL_S, State
+from proxy.core.performed_at_once import PerformedAtOnce
 from proxy.core.seeded import SplitMix64
 from proxy.core.timers import Timers
 from proxy.records import FaceChanged
@@ -70,12 +71,19 @@ class FaceTable:
         #: next look at who needs a heartbeat; one for all faces, since every wake-up costs more than the look
         self._beat_s = 0.0
         self._beat_interval_s = config.liveness.desired_min_tx_s
-        self._effects: list[Effect] = []
+        self._effects: list[Effect] | PerformedAtOnce = []
 
     def take_effects(self) -> list[Effect]:
-        """Return what is to be done since the last call, in order."""
-        effects, self._effects = self._effects, []
+        """Return what is to be done since the last call, in order, and has not been performed."""
+        effects = self._effects
+        if isinstance(effects, PerformedAtOnce):
+            return []
+        self._effects = []
         return effects
+
+    def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
+        """From now on, have every effect performed as it comes."""
+        self._effects = PerformedAtOnce(perform)
 
     @property
     def deadline_s(self) -> float:

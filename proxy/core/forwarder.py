@@ -8,6 +8,7 @@ Nack. Packets are forwarded as the bytes that came; only the hop limit is change
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from proxy.config import ForwarderConfig
@@ -76,6 +77,13 @@ class Forwarder:
         """The earliest of what its faces wait for and PIT expiries."""
         deadline_s, expiry_s = self._table.deadline_s, self.pit.timers.next_s
         return deadline_s if expiry_s is None or deadline_s <= expiry_s else expiry_s
+
+    def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
+        """Have effects performed as they come, in the same order, instead of returned by `handle`.
+
+        Of a thousand Interests that a failure moves elsewhere, the first leaves before the last has been thought about.
+        """
+        self._table.perform_at_once(perform)
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take in one event, return what is to be done, in order."""

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from proxy.core.events import JoinRequested
+from proxy.core.events import CarrierChanged, Effect, Event, JoinRequested, PacketReceived, TimerExpired
 from proxy.core.hold_down import LASTING_S
 from proxy.core.liveness import State
 from proxy.core.strategy import NACK_HOLD_S
@@ -475,6 +475,23 @@ def test_flapping_face_is_left_alone_for_longer_each_time() -> None:
     flap(bench, 1, down_s=0.2)
     bench.live(HOLD_DOWN_S + 0.1)
     assert way_of(bench, 10_000) == 1
+
+
+def test_effects_performed_as_they_come_are_those_returned() -> None:
+    returning, performing = Bench(PRODUCER), Bench(PRODUCER)
+    performed: list[Effect] = []
+    performing.forwarder.perform_at_once(performed.append)
+    events: list[Event] = [
+        *(PacketReceived(4, interest_wire(f"/p/{nonce}", nonce)) for nonce in range(3)),
+        CarrierChanged(1, up=False),
+        TimerExpired(),
+    ]
+    for event in events:
+        returned = returning.forwarder.handle(event, now_s=101.0)
+        assert performing.forwarder.handle(event, now_s=101.0) == []
+        assert performed == returned
+        assert performed
+        performed.clear()
 
 
 def test_multicast_does_not_wait() -> None:
