@@ -336,8 +336,7 @@ class Forwarder:
         self.counters["nacks_received"] += 1
         out.refuse(reason, until_s=now_s + NACK_HOLD_S)
         known = reason in (NackReason.CONGESTION, NackReason.DUPLICATE, NackReason.NO_ROUTE)
-        reason = NackReason(reason) if known else NackReason.NONE
-        self._strategies[entry.strategy].after_nack(entry, reason, now_s)
+        self._strategies[entry.strategy].after_nack(entry, NackReason(reason) if known else NackReason.NONE, now_s)
 
     def _send_nack(self, face: Face, interest_wire: bytes, reason: NackReason, now_s: float) -> None:
         self.counters["nacks_sent"] += 1

@@ -48,7 +48,7 @@ def fragments(packet: LinkPacket, *, payload_bytes: int) -> list[LinkPacket]:
     return [first, *(LinkPacket(piece, frag_index=n, frag_count=len(pieces)) for n, piece in enumerate(pieces[1:], 1))]
 
 
-@dataclass(slots=True)
+@dataclass
 class Partial:
     """A packet of which fragments are missing."""
 

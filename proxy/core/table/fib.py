@@ -30,7 +30,8 @@ class Fib:
     lowest of their costs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, routes_max: int = ROUTES_MAX) -> None:
+        self._routes_max = routes_max
         self._routes: dict[bytes, dict[tuple[int, int], float]] = {}  #: prefix -> (face, origin) -> cost
         self._next_hops: dict[bytes, tuple[NextHop, ...]] = {}  #: what follows from the routes
         self._strategies: dict[bytes, StrategyName] = {}
@@ -52,7 +53,7 @@ class Fib:
     def register(self, name_prefix: bytes, face_id: int, cost_ms: float, *, origin: int = ORIGIN_APPLICATION) -> bool:
         """Add a route or change its cost; return False, and do nothing, where the table is full."""
         routes = self._routes.get(name_prefix, {})
-        if (face_id, origin) not in routes and self._routes_count >= ROUTES_MAX:
+        if (face_id, origin) not in routes and self._routes_count >= self._routes_max:
             return False
         self._set(name_prefix, routes | {(face_id, origin): cost_ms})
         return True

@@ -245,9 +245,8 @@ TestRoutes = AnyRoutes.TestCase
 TestRoutes.settings = settings(max_examples=100, stateful_step_count=30)
 
 
-def test_no_more_routes_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.core.table.fib.ROUTES_MAX", 2)
-    fib = Fib()
+def test_no_more_routes_than_fit() -> None:
+    fib = Fib(routes_max=2)
     assert fib.register(component("a"), 1, 0.0)
     assert fib.register(component("a"), 2, 0.0)
     assert not fib.register(component("b"), 1, 0.0)
