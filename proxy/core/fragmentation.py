@@ -33,12 +33,12 @@ REASSEMBLY_TIMEOUT_S: Final = 2.0
 
 
 def payload_max_bytes(mtu_bytes: int) -> int:
-    """Return how much of a network packet fits into one datagram over a link of this MTU.
+    """Return how much of a network packet fits into one datagram over a link of this MTU; no datagram is larger than a packet.
 
-    >>> payload_max_bytes(1500)
-    1372
+    >>> payload_max_bytes(1500), payload_max_bytes(9000)
+    (1372, 8700)
     """
-    return mtu_bytes - UDP_HEADERS_BYTES - HEADER_MAX_BYTES
+    return min(mtu_bytes - UDP_HEADERS_BYTES, PACKET_MAX_BYTES) - HEADER_MAX_BYTES
 
 
 def fragments(packet: LinkPacket, *, payload_bytes: int) -> list[LinkPacket]:

@@ -123,6 +123,8 @@ class LinkReliability:
         self._sequence += 1
         if not is_asking:
             return self._encode(packet, None)
+        if self._is_lossy and self._mode == "auto":
+            self._asking_until_s = now_s + CALM_S  # what is repeated early leaves no gap that the peer could tell of
         is_early = self._is_lossy and len(whole.fragment) <= EARLY_MAX_BYTES
         due_s = now_s + (EARLY_S if is_early else self._rto_s)
         return self._encode(packet, self._track(Unacked(packet, whole, now_s, due_s)))

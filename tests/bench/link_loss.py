@@ -23,7 +23,7 @@ from testbed.links.channel import Channel
 from testbed.links.model import DIRECTIONS, Impairment
 
 TOWARDS_CONSUMER, TOWARDS_PRODUCER = 1, 2
-WARM_UP_S = 5.0
+WARM_UP_S, WARM_UP_INTERESTS = 5.0, 300
 LOSS_LIMIT = 0.001
 
 
@@ -33,6 +33,7 @@ class Line:
     def __init__(self, *, hops: int, impairment: Impairment, mode: str, size_bytes: int) -> None:
         self.now_s = 0.0
         self.answered_s: dict[bytes, float] = {}
+        self.round_trip_s = 2 * hops * impairment.delay_ms / 1e3  #: of the path, nothing lost
         self._content = bytes(size_bytes)
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -107,6 +108,29 @@ class Line:
         return sum(node.counters_now().get(name, 0) for node in self._nodes)
 
 
+def measure(line: Line, *, interests: int, per_s: float) -> tuple[float, list[float]]:
+    """Ask so much; return the ratio of what stayed unanswered, and the delay in ms that repeating added to each of the others.
+
+    What is asked first, until the links have been found lossy, is left out.
+    """
+    line.run_until(WARM_UP_S)
+    prefix, asked_s = from_uri("/p"), {}
+    for n in range(-WARM_UP_INTERESTS, interests):
+        name, at_s = prefix + number(n + WARM_UP_INTERESTS, 50), WARM_UP_S + (n + WARM_UP_INTERESTS) / per_s
+        if n >= 0:
+            asked_s[name] = at_s
+        line.at(at_s, lambda name=name, n=n: line.ask(name, n + WARM_UP_INTERESTS))  # type: ignore[misc]
+    line.run_until(WARM_UP_S + (WARM_UP_INTERESTS + interests) / per_s + 10.0)
+    answered = [(at_s, line.answered_s[name]) for name, at_s in asked_s.items() if name in line.answered_s]
+    added_ms = sorted(1e3 * (answered_s - at_s - line.round_trip_s) for at_s, answered_s in answered)
+    return 1 - len(added_ms) / interests, added_ms
+
+
+def percentile(ordered: list[float], part: float) -> float:
+    """Return the value that so large a part of *ordered* does not exceed."""
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
 def main() -> int:
     """Print what came out; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,25 +144,13 @@ def main() -> int:
     arguments = parser.parse_args()
     impairment = Impairment(delay_ms=arguments.delay_ms, loss_ratio=arguments.loss_ratio)
     line = Line(hops=arguments.hops, impairment=impairment, mode=arguments.mode, size_bytes=arguments.size_bytes)
-    line.run_until(WARM_UP_S)
-    prefix, asked_s = from_uri("/p"), {}
-    for n in range(arguments.interests):
-        name, at_s = prefix + number(n, 50), WARM_UP_S + n / arguments.rate
-        asked_s[name] = at_s
-        line.at(at_s, lambda name=name, n=n: line.ask(name, n + 1))  # type: ignore[misc]
-    line.run_until(WARM_UP_S + arguments.interests / arguments.rate + 10.0)
-
-    path_s = 2 * arguments.hops * arguments.delay_ms / 1e3
-    added_ms = sorted(
-        1e3 * (line.answered_s[name] - at_s - path_s) for name, at_s in asked_s.items() if name in line.answered_s
-    )
-    loss_ratio = 1 - len(added_ms) / len(asked_s)
+    loss_ratio, added_ms = measure(line, interests=arguments.interests, per_s=arguments.rate)
     limit_ms = 2 * 2 * arguments.delay_ms
-    p50, p99, worst = (added_ms[min(len(added_ms) - 1, int(part * len(added_ms)))] for part in (0.5, 0.99, 1.0))
+    p50, p99, worst = (percentile(added_ms, part) for part in (0.5, 0.99, 1.0))
     print(
         f"{arguments.hops} hops, {arguments.loss_ratio:.1%} loss each way on each, round trip of a link "
         f"{2 * arguments.delay_ms:g} ms, {arguments.rate:g} Interests/s\n"
-        f"unanswered: {loss_ratio:.4%} of {len(asked_s):,} (below {LOSS_LIMIT:.1%} asked for)\n"
+        f"unanswered: {loss_ratio:.4%} of {arguments.interests:,} (below {LOSS_LIMIT:.1%} asked for)\n"
         f"added delay: p50 {p50:.1f} ms, p99 {p99:.1f} ms (at most {limit_ms:g} ms asked for), worst {worst:.1f} ms\n"
         f"repeated on links: {line.counter('link_repetitions'):,}; arrived twice: {line.counter('link_doubles'):,}; "
         f"given up: {line.counter('link_losses'):,}"
