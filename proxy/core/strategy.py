@@ -15,7 +15,8 @@ from proxy.core.table.fib import StrategyName
 from proxy.core.table.pit import InRecord, PitEntry
 from proxy.wire.lp import NackReason
 
-#: A consumer that repeats itself sooner than this is not forwarded again (NFD's minimal suppression interval is 10 ms).
+#: A consumer that repeats itself sooner than this is not forwarded again. NFD begins with 10 ms, too, and doubles it each time, up
+#: to 250 ms; here a repetition is what looks for another way where one is silently dead, so that it stays at that.
 SUPPRESSION_S: Final = 0.010
 #: An Interest that is aggregated relies on the copy upstream. A consumer that keeps one outstanding repeats it after at
 #: most this part of its lifetime (see ``consumer.REFRESH_RATIO``), so a copy with less left must be renewed now.
