@@ -297,7 +297,7 @@ def plan_of(experiment: Experiment, *, run_id: str, run_dir: Path) -> NetworkPla
         conference=experiment.conference.name,
         conferences=experiment.conference_of,
         mode=experiment.conference.mode,
-        forwarder_settings=sections["forwarder"],
+        forwarder_settings=sections["forwarder"] | experiment.forwarding.node_section(),
         proxy_settings=sections["proxy"],
         client_settings=sections["client"],
         login_settings=sections["login"],

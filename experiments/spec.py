@@ -27,6 +27,7 @@ from experiments.spec_checks import (
     check_workloads,
     with_links,
 )
+from experiments.spec_forwarding import check_forwarding
 from experiments.spec_messages import checked
 from experiments.spec_overrides import apply_override
 from experiments.spec_places import KeyPath, Source, key_lines
@@ -39,6 +40,7 @@ from experiments.spec_schema import (
     ExperimentFile,
     ExperimentSection,
     Fault,
+    ForwardingSection,
     Impair,
     LinkDown,
     LinkUp,
@@ -61,6 +63,7 @@ __all__ = [
     "Experiment",
     "ExperimentSection",
     "Fault",
+    "ForwardingSection",
     "Impair",
     "LinkDown",
     "LinkUp",
@@ -84,6 +87,7 @@ class Experiment:
     settings: ExperimentSection  #: name, duration_s, seed, settle_s
     topology: Topology  #: built, with [links] applied
     conference: ConferenceSection
+    forwarding: ForwardingSection
     conference_of: dict[str, str]  #: UE -> conference
     workloads: tuple[Workload, ...]  #: stop_s and publishers filled in
     faults: tuple[Fault, ...]  #: in the order of the file
@@ -117,6 +121,7 @@ def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Ex
     topology, parameters = _build_topology(file.topology, source)
     topology = with_links(topology, file.links, source)
     conference_of = check_conferences(file.conference, topology, source)
+    check_forwarding(file.forwarding, source)
     workloads = check_workloads(file.workload, topology, file.experiment, source)
     faults = check_faults(file.fault, topology, file.experiment, source)
     expectations = check_expectations(file.expect, faults, source)
@@ -136,6 +141,7 @@ def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Ex
         settings=file.experiment,
         topology=topology,
         conference=file.conference,
+        forwarding=file.forwarding,
         conference_of=conference_of,
         workloads=workloads,
         faults=faults,

@@ -15,6 +15,7 @@ from topologies.model import SIMULATED_ONLY
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Moment = Annotated[float, Meta(ge=0, le=86_400, description="seconds since the start of the run")]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
 DelayMs = Annotated[float, Meta(ge=0, le=60_000, description="one way")]
 Ratio = Annotated[float, Meta(ge=0, le=1, description="a fraction, not a percentage")]
 RateMbps = Annotated[float, Meta(ge=0.001, le=1_000_000)]
@@ -134,6 +135,29 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
         }
 
 
+class ForwardingSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[forwarding]``: what routers do with packets; the defaults are those of proxy/config.py."""
+
+    #: Acks and repetitions on each link: always, never, or (auto) where the other end reports losses.
+    link_reliability: Literal["auto", "on", "off"] = "auto"
+    unreliable: tuple[str, ...] = ()  #: name prefixes whose packets are sent once on each link, come what may
+    strategies: dict[str, Literal["best-route", "multicast"]] = {}  #: by name prefix
+    #: a link that has come back is only used where there is no other way; twice as long each time that it goes again
+    return_hold_down_s: SecondsOrNone = 1.0
+    return_hold_down_max_s: SecondsOrNone = 30.0
+
+    def node_section(self) -> dict[str, Any]:
+        """Return the settings for the section of a forwarder in a node's configuration (proxy/config.py)."""
+        chosen = {"/hconf/32=all": "multicast"} | self.strategies
+        return {
+            "link_reliability": self.link_reliability,
+            "unreliable_prefixes": self.unreliable,
+            "strategies": [{"prefix": prefix, "strategy": strategy} for prefix, strategy in chosen.items()],
+            "return_hold_down_s": self.return_hold_down_s,
+            "return_hold_down_max_s": self.return_hold_down_max_s,
+        }
+
+
 class _Workload(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
     """``[[workload]]``: what every kind has."""
 
@@ -243,6 +267,7 @@ class ExperimentFile(Struct, frozen=True, forbid_unknown_fields=True):
     topology: dict[str, Any]
     links: dict[str, LinkSection] = {}
     conference: ConferenceSection = ConferenceSection()
+    forwarding: ForwardingSection = ForwardingSection()
     attendance: tuple[AttendanceSection, ...] = ()
     clocks: ClocksSection = ClocksSection()
     workload: tuple[Workload, ...] = ()

@@ -34,6 +34,8 @@ class FaceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     remote_address: str
     peer: str  #: name of the node at the other end
     port: Annotated[int, Meta(ge=1, le=65535)] = 6363
+    #: of the link; packets that do not fit are sent in fragments (IPv4: every host takes 576)
+    mtu_bytes: Annotated[int, Meta(ge=576, le=65535)] = 1_500
     #: entries of the PIT that Interests from this face may hold, as a part of all of them
     pit_share_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.5
 
@@ -65,6 +67,11 @@ class ForwarderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     liveness: LivenessConfig = LivenessConfig()
     #: NDNLPv2 acks and repetitions on each link: always, never, or (auto) where the other end reports losses
     link_reliability: Literal["auto", "on", "off"] = "auto"
+    unreliable_prefixes: tuple[str, ...] = ()  #: packets under these names are sent once on each link, come what may
+    #: How long a face that has come back is only used where there is no other way; twice as long each time that its return did
+    #: not last, up to the maximum.
+    return_hold_down_s: Annotated[float, Meta(ge=0)] = 1.0
+    return_hold_down_max_s: Annotated[float, Meta(ge=0)] = 30.0
     pit_max_entries: Count = 16_384
     cs_max_entries: Annotated[int, Meta(ge=0)] = 4_096
     cs_max_bytes: Annotated[int, Meta(ge=0)] = 16 * 1024 * 1024

@@ -34,6 +34,12 @@ class CarrierChanged(Struct, frozen=True):
     up: bool
 
 
+class ApplicationLeft(Struct, frozen=True):
+    """An application has closed the face that ``Forwarder.add_local_face`` made for it; the face is no more."""
+
+    face_id: int
+
+
 class NeighbourChanged(Struct, frozen=True):
     """The face to a neighbour came up or went down; for the client of a UE that has more than one."""
 
@@ -102,6 +108,7 @@ class RevokeRequested(Struct, frozen=True):
 Event = (
     PacketReceived
     | CarrierChanged
+    | ApplicationLeft
     | NeighbourChanged
     | TimerExpired
     | JoinRequested

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from proxy.core.events import LOCAL_FACE
+from typing import Final
+
+from proxy.config import LivenessConfig
+from proxy.core.fragmentation import Reassembler
+from proxy.core.hold_down import HoldDown
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import Session, State
 
 #: RFC 5880 section 6.8.7: an interval is shortened by 0 to 25 % at random, so that nodes do not beat in step.
-JITTER_RATIO = 0.25
+JITTER_RATIO: Final = 0.25
 
 
 class Face:
-    """A UDP face (``face_id`` >= 1) with liveness, or a local one (0 or less), which is up while its application is attached."""
+    """A UDP face with liveness, or a local one, which is up while its application is attached: no link, so nothing to watch."""
 
     def __init__(
         self,
@@ -20,21 +24,21 @@ class Face:
         *,
         link: str,
         peer: str,
-        desired_min_tx_s: float,
-        detect_mult: int,
+        liveness: LivenessConfig,
+        hold_down: HoldDown,
+        is_local: bool = False,
     ) -> None:
         self.face_id, self.link, self.peer = face_id, link, peer
+        self.is_local = is_local
         self.reliability = reliability
-        self.session = Session(desired_min_tx_s=desired_min_tx_s, detect_mult=detect_mult)
+        self.reassembler = Reassembler()
+        self.session = Session(desired_min_tx_s=liveness.desired_min_tx_s, detect_mult=liveness.detect_mult)
+        self.hold_down = hold_down
         self.carrier = True
         self.is_up = False  #: as `refresh` has last found it
         self.sent: dict[str, list[int]] = {}  #: message type -> [packets, bytes]
-        self._desired_min_tx_s = desired_min_tx_s
+        self._desired_min_tx_s = liveness.desired_min_tx_s
         self._quiet_since_s = float("-inf")
-
-    @property
-    def is_local(self) -> bool:
-        return self.face_id <= LOCAL_FACE
 
     def refresh(self) -> None:
         """Carrier or session has changed; every packet asks whether a face is up, so that is worked out here."""

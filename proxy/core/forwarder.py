@@ -8,46 +8,31 @@ Nack. Packets are forwarded as the bytes that came; only the hop limit is change
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Final
 
 from proxy.config import ForwarderConfig
-from proxy.core.events import (
-    LOCAL_FACE,
-    SERVICE_FACE,
-    CarrierChanged,
-    Effect,
-    Event,
-    Log,
-    PacketReceived,
-    Send,
-    TimerExpired,
-)
-from proxy.core.face import JITTER_RATIO, Face
-from proxy.core.link_reliability import LinkReliability
-from proxy.core.liveness import POLL_INTERVAL_S, State
+from proxy.core.events import ApplicationLeft, CarrierChanged, Effect, Event, PacketReceived, TimerExpired
+from proxy.core.face import Face
+from proxy.core.face_table import FaceTable
 from proxy.core.seeded import SplitMix64
+from proxy.core.strategy import NACK_HOLD_S, make_strategies
 from proxy.core.table.cs import ContentStore
 from proxy.core.table.dead_nonce_list import DeadNonceList
 from proxy.core.table.fib import Fib, NextHop
 from proxy.core.table.pit import InRecord, OutRecord, Pit, PitEntry
-from proxy.core.timers import Timers
-from proxy.records import FaceChanged
 from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_nack
 from proxy.wire.messages import message_type
 from proxy.wire.name import from_uri
-from proxy.wire.packet import INTEREST, Interest, decode_data, peek_interest
+from proxy.wire.packet import INTEREST, Interest, decode_data, peek_interest, with_nonce
 from proxy.wire.tlv import MalformedError
 
-#: A consumer that repeats itself sooner than this is not forwarded again (NFD's minimal suppression interval is 10 ms).
-SUPPRESSION_S = 0.010
-#: An Interest that is aggregated relies on the copy upstream. A consumer that keeps one outstanding repeats it after at
-#: most this part of its lifetime (see ``consumer.REFRESH_RATIO``), so a copy with less left must be renewed now.
-RENEWAL_RATIO = 0.6
-#: Stands in the dead nonce list for a name that was refused because there is a better way behind the asker; no nonce.
-TURNED_BACK = -1
-#: A next hop that has answered with a Nack is not asked again for so long; by then it may have another way.
-NACK_HOLD_S = 0.1
 #: No Interest stays pending longer, whatever its sender asks for.
-INTEREST_LIFETIME_MAX_S = 60.0
+INTEREST_LIFETIME_MAX_S: Final = 60.0
+#: What Interests of one application that has attached itself may fill of the PIT.
+APPLICATION_PIT_SHARE_RATIO: Final = 0.25
+#: Names under it do not leave the node (NFD, "Namespace-based scope control").
+LOCALHOST: Final = from_uri("/localhost")
 
 
 class Forwarder:
@@ -60,61 +45,48 @@ class Forwarder:
     def __init__(self, config: ForwarderConfig, *, node: str, seed: int, local_attached: bool) -> None:
         self.node = node
         self._chance = SplitMix64(seed)
-        liveness = config.liveness
-        self.faces = {
-            face.face_id: Face(
-                face.face_id,
-                LinkReliability(config.link_reliability, self._chance),
-                link=face.link,
-                peer=face.peer,
-                desired_min_tx_s=liveness.desired_min_tx_s,
-                detect_mult=liveness.detect_mult,
-            )
-            for face in config.faces
-        }
-        self._add_local(LOCAL_FACE, attached=local_attached)
-        if local_attached and config.service_socket is not None:
-            self._add_local(SERVICE_FACE, attached=False)
+        self.counters: dict[str, int] = Counter()
+        self._table = FaceTable(
+            config,
+            node=node,
+            chance=self._chance,
+            counters=self.counters,
+            local_attached=local_attached,
+            on_face_down=self._on_face_down,
+            on_link_loss=self._on_link_loss,
+        )
+        self.faces = self._table.faces
         self.fib = Fib()
         for route in config.routes:
             self.fib.insert(from_uri(route.prefix), [NextHop(hop.face_id, hop.cost_ms) for hop in route.next_hops])
         for choice in config.strategies:
             self.fib.set_strategy(from_uri(choice.prefix), choice.strategy)
+        self._unreliable = tuple(from_uri(prefix) for prefix in config.unreliable_prefixes)
         self.pit = Pit(max_entries=config.pit_max_entries)
         self._pit_shares = {
             face.face_id: max(1, int(config.pit_max_entries * face.pit_share_ratio)) for face in config.faces
         }
         self.cs = ContentStore(max_entries=config.cs_max_entries, max_bytes=config.cs_max_bytes)
         self.dead_nonces = DeadNonceList()
-        self.counters: dict[str, int] = Counter()
-        self._detection: Timers[int] = Timers()  #: per face: detection time
-        self._acknowledging: Timers[int] = Timers()  #: per face: acks to send, packets to repeat
-        #: next look at who needs a heartbeat; one for all faces, since every wake-up costs more than the look
-        self._beat_s = 0.0
-        self._beat_interval_s = liveness.desired_min_tx_s
-        self._effects: list[Effect] = []
-
-    def _add_local(self, face_id: int, *, attached: bool) -> None:
-        reliability = LinkReliability("off", self._chance)
-        face = Face(face_id, reliability, link="", peer="", desired_min_tx_s=1.0, detect_mult=1)
-        face.carrier = attached
-        face.refresh()
-        self.faces[face_id] = face
+        self._strategies = make_strategies(self)
 
     # ------------------------------------------------------------------ driver's side
 
     @property
     def deadline_s(self) -> float:
-        """The earliest of heartbeats, detection times and PIT expiries."""
-        deadline_s = self._beat_s
-        for other_s in (self._detection.next_s, self._acknowledging.next_s, self.pit.timers.next_s):
-            if other_s is not None and other_s < deadline_s:
-                deadline_s = other_s
-        return deadline_s
+        """The earliest of what its faces wait for and PIT expiries."""
+        deadline_s, expiry_s = self._table.deadline_s, self.pit.timers.next_s
+        return deadline_s if expiry_s is None or deadline_s <= expiry_s else expiry_s
+
+    def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
+        """Have effects performed as they come, in the same order, instead of returned by `handle`.
+
+        Of a thousand Interests that a failure moves elsewhere, the first leaves before the last has been thought about.
+        """
+        self._table.perform_at_once(perform)
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take in one event, return what is to be done, in order."""
-        self._effects = []
         match event:
             case PacketReceived(face_id, packet):
                 try:
@@ -122,12 +94,26 @@ class Forwarder:
                 except MalformedError:
                     self.counters["malformed"] += 1
             case CarrierChanged(face_id, up):
-                self._on_carrier(self.faces[face_id], now_s, up=up)
+                self._table.set_carrier(self.faces[face_id], now_s, up=up)
+            case ApplicationLeft(face_id):
+                self._remove_face(self.faces[face_id], now_s)
             case TimerExpired():
-                self._on_timer(now_s)
+                self._table.on_timer(now_s)
+                for entry in self.pit.pop_expired(now_s):  # Interest finalize
+                    self.counters["unsatisfied"] += 1
+                    self._remember_nonces(entry, now_s)
             case _:
                 raise TypeError(f"not for a forwarder: {event!r}")
-        return self._effects
+        return self._table.take_effects()
+
+    def add_local_face(self) -> int:
+        """Make a face for an application that attaches itself; return its ID, which no other face ever gets.
+
+        It is up until the event ``ApplicationLeft``. What is sent on it are plain network packets, or Nacks in link packets.
+        """
+        face_id = self._table.add_local()
+        self._pit_shares[face_id] = max(1, int(self.pit.max_entries * APPLICATION_PIT_SHARE_RATIO))
+        return face_id
 
     def counters_now(self) -> dict[str, int]:
         """Return all counters, tables included."""
@@ -142,23 +128,19 @@ class Forwarder:
             "dead_nonces": len(self.dead_nonces),
             "link_repetitions": sum(face.reliability.repeated for face in self.faces.values()),
             "link_doubles": sum(face.reliability.doubles for face in self.faces.values()),
+            "reassembly_bytes": sum(face.reassembler.bytes for face in self.faces.values()),
+            "reassembly_drops": sum(face.reassembler.dropped for face in self.faces.values()),
         }
 
     # ------------------------------------------------------------------ faces
 
     def _on_packet(self, face: Face, datagram: bytes, now_s: float) -> None:
-        link_packet = decode_link_packet(datagram)
-        if face.face_id != LOCAL_FACE:
-            face.session.heard_packet(now_s=now_s)
-            if link_packet.session_state is not None or face.face_id not in self._detection:
-                self._heard(face, link_packet.session_state, now_s)
-            if link_packet.is_poll:
-                self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
-            if link_packet.is_plain:
-                if not face.reliability.is_new(link_packet.sequence):
-                    return  # has been here before
-            elif not self._on_link_header(face, link_packet, now_s):
-                return
+        received = decode_link_packet(datagram)
+        link_packet = received if face.is_local else self._table.received(face, received, now_s)
+        if link_packet is None:
+            return  # has been here before, or is not all there
+        if link_packet.frag_count != 1:
+            raise MalformedError("fragment on a face without a link")
         fragment = link_packet.fragment
         if not fragment:
             return
@@ -169,133 +151,48 @@ class Forwarder:
         else:
             self._on_incoming_data(face, fragment, now_s)
 
-    def _on_link_header(self, face: Face, link_packet: LinkPacket, now_s: float) -> bool:
-        """Let link reliability look at a packet; return whether its fragment is new."""
-        is_new, repeat, lost = face.reliability.received(link_packet, now_s=now_s)
-        self._after_reliability(face, repeat, lost, now_s)
-        return is_new
-
-    def _after_reliability(self, face: Face, repeat: list[bytes], lost: list[LinkPacket], now_s: float) -> None:
-        for datagram in repeat:
-            face.count_sent("link-repetition", len(datagram), now_s=now_s)
-            self._effects.append(Send(face.face_id, datagram))
-        for packet in lost:
-            self.counters["link_losses"] += 1
-            if packet.fragment[0] == INTEREST and packet.nack_reason is None:
-                self._on_link_loss(face, peek_interest(packet.fragment), now_s)
-        self._watch_reliability(face)
-
-    def _watch_reliability(self, face: Face) -> None:
-        deadline_s = face.reliability.deadline_s
-        if deadline_s is None:
-            self._acknowledging.cancel(face.face_id)
-        else:
-            self._acknowledging.set(face.face_id, deadline_s)
-
-    def _on_link_loss(self, face: Face, interest: Interest, now_s: float) -> None:
-        """The link did not get an Interest across, however often it tried: that is as good as a Nack."""
+    def _on_link_loss(self, face: Face, packet: LinkPacket, now_s: float) -> None:
+        """The link did not get a packet across, however often it tried: for an Interest, that is as good as a Nack."""
+        if packet.fragment[0] != INTEREST or packet.nack_reason is not None:
+            return
+        interest = peek_interest(packet.fragment)
         entry = self.pit.find(interest)
         out = None if entry is None else entry.out_records.get(face.face_id)
-        if entry is None or out is None or out.nonce != interest.nonce or entry.strategy == "multicast":
-            return
-        out.refuse(NackReason.CONGESTION, until_s=now_s + NACK_HOLD_S)
-        if all(record.nacked is not None for record in entry.out_records.values()):
-            self._try_next_hop(entry, NackReason.CONGESTION, now_s)
+        if entry is not None and out is not None and out.nonce == interest.nonce:
+            out.refuse(NackReason.CONGESTION, until_s=now_s + NACK_HOLD_S)
+            self._strategies[entry.strategy].after_nack(entry, NackReason.CONGESTION, now_s)
 
-    def _transmit(self, face: Face, message: str, packet: LinkPacket, now_s: float) -> None:
-        """Send a packet over a link, under its reliability."""
-        datagram = face.reliability.wrap(packet, now_s=now_s)
-        face.count_sent(message, len(datagram), now_s=now_s)
-        self._effects.append(Send(face.face_id, datagram))
-        if face.reliability.is_watched and packet.fragment:
-            self._watch_reliability(face)
-
-    def _heard(self, face: Face, their_state: int | None, now_s: float) -> None:
-        theirs = None if their_state is None else State(their_state)
-        was_up = face.is_up
-        changed = face.session.heard(theirs, now_s=now_s)
-        if changed:
-            face.refresh()
-        suspicion_s = face.session.suspicion_s
-        if suspicion_s is not None and face.face_id not in self._detection:
-            self._detection.set(face.face_id, suspicion_s)  # moved lazily, when it comes due
-        if changed or (theirs is State.INIT and face.session.state is State.UP):
-            self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))  # the peer waits for our answer
-        self._note_face(face, "heard" if face.is_up else "peer-down", now_s, was_up=was_up)
-
-    def _on_carrier(self, face: Face, now_s: float, *, up: bool) -> None:
-        was_up, face.carrier = face.is_up, up
-        if not up:
-            face.session.fail()
-        face.refresh()
-        if up and not face.is_local:
-            self._beat_s = now_s  # say hello at once
-        self._note_face(face, "carrier", now_s, was_up=was_up)
-
-    def _note_face(self, face: Face, reason: str, now_s: float, *, was_up: bool) -> None:
-        if face.is_up is was_up or face.is_local:
-            if face.is_local and was_up and not face.is_up:
-                self._fail_over(face, now_s)
-            return
-        self._effects.append(
-            Log(FaceChanged(now_s, self.node, face.link, face.peer, "up" if face.is_up else "down", reason))
-        )
-        if was_up:
-            face.reliability.forget()
-            self._watch_reliability(face)
-            self._fail_over(face, now_s)
-
-    def _fail_over(self, dead: Face, now_s: float) -> None:
-        """Move what was asked over a dead face to the next ranked next hop, without waiting for anybody."""
+    def _on_face_down(self, dead: Face, now_s: float) -> None:
+        """Move what was asked over a dead face elsewhere, and forget who asked over it."""
         for entry in self.pit:
             entry.in_records.pop(dead.face_id, None)
-            if entry.out_records.pop(dead.face_id, None) is None or entry.strategy == "multicast":
-                continue
-            if any(record.nacked is None for record in entry.out_records.values()):
-                continue
-            self.counters["failovers"] += 1
-            self._try_next_hop(entry, NackReason.NO_ROUTE, now_s)
+            if entry.out_records.pop(dead.face_id, None) is not None:
+                self._strategies[entry.strategy].after_face_down(entry, now_s)
 
-    def _on_timer(self, now_s: float) -> None:
-        if self._beat_s <= now_s:
-            for face in self.faces.values():
-                if face.carrier and not face.is_local and face.heartbeat_due(now_s=now_s):
-                    self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
-            self._beat_s = now_s + self._beat_interval_s * (1.0 - JITTER_RATIO * self._chance.uniform())
-        for face_id in self._detection.pop_due(now_s):
-            self._on_silence(self.faces[face_id], now_s)
-        for face_id in self._acknowledging.pop_due(now_s):
-            face = self.faces[face_id]
-            repeat, lost = face.reliability.on_timer(face.session.state, now_s=now_s)
-            self._after_reliability(face, repeat, lost, now_s)
-        for entry in self.pit.pop_expired(now_s):  # Interest finalize
-            self.counters["unsatisfied"] += 1
-            self._remember_nonces(entry, now_s)
-
-    def _on_silence(self, face: Face, now_s: float) -> None:
-        """Look at a face that may have been silent: suspect it, ask it, give it up."""
-        suspicion_s, deadline_s = face.session.suspicion_s, face.session.deadline_s
-        if suspicion_s is None or deadline_s is None:
-            return
-        was_up = face.is_up
-        if now_s < suspicion_s:
-            self._detection.set(face.face_id, suspicion_s)
-        elif now_s < deadline_s:
-            if face.carrier:
-                self.counters["polls"] += 1
-                self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s, is_poll=True)))
-            self._detection.set(face.face_id, min(now_s + POLL_INTERVAL_S, deadline_s))
-        else:
-            face.session.expire(now_s=now_s)
-            face.refresh()
-            self._note_face(face, "detection-time", now_s, was_up=was_up)
+    def _remove_face(self, face: Face, now_s: float) -> None:
+        """Forget a face, its routes, whom it asked and what it was asked; what waits for it is asked elsewhere, or refused."""
+        self.fib.remove_face(face.face_id)
+        for entry in self.pit:
+            entry.next_hops = tuple(hop for hop in entry.next_hops if hop.face_id != face.face_id)
+        self._table.set_carrier(face, now_s, up=False)
+        for entry in self.pit:
+            if not entry.in_records:  # nobody else has asked
+                self._remember_nonces(entry, now_s)
+                self.pit.erase(entry)
+        self._table.remove(face)
+        self._pit_shares.pop(face.face_id, None)
 
     # ------------------------------------------------------------------ Interest pipelines
 
     def _on_incoming_interest(self, face: Face, interest: Interest, now_s: float, *, is_detour: bool) -> None:
-        wire, stays = interest.wire, False
         if interest.nonce < 0:
-            raise MalformedError("Interest without a nonce")
+            if not face.is_local:
+                raise MalformedError("Interest without a nonce")
+            interest = with_nonce(interest, self.new_nonce())
+        wire, stays = interest.wire, False
+        if interest.name.startswith(LOCALHOST) and not face.is_local:
+            self.counters["scope"] += 1
+            return
         if interest.hop_limit_at:
             hops = wire[interest.hop_limit_at]
             if not hops:
@@ -328,10 +225,7 @@ class Forwarder:
             # A copy of it may still be on its way round; two in one circle would else replace each other here for ever.
             self.dead_nonces.add(interest.name, previous.nonce, now_s=now_s)
         self.pit.refresh(entry)
-        if entry.strategy == "multicast":
-            self._multicast(face, entry, record, now_s)
-        else:
-            self._best_route(face, entry, previous, now_s, is_detour=is_detour)
+        self._strategies[entry.strategy].after_interest(face, entry, previous, now_s, is_detour=is_detour)
 
     def _is_loop(self, face: Face, interest: Interest, entry: PitEntry | None) -> bool:
         """The same nonce from another face, or after its entry is gone, has come round in a circle."""
@@ -374,124 +268,36 @@ class Forwarder:
             self._send_nack(face, interest.wire, NackReason.CONGESTION, now_s)
             return None
         next_hops, strategy = self.fib.lookup(interest.name)
+        if interest.name.startswith(LOCALHOST):
+            next_hops = tuple(hop for hop in next_hops if self.faces[hop.face_id].is_local)
         return self.pit.insert(interest, strategy, next_hops, opener=face.face_id)
 
-    def _multicast(self, face: Face, entry: PitEntry, record: InRecord, now_s: float) -> None:
-        for hop in entry.next_hops:
-            if hop.face_id != face.face_id and self._may_take(self.faces[hop.face_id], record):
-                self._send_interest(entry, self.faces[hop.face_id], record, now_s)
+    def new_nonce(self) -> int:
+        """Return a nonce for an Interest that is asked in another way than it came."""
+        return self._chance.nonce()
 
-    def _may_take(self, face: Face, record: InRecord) -> bool:
-        """Tell whether an Interest can go over a face: it is up, and no hop too far."""
-        return face.is_up and (face.is_local or not record.stays)
-
-    def _best_route(
-        self, face: Face, entry: PitEntry, previous: InRecord | None, now_s: float, *, is_detour: bool
-    ) -> None:
-        """Forward a new Interest; aggregate into a pending one unless what is pending cannot serve this asker."""
-        if not entry.out_records and entry.next_hops:  # nobody was asked yet, and the best way is nearly always there
-            best, wanted = self.faces[entry.next_hops[0].face_id], entry.in_records[face.face_id]
-            if best is not face and self._may_take(best, wanted):
-                self._send_interest(entry, best, wanted, now_s)
-                return
-        for face_id, out in list(entry.out_records.items()):
-            if out.expiry_s <= now_s:
-                # Upstream has forgotten us: as good as never asked. And a Nack tells nothing of what comes after it.
-                del entry.out_records[face_id]
-        pending = {face_id: record for face_id, record in entry.out_records.items() if record.nacked is None}
-        if face.face_id in pending:
-            # Upstream asks us back: it has lost its way to the producer, and would wait for us while we wait for it.
-            pending.pop(face.face_id).refuse(NackReason.NO_ROUTE, until_s=now_s + NACK_HOLD_S)
-            self.counters["crossed"] += 1
-        if pending:
-            upstream, last = max(pending.items(), key=lambda item: item[1].sent_s)
-            wanted = entry.in_records[face.face_id]
-            if is_detour:
-                # Those we wait for may be waiting, around a circle, for this very Interest: send it after them. If it
-                # comes round, its nonce gives it away, and whoever sees that tries another way.
-                self._send_interest(entry, self.faces[upstream], wanted, now_s, is_detour=True)
-                return
-            if last.expiry_s - now_s < RENEWAL_RATIO * wanted.lifetime_s:
-                # What is pending upstream expires long before this asker does: renew it, by the best way there is now.
-                self._renew(face, entry, wanted, now_s)
-                return
-            refreshed = previous is None or previous.expiry_s - now_s < RENEWAL_RATIO * previous.lifetime_s
-            if refreshed or now_s - last.sent_s < SUPPRESSION_S:
-                self.counters["aggregated"] += 1
-                return
-        self._try_next_hop(entry, NackReason.NO_ROUTE, now_s, asker=face)
-
-    def _renew(self, face: Face, entry: PitEntry, wanted: InRecord, now_s: float) -> None:
-        for hop in entry.next_hops:
-            out, upstream = entry.out_records.get(hop.face_id), self.faces[hop.face_id]
-            if upstream is not face and self._may_take(upstream, wanted) and (out is None or out.nacked is None):
-                self._send_interest(entry, upstream, wanted, now_s)
-                return
-
-    def _try_next_hop(self, entry: PitEntry, reason: NackReason, now_s: float, asker: Face | None = None) -> None:
-        """Ask the best next hop that was not asked yet, else the one asked longest ago; if there is none, say so.
-
-        Where the better ways are dead and the best that is left leads back to who asks, say so too: the asker has a shorter
-        way than we do, only it cannot know. If it asks again, it has none, and ours will do.
-        """
-        best: tuple[float, int, Face, InRecord] | None = None
-        is_best_dead = False
-        for rank, hop in enumerate(entry.next_hops):
-            face = self.faces[hop.face_id]
-            out = entry.out_records.get(hop.face_id)
-            if not face.is_up or (out is not None and out.nacked is not None):
-                is_best_dead |= best is None
-                continue
-            record = self._asking_record(entry, hop.face_id, asker)
-            if record is None and is_best_dead and best is None and self._turn_back_once(entry, now_s):
-                break
-            if record is None or not self._may_take(face, record) or (out is not None and asker is None):
-                continue
-            asked_s = -1.0 if out is None else out.sent_s
-            if best is None or (asked_s, rank) < best[:2]:
-                best = (asked_s, rank, face, record)
-        if best is None:
-            self._reject(entry, reason, now_s)
-            return
-        _, _, upstream, record = best
-        if asker is None or record is not entry.in_records.get(asker.face_id):
-            # Not the Interest that has just arrived: routers that saw it come another way would take it for a loop.
-            record = record.renewed(self._chance.nonce())
-        self._send_interest(entry, upstream, record, now_s, is_detour=upstream.face_id != entry.next_hops[0].face_id)
-
-    def _turn_back_once(self, entry: PitEntry, now_s: float) -> bool:
-        """Tell whether this is the first time that a name is refused for a better way behind the asker."""
-        name = entry.key[0]
-        if self.dead_nonces.has(name, TURNED_BACK):
-            return False
-        self.dead_nonces.add(name, TURNED_BACK, now_s=now_s)
-        self.counters["turned_back"] += 1
-        return True
-
-    def _asking_record(self, entry: PitEntry, upstream: int, asker: Face | None) -> InRecord | None:
-        """Return an in-record to ask *upstream* with: never upstream's own (it would only get its question back)."""
-        if asker is not None and asker.face_id != upstream:
-            return entry.in_records.get(asker.face_id)
-        return next((record for face_id, record in entry.in_records.items() if face_id != upstream), None)
-
-    def _reject(self, entry: PitEntry, reason: NackReason, now_s: float) -> None:
+    def reject(self, entry: PitEntry, reason: NackReason, now_s: float) -> None:
+        """Tell all who wait that there is no way, and forget the entry."""
         self._remember_nonces(entry, now_s)
         for face_id, record in entry.in_records.items():
             self._send_nack(self.faces[face_id], record.wire, reason, now_s)
         self.pit.erase(entry)
 
-    def _send_interest(
+    def send_interest(
         self, entry: PitEntry, face: Face, record: InRecord, now_s: float, *, is_detour: bool = False
     ) -> None:
+        """Outgoing Interest."""
         replaced = entry.out_records.get(face.face_id)
         if replaced is not None and replaced.nonce != record.nonce:
             self.dead_nonces.add(entry.key[0], replaced.nonce, now_s=now_s)
         entry.out_records[face.face_id] = OutRecord(record.nonce, now_s, now_s + record.lifetime_s)
         if face.is_local:
-            self._effects.append(Send(face.face_id, record.wire))
+            self._table.send(face, record.wire)
         else:
             packet = LinkPacket(record.wire, is_detour=is_detour)
-            self._transmit(face, message_type(entry.key[0], data=False), packet, now_s)
+            name = entry.key[0]
+            acked = not name.startswith(self._unreliable)
+            self._table.transmit(face, message_type(name, data=False), packet, now_s, acked=acked)
 
     # ------------------------------------------------------------------ Data and Nack pipelines
 
@@ -514,9 +320,10 @@ class Forwarder:
 
     def _send_data(self, face: Face, wire: bytes, name: bytes, now_s: float) -> None:
         if face.is_local:
-            self._effects.append(Send(face.face_id, wire))
+            self._table.send(face, wire)
         elif face.is_up:
-            self._transmit(face, message_type(name, data=True), LinkPacket(wire), now_s)
+            acked = not name.startswith(self._unreliable)
+            self._table.transmit(face, message_type(name, data=True), LinkPacket(wire), now_s, acked=acked)
         else:
             self.counters["data_to_dead_face"] += 1
 
@@ -528,17 +335,15 @@ class Forwarder:
             return
         self.counters["nacks_received"] += 1
         out.refuse(reason, until_s=now_s + NACK_HOLD_S)
-        if entry.strategy == "multicast" or any(record.nacked is None for record in entry.out_records.values()):
-            return
         known = reason in (NackReason.CONGESTION, NackReason.DUPLICATE, NackReason.NO_ROUTE)
-        self._try_next_hop(entry, NackReason(reason) if known else NackReason.NONE, now_s)
+        self._strategies[entry.strategy].after_nack(entry, NackReason(reason) if known else NackReason.NONE, now_s)
 
     def _send_nack(self, face: Face, interest_wire: bytes, reason: NackReason, now_s: float) -> None:
         self.counters["nacks_sent"] += 1
         if face.is_local:
-            self._effects.append(Send(face.face_id, encode_nack(interest_wire, reason)))
+            self._table.send(face, encode_nack(interest_wire, reason))
         elif face.is_up:
-            self._transmit(face, "nack", LinkPacket(interest_wire, nack_reason=reason), now_s)
+            self._table.transmit(face, "nack", LinkPacket(interest_wire, nack_reason=reason), now_s)
 
     def _remember_nonces(self, entry: PitEntry, now_s: float) -> None:
         name = entry.key[0]

@@ -6,6 +6,7 @@ from collections import deque
 
 from proxy.core.events import (
     LOCAL_FACE,
+    ApplicationLeft,
     CarrierChanged,
     CloseRequested,
     Effect,
@@ -55,7 +56,7 @@ class Host:
             event, JoinRequested | PublishRequested | ScheduleExtended | CloseRequested | RevokeRequested
         ):
             inside += self._inward(self.forwarder.handle(event, now_s=now_s), effects)
-        if not isinstance(event, PacketReceived | CarrierChanged):
+        if not isinstance(event, PacketReceived | CarrierChanged | ApplicationLeft):
             inside += self._outward(self.application.handle(event, now_s=now_s), effects)
         while inside:
             to_application, what = inside.popleft()

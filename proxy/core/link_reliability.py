@@ -5,7 +5,9 @@ receiver that sees a gap in the sequence says so in a header field of ours, whic
 from then on, and until CALM_S without another gap, the sender puts a TxSequence on what it sends, and whoever receives a TxSequence acknowledges it: on the next packet that goes back, or alone after ACK_DELAY_S.
 
 Differences from NFD's implementation: the sequence number also weeds out what arrives twice (a repetition has the same
-Sequence and a new TxSequence), and reliability switches itself on.
+Sequence and a new TxSequence), the ack of any of the transmissions of a packet will do, and reliability switches itself on.
+On a link that loses a lot, small packets are repeated at once: no ack can tell of a loss before a round trip has passed,
+and on a path of many such links two of those are too long to wait.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Final, Literal
 from msgspec.structs import replace
 
 from proxy.core.consumer import RoundTripEstimator
+from proxy.core.fragmentation import ACK_BYTES, ACKS_ALWAYS, fragments, payload_max_bytes
 from proxy.core.seeded import SplitMix64
 from proxy.core.timers import Timers
 from proxy.wire.lp import ACKS_MAX, LinkPacket, encode_link_packet, encode_sequenced
@@ -27,6 +30,14 @@ ACK_DELAY_S: Final = 0.003
 OVERTAKEN_BY: Final = 3
 #: Repetitions of one packet; then whoever sent it is told that the link lost it.
 REPETITIONS_MAX: Final = 4
+#: Of so many transmissions it is counted how many were acked. From the first ratio on, of losses of packets and of acks
+#: together, small packets are repeated early, until there are less than the second.
+WINDOW: Final = 128
+EARLY_FROM_RATIO: Final = 0.06
+EARLY_UNTIL_RATIO: Final = 0.04
+#: Early is so much later, that one burst of losses does not take both; larger packets cost too much.
+EARLY_S: Final = 0.002
+EARLY_MAX_BYTES: Final = 1_000
 #: Without a gap for so long, acknowledgements are switched off again.
 CALM_S: Final = 60.0
 #: Packets that wait for their ack; beyond that the oldest is taken for lost.
@@ -46,8 +57,10 @@ class Unacked:
     """A packet whose ack has not come."""
 
     packet: LinkPacket  #: with its sequence
+    whole: LinkPacket  #: what it is a fragment of, or the same
     sent_s: float
     due_s: float
+    tx_sequence: int = 0  #: of its last transmission
     repetitions: int = 0
     overtaken: int = 0
 
@@ -55,11 +68,16 @@ class Unacked:
 class LinkReliability:
     """Of one face. Packets out: ``wrap``. Link packets in: ``received``. Time: ``deadline_s`` and ``on_timer``."""
 
-    def __init__(self, mode: Mode, chance: SplitMix64) -> None:
+    def __init__(self, mode: Mode, chance: SplitMix64, *, mtu_bytes: int) -> None:
         self._mode = mode
+        self.payload_max_bytes = payload_max_bytes(mtu_bytes)  #: what is longer is sent in fragments
         # At random, so that a peer that has started again is not taken for its past.
         self._sequence = self._tx_sequence = chance.next_u64() >> 2
         self._unacked: OrderedDict[int, Unacked] = OrderedDict()  #: by TxSequence, ascending
+        #: earlier transmissions of what was repeated, with the time of each, by TxSequence
+        self._superseded: OrderedDict[int, tuple[Unacked, float]] = OrderedDict()
+        self._window_sent = self._window_acked = 0
+        self._is_lossy = False
         self._overdue: Timers[int] = Timers()  #: when each of them is repeated
         self._estimator = RoundTripEstimator(rto_min_s=RTO_MIN_S)
         self._asking_until_s = float("inf") if mode == "on" else float("-inf")
@@ -84,17 +102,32 @@ class LinkReliability:
             return self._ack_due_s if overdue_s is None else overdue_s
         return min(self._ack_due_s, overdue_s)
 
-    def wrap(self, packet: LinkPacket, *, now_s: float) -> bytes:
-        """Return the datagram for a packet that has a fragment, with what acks there are."""
+    def wrap(self, packet: LinkPacket, *, now_s: float, acked: bool = True) -> list[bytes]:
+        """Return the datagrams for a packet, with what acks there are; more than one where it does not fit into one.
+
+        With *acked* false it is sent once, come what may.
+        """
+        is_asking = acked and now_s < self._asking_until_s
+        if len(packet.fragment) > self.payload_max_bytes:
+            pieces = fragments(packet, payload_bytes=self.payload_max_bytes)
+            return [self._wrap(piece, packet, now_s, is_asking=is_asking) for piece in pieces]
         if self._mode == "off":
-            return encode_link_packet(packet)
-        sequence, self._sequence = self._sequence, self._sequence + 1
-        is_asking = now_s < self._asking_until_s
+            return [encode_link_packet(packet)]
         if not (is_asking or self._acks or self._gaps_seen or packet.is_detour or packet.nack_reason is not None):
-            return encode_sequenced(sequence, packet.fragment)
-        packet = replace(packet, sequence=sequence)
-        tx_sequence = self._track(Unacked(packet, now_s, now_s + self._rto_s)) if is_asking else None
-        return self._encode(packet, tx_sequence)
+            sequence, self._sequence = self._sequence, self._sequence + 1
+            return [encode_sequenced(sequence, packet.fragment)]
+        return [self._wrap(packet, packet, now_s, is_asking=is_asking)]
+
+    def _wrap(self, packet: LinkPacket, whole: LinkPacket, now_s: float, *, is_asking: bool) -> bytes:
+        packet = replace(packet, sequence=self._sequence)
+        self._sequence += 1
+        if not is_asking:
+            return self._encode(packet, None)
+        if self._is_lossy and self._mode == "auto":
+            self._asking_until_s = now_s + CALM_S  # what is repeated early leaves no gap that the peer could tell of
+        is_early = self._is_lossy and len(whole.fragment) <= EARLY_MAX_BYTES
+        due_s = now_s + (EARLY_S if is_early else self._rto_s)
+        return self._encode(packet, self._track(Unacked(packet, whole, now_s, due_s)))
 
     def idle(self, session_state: int, *, is_poll: bool = False) -> bytes:
         """Return a face heartbeat; it carries acks, and how much was sent, so that a lost tail shows."""
@@ -135,6 +168,7 @@ class LinkReliability:
     def forget(self) -> None:
         """The session is down: whatever is unacked is somebody else's business now."""
         self._unacked.clear()
+        self._superseded.clear()
         self._overdue = Timers()
         self._acks.clear()
         self._seen.clear()
@@ -149,19 +183,32 @@ class LinkReliability:
     def _track(self, unacked: Unacked) -> int:
         tx_sequence, self._tx_sequence = self._tx_sequence, self._tx_sequence + 1
         self._unacked[tx_sequence] = unacked
+        unacked.tx_sequence = tx_sequence
+        self._count_transmission()
         self._overdue.set(tx_sequence, unacked.due_s)
         if len(self._unacked) > UNACKED_MAX:
             self._overdue.cancel(self._unacked.popitem(last=False)[0])
             self.lost += 1
         return tx_sequence
 
+    def _count_transmission(self) -> None:
+        self._window_sent += 1
+        if self._window_sent < WINDOW:
+            return
+        lost_ratio = 1.0 - self._window_acked / WINDOW
+        self._is_lossy = lost_ratio >= (EARLY_UNTIL_RATIO if self._is_lossy else EARLY_FROM_RATIO)
+        self._window_sent = self._window_acked = 0
+
     def _encode(self, packet: LinkPacket, tx_sequence: int | None) -> bytes:
         if tx_sequence is not None or self._acks or self._gaps_seen:
-            packet = replace(packet, tx_sequence=tx_sequence, acks=self._take_acks(), gaps_seen=self._gaps_seen or None)
+            packet = replace(
+                packet, tx_sequence=tx_sequence, acks=self._take_acks(packet), gaps_seen=self._gaps_seen or None
+            )
         return encode_link_packet(packet)
 
-    def _take_acks(self) -> tuple[int, ...]:
-        acks = tuple(self._acks.popleft() for _ in range(min(len(self._acks), ACKS_MAX)))
+    def _take_acks(self, packet: LinkPacket) -> tuple[int, ...]:
+        room = (self.payload_max_bytes - len(packet.fragment)) // ACK_BYTES + ACKS_ALWAYS
+        acks = tuple(self._acks.popleft() for _ in range(min(len(self._acks), ACKS_MAX, room)))
         if not self._acks:
             self._ack_due_s = None
         return acks
@@ -170,12 +217,11 @@ class LinkReliability:
         repeat: list[bytes] = []
         lost: list[LinkPacket] = []
         for tx_sequence in acks:
-            acked = self._unacked.pop(tx_sequence, None)
+            acked, sent_s = self._take_acked(tx_sequence)
             if acked is None:
                 continue
-            self._overdue.cancel(tx_sequence)
-            if not acked.repetitions:
-                self._estimator.sample(now_s - acked.sent_s)
+            self._window_acked += 1
+            self._estimator.sample(now_s - sent_s)  # of this very transmission, however often the packet was sent
             overtaken = []
             for earlier, unacked in self._unacked.items():
                 if earlier > tx_sequence:
@@ -187,14 +233,42 @@ class LinkReliability:
                 self._repeat(earlier, now_s, repeat, lost)
         return repeat, lost
 
+    def _take_acked(self, tx_sequence: int) -> tuple[Unacked | None, float]:
+        """Return what was sent in a transmission, and when; None where that is not known. It is unacked no longer."""
+        acked = self._unacked.pop(tx_sequence, None)
+        if acked is not None:
+            self._overdue.cancel(tx_sequence)
+            return acked, acked.sent_s
+        superseded = self._superseded.pop(tx_sequence, None)
+        if superseded is None:
+            return None, 0.0
+        acked, sent_s = superseded
+        if self._unacked.pop(acked.tx_sequence, None) is not None:
+            # The last transmission is as good as acked; if its ack comes yet, it tells of the link all the same.
+            self._overdue.cancel(acked.tx_sequence)
+            self._supersede(acked)
+        return acked, sent_s
+
+    def _supersede(self, unacked: Unacked) -> None:
+        self._superseded[unacked.tx_sequence] = unacked, unacked.sent_s
+        if len(self._superseded) > UNACKED_MAX:
+            self._superseded.popitem(last=False)
+
     def _repeat(self, tx_sequence: int, now_s: float, repeat: list[bytes], lost: list[LinkPacket]) -> None:
-        unacked = self._unacked.pop(tx_sequence)
+        unacked = self._unacked.pop(tx_sequence, None)
+        if unacked is None:
+            return  # another fragment of the same packet has just been given up
         self._overdue.cancel(tx_sequence)
         if unacked.repetitions >= REPETITIONS_MAX:
             self.lost += 1
-            lost.append(unacked.packet)
+            lost.append(unacked.whole)
+            for other in [each for each, sent in self._unacked.items() if sent.whole is unacked.whole]:
+                del self._unacked[other]  # without this fragment, the others are of no use
+                self._overdue.cancel(other)
             return
+        self._supersede(unacked)
         self.repeated += 1
+        unacked.sent_s = now_s
         unacked.repetitions += 1
         unacked.overtaken = 0
         unacked.due_s = now_s + self._rto_s * 2 ** (unacked.repetitions - 1)

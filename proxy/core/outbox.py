@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from proxy.config import ProxyConfig
 from proxy.core.consumer import Consumer
 from proxy.core.events import LOCAL_FACE, Effect, Send
+from proxy.core.performed_at_once import PerformedAtOnce
 from proxy.core.seeded import SplitMix64
 from proxy.core.session_key import KeyExchange, SessionKey, proven_ack
 from proxy.core.signing import Signer
@@ -32,22 +33,6 @@ NO_REPLY_LIFETIME_MS = 250
 #: What the consumer's Interests are for: ("sync", conference, proxy, boot, seq), ("notify", conference, device, n, boot)
 #: or ("recover", conference, peer, 0, 0), ("keys", conference, peer, 0, 0), ("segment", conference, "", number, 0).
 RequestKey = tuple[str, str, str, int, int]
-
-
-class PerformedAtOnce:
-    """Takes effects as a list does, but has each performed as it comes."""
-
-    def __init__(self, perform: Callable[[Effect], None]) -> None:
-        self._perform = perform
-
-    def append(self, effect: Effect) -> None:
-        """Perform one."""
-        self._perform(effect)
-
-    def extend(self, effects: Iterable[Effect]) -> None:
-        """Perform several."""
-        for effect in effects:
-            self._perform(effect)
 
 
 class Outbox:

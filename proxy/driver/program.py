@@ -24,6 +24,7 @@ import trio
 from proxy.config import NodeConfig
 from proxy.core.build import NodeCore, build_core, service_face
 from proxy.core.events import LOCAL_FACE, CarrierChanged, Effect, Event, Log, Persist, Restored, Send, TimerExpired
+from proxy.core.forwarder import Forwarder
 from proxy.core.service_proxy import ServiceProxy
 from proxy.driver.carrier import CarrierWatch
 from proxy.driver.control import ControlServer
@@ -56,7 +57,7 @@ class NodeProgram:
             self._log = LogWriter(store)
         self.config = config
         self.core: NodeCore = build_core(config)
-        if isinstance(self.core, ServiceProxy):
+        if isinstance(self.core, ServiceProxy | Forwarder):
             self.core.perform_at_once(self._perform)
         self.lag, self._lag_since_s = LagHistogram(), 0.0
         self.counters: dict[str, int] = Counter()  #: of the driver

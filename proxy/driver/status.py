@@ -9,6 +9,7 @@ from typing import Any
 from proxy.config import NodeConfig
 from proxy.core.build import NodeCore, client_of, forwarder_of
 from proxy.core.conference import Conference
+from proxy.core.fragmentation import PARTIAL_MAX_BYTES
 from proxy.core.host import Host
 from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
@@ -105,6 +106,7 @@ def bounds_of(config: NodeConfig) -> dict[str, int]:
             "pit_peak": forwarder.pit_max_entries,
             "cs_entries": forwarder.cs_max_entries,
             "cs_bytes": forwarder.cs_max_bytes,
+            "reassembly_bytes": PARTIAL_MAX_BYTES * len(forwarder.faces),
         }
     if config.proxy is not None:
         bounds["history_entries"] = config.proxy.history_max_entries

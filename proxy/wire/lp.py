@@ -6,7 +6,7 @@ Source: NDNLPv2 specification (NFD wiki). Bare Interests and Data are link packe
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -14,6 +14,8 @@ from proxy.wire.packet import DATA, INTEREST
 from proxy.wire.tlv import MalformedError, non_negative_integer, read_element, read_non_negative_integer, tlv
 
 LP_PACKET: Final = 0x64
+#: Fragments of one packet; NFD's limit, too.
+FRAGMENTS_MAX: Final = 400
 #: Acks in one packet.
 ACKS_MAX: Final = 16
 _FRAGMENT, _SEQUENCE, _NACK, _NACK_REASON = 0x50, 0x51, 0x0320, 0x0321
@@ -54,12 +56,25 @@ class LinkPacket(Struct, frozen=True):
     gaps_seen: int | None = None
     sent_count: int | None = None
     is_poll: bool = False
+    frag_index: int = 0  #: which part of a network packet this is
+    frag_count: int = 1  #: of so many
 
     @property
     def is_plain(self) -> bool:
         """Nothing in the header is for link reliability but the sequence; nearly always."""
         return not self.acks and self.tx_sequence is None and self.gaps_seen is None and self.sent_count is None
 
+
+#: Header fields by the field of LinkPacket that they fill: of 8 octets; NonNegativeIntegers; those that say all by being there.
+_SEQUENCE_FIELDS: Final = {_SEQUENCE: "sequence", _TX_SEQUENCE: "tx_sequence"}
+_NUMBER_FIELDS: Final = {
+    _FRAG_INDEX: "frag_index",
+    _FRAG_COUNT: "frag_count",
+    _SENT_COUNT: "sent_count",
+    _GAPS_SEEN: "gaps_seen",
+    _SESSION_STATE: "session_state",
+}
+_FLAG_FIELDS: Final = {_POLL: "is_poll", _DETOUR: "is_detour"}
 
 _SEQUENCE_START = b"\x51\x08"
 _POLL_FIELD = tlv(_POLL, b"")
@@ -72,6 +87,9 @@ def encode_link_packet(packet: LinkPacket) -> bytes:
     fields = b""
     if packet.sequence is not None:
         fields = b"\x51\x08" + packet.sequence.to_bytes(8, "big")
+    if packet.frag_count > 1:
+        fields += tlv(_FRAG_INDEX, non_negative_integer(packet.frag_index))
+        fields += tlv(_FRAG_COUNT, non_negative_integer(packet.frag_count))
     if packet.nack_reason is not None:
         fields += _NACKS[NackReason(packet.nack_reason)]
     for ack in packet.acks:
@@ -121,43 +139,41 @@ def decode_link_packet(datagram: bytes) -> LinkPacket:
     kind, at, end = read_element(datagram, 0, len(datagram))
     if kind != LP_PACKET or end != len(datagram):
         raise MalformedError(f"neither Interest, Data nor link packet: type {kind}")
-    fragment, nack_reason, session_state = b"", None, None
-    is_detour = is_poll = False
-    sequence, tx_sequence, gaps_seen, sent_count = None, None, None, None
+    fragment, nack_reason = b"", None
     acks: tuple[int, ...] = ()
+    others: dict[str, Any] = {}
     while at < end:
         kind, start, at = read_element(datagram, at, end)
         if kind == _FRAGMENT:
             fragment = datagram[start:at]
-        elif kind == _SEQUENCE:
-            sequence = _fixed_number(datagram, start, at)
-        elif kind == _NACK:
-            nack_reason = _nack_reason(datagram, start, at)
+        elif (field := _SEQUENCE_FIELDS.get(kind)) is not None:
+            others[field] = _fixed_number(datagram, start, at)
         elif kind == _ACK:
             acks += (_fixed_number(datagram, start, at),)
             if len(acks) > ACKS_MAX:
                 raise MalformedError(f"more than {ACKS_MAX} acks")
-        elif kind == _TX_SEQUENCE:
-            tx_sequence = _fixed_number(datagram, start, at)
-        elif kind == _POLL:
-            is_poll = True
-        elif kind == _SENT_COUNT:
-            sent_count = read_non_negative_integer(datagram, start, at)
-        elif kind == _GAPS_SEEN:
-            gaps_seen = read_non_negative_integer(datagram, start, at)
-        elif kind == _SESSION_STATE:
-            session_state = read_non_negative_integer(datagram, start, at)
-            if session_state > 3:
-                raise MalformedError(f"session state {session_state}")
-        elif kind == _DETOUR:
-            is_detour = True
-        elif kind == _FRAG_COUNT and read_non_negative_integer(datagram, start, at) != 1:
-            raise MalformedError("fragmented packet: not supported")
+        elif (field := _NUMBER_FIELDS.get(kind)) is not None:
+            others[field] = read_non_negative_integer(datagram, start, at)
+        elif (field := _FLAG_FIELDS.get(kind)) is not None:
+            others[field] = True
+        elif kind == _NACK:
+            nack_reason = _nack_reason(datagram, start, at)
         elif not _may_be_ignored(kind):
             raise MalformedError(f"unknown link header field {kind}")
-    return LinkPacket(
-        fragment, nack_reason, session_state, is_detour, sequence, tx_sequence, acks, gaps_seen, sent_count, is_poll
-    )
+    packet = LinkPacket(fragment, nack_reason, acks=acks, **others)
+    if packet.session_state is not None and packet.session_state > 3:
+        raise MalformedError(f"session state {packet.session_state}")
+    if packet.frag_index or packet.frag_count != 1:
+        _check_fragment(packet)
+    return packet
+
+
+def _check_fragment(packet: LinkPacket) -> None:
+    """Raise MalformedError for what can be no part of a packet."""
+    if packet.frag_index >= packet.frag_count or packet.frag_count > FRAGMENTS_MAX:
+        raise MalformedError(f"fragment {packet.frag_index} of {packet.frag_count}")
+    if not packet.fragment or packet.sequence is None or packet.sequence < packet.frag_index:
+        raise MalformedError("fragment without content, or without the number that places it")
 
 
 def _decode_sequenced(datagram: bytes) -> LinkPacket | None:
@@ -192,5 +208,5 @@ def _nack_reason(datagram: bytes, at: int, end: int) -> int:
 
 
 def _may_be_ignored(kind: int) -> bool:
-    """Tell whether a header field that we do not use may be skipped: fragment index and count, the ignorable range."""
-    return kind in (_FRAG_INDEX, _FRAG_COUNT) or (800 <= kind <= 959 and kind % 4 == 0)
+    """Tell whether a header field that we do not use may be skipped: one of the ignorable range."""
+    return 800 <= kind <= 959 and kind % 4 == 0

@@ -20,6 +20,10 @@ SEGMENT: Final = 50  #: carries the number of a segment
 VERSION: Final = 54  #: carries a boot number
 SEQUENCE: Final = 58  #: carries a sequence number
 
+#: SHA-256, of the two kinds of components that carry one.
+DIGEST_OCTETS: Final = 32
+_DIGEST_START: Final = bytes((IMPLICIT_SHA256, DIGEST_OCTETS))
+
 #: Longest name we handle; a name with more components is malformed to us (bounded work per packet).
 COMPONENTS_MAX: Final = 32
 
@@ -47,19 +51,20 @@ def number(value: int, kind: int) -> bytes:
 def boundaries(name: bytes) -> list[int]:
     """Return the offset behind each component, ascending.
 
-    Raises: MalformedError for a broken component, a type outside 1 to 65535 or more than COMPONENTS_MAX components.
+    Raises: MalformedError for a broken component, a type outside 1 to 65535, a digest that is not 32 octets long, or more
+        than COMPONENTS_MAX components.
     """
     ends: list[int] = []
     at, size = 0, len(name)
     while at < size:
         # one-octet type and length, as nearly always; the slow path checks and handles the rest
-        if at + 2 <= size and 0 < name[at] < 253 and name[at + 1] < 253:
+        if at + 2 <= size and PARAMETERS_SHA256 < name[at] < 253 and name[at + 1] < 253:
             at += 2 + name[at + 1]
             if at > size:
                 raise MalformedError("name component ends behind the name")
         else:
-            kind, _, at = next(elements(name, at, size))
-            _check_type(kind)
+            kind, start, at = next(elements(name, at, size))
+            _check_component(kind, at - start)
         if len(ends) == COMPONENTS_MAX:
             raise MalformedError(f"name of more than {COMPONENTS_MAX} components")
         ends.append(at)
@@ -75,14 +80,31 @@ def split(name: bytes) -> list[tuple[int, bytes]]:
     for kind, start, end in elements(name, 0, len(name)):
         if len(parts) == COMPONENTS_MAX:
             raise MalformedError(f"name of more than {COMPONENTS_MAX} components")
-        _check_type(kind)
+        _check_component(kind, end - start)
         parts.append((kind, name[start:end]))
     return parts
 
 
-def _check_type(kind: int) -> None:
+def _check_component(kind: int, size: int) -> None:
     if not 1 <= kind <= 65_535:
         raise MalformedError(f"component type {kind} is outside 1 to 65535")
+    if kind in (IMPLICIT_SHA256, PARAMETERS_SHA256) and size != DIGEST_OCTETS:
+        raise MalformedError(f"digest of {size} octets in a name")
+
+
+def split_implicit_digest(name: bytes) -> tuple[bytes, bytes] | None:
+    """Return (name of the Data, its digest) of a name that ends in an implicit digest, None for any other.
+
+    Raises: MalformedError as ``boundaries``.
+
+    >>> split_implicit_digest(from_uri("/a/sha256digest=" + 32 * "00")) == (from_uri("/a"), bytes(32))
+    True
+    """
+    at = len(name) - len(_DIGEST_START) - DIGEST_OCTETS
+    # What looks like one may also be the end of a long component: then no component begins there.
+    if at <= 0 or name[at : at + len(_DIGEST_START)] != _DIGEST_START or at not in boundaries(name):
+        return None
+    return name[:at], name[-DIGEST_OCTETS:]
 
 
 def read_number(value: bytes) -> int:

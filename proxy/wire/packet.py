@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from proxy.wire.name import PARAMETERS_SHA256
+from proxy.wire.name import IMPLICIT_SHA256, PARAMETERS_SHA256
 from proxy.wire.tlv import (
     PACKET_MAX_BYTES,
     MalformedError,
@@ -28,6 +28,7 @@ _INTEREST_LIFETIME, _HOP_LIMIT, _APPLICATION_PARAMETERS = 0x0C, 0x22, 0x24
 _META_INFO, _CONTENT, _SIGNATURE_INFO, _SIGNATURE_VALUE = 0x14, 0x15, 0x16, 0x17
 _CONTENT_TYPE, _FRESHNESS_PERIOD, _FINAL_BLOCK_ID = 0x18, 0x19, 0x1A
 _SIGNATURE_TYPE_DIGEST_SHA256 = tlv(_SIGNATURE_INFO, tlv(0x1B, b"\x00"))
+_BEFORE_NONCE = (NAME, _CAN_BE_PREFIX, _MUST_BE_FRESH, _FORWARDING_HINT)
 _INTEREST_ORDER = {
     kind: rank
     for rank, kind in enumerate(
@@ -144,29 +145,59 @@ def decode_data(wire: bytes) -> Data:
     kind, start, at = read_element(wire, at, end)
     if kind != NAME or start == at:
         raise MalformedError("Data without a name")
-    name, freshness_ms, content, signed = wire[start:at], 0, b"", set()
+    name, freshness_ms, content = wire[start:at], 0, b""
+    before, is_signed = NAME, False
     while at < end:
         kind, start, at = read_element(wire, at, end)
-        if kind == _META_INFO:
-            freshness_ms = _freshness_ms(wire, start, at)
-        elif kind == _CONTENT:
-            content = wire[start:at]
-        elif kind in (_SIGNATURE_INFO, _SIGNATURE_VALUE):
-            signed.add(kind)
+        if _META_INFO <= kind <= _SIGNATURE_VALUE:
+            if kind <= before:  # the order of the elements is that of their types
+                raise MalformedError(f"element of type {kind} out of order in a Data")
+            if kind == _META_INFO:
+                freshness_ms = _freshness_ms(wire, start, at)
+            elif kind == _CONTENT:
+                content = wire[start:at]
+            elif kind == _SIGNATURE_VALUE:
+                is_signed = before == _SIGNATURE_INFO
+            before = kind
         elif is_critical(kind):
-            raise MalformedError(f"critical element of unknown type {kind} in a Data")
-    if len(signed) != 2:
+            raise MalformedError(f"critical element of type {kind} in a Data")
+    if not is_signed:
         raise MalformedError("Data without a signature")
     return Data(name, freshness_ms, content, wire)
 
 
+def full_name(data: Data) -> bytes:
+    """Return the name of a Data with its implicit digest, which no other Data has."""
+    return data.name + tlv(IMPLICIT_SHA256, hashlib.sha256(data.wire).digest())
+
+
+def with_nonce(interest: Interest, nonce: int) -> Interest:
+    """Return an Interest that came without a nonce, from an application, with one; all else as it was.
+
+    Source: NDN Packet Format, "Nonce": whoever puts an Interest on the network adds one where there is none.
+    """
+    kind, at, end = read_element(interest.wire, 0, len(interest.wire))
+    begin = at
+    while at < end:
+        kind, _, behind = read_element(interest.wire, at, end)
+        if kind not in _BEFORE_NONCE:
+            break
+        at = behind
+    element = tlv(_NONCE, nonce.to_bytes(4, "big"))
+    return peek_interest(tlv(INTEREST, interest.wire[begin:at] + element + interest.wire[at:end]))
+
+
 def _freshness_ms(wire: bytes, at: int, end: int) -> int:
-    freshness_ms = 0
+    freshness_ms = before = 0
     while at < end:
         kind, start, at = read_element(wire, at, end)
-        if kind == _FRESHNESS_PERIOD:
-            freshness_ms = read_non_negative_integer(wire, start, at)
-        elif is_critical(kind) and kind not in (_CONTENT_TYPE, _FINAL_BLOCK_ID):
+        if _CONTENT_TYPE <= kind <= _FINAL_BLOCK_ID:
+            if kind <= before:
+                raise MalformedError(f"element of type {kind} out of order in MetaInfo")
+            before = kind
+            if kind == _FRESHNESS_PERIOD:
+                freshness_ms = read_non_negative_integer(wire, start, at)
+        elif is_critical(kind):
             raise MalformedError(f"critical element of unknown type {kind} in MetaInfo")
     return freshness_ms
 

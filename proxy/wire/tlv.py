@@ -71,6 +71,8 @@ def read_element(buffer: bytes, at: int, end: int) -> tuple[int, int, int]:
             return kind, start, start + size
     kind, start = read_var_number(buffer, at)
     size, start = read_var_number(buffer, start)
+    if not 0 < kind < 0x1_0000_0000:
+        raise MalformedError(f"type {kind} is outside 1 to 4294967295")
     if start + size > end:
         raise MalformedError(f"element of type {kind} ends behind its parent")
     return kind, start, start + size

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from proxy.core.events import Core, PacketReceived
 from proxy.core.forwarder import Forwarder
-from proxy.wire.lp import decode_link_packet
+from proxy.core.fragmentation import PARTIAL_MAX_BYTES
+from proxy.wire.lp import LinkPacket, decode_link_packet, encode_link_packet
 from proxy.wire.packet import decode_data, decode_interest, peek_interest
 from proxy.wire.tlv import MalformedError
 from tests.fuzz.corpus import TARGETS, live_on, mutations, recordings, well_formed_packets
@@ -56,6 +57,37 @@ def test_damaged_packets(target: str, draw: st.DataObject, face: int) -> None:
 def test_well_formed_packets_that_say_anything(target: str, draw: st.DataObject, face: int) -> None:
     to = TARGETS[target][0].partition(".")[0]
     throw(target, draw.draw(st.lists(well_formed_packets(to), min_size=1, max_size=6)), face)
+
+
+#: Few sequence numbers, so that some of them belong together.
+fragments = st.builds(
+    lambda content, sequence, index, more, flags: encode_link_packet(
+        LinkPacket(
+            content,
+            sequence=sequence,
+            frag_index=index,
+            frag_count=index + more,
+            nack_reason=50 if flags & 1 else None,
+            tx_sequence=sequence if flags & 2 else None,
+            acks=(sequence,) if flags & 4 else (),
+        )
+    ),
+    content=st.sampled_from([b"\x05", b"\x06\x00", b"\x07\x03\x08\x01a", bytes(5_000)])
+    | st.binary(min_size=1, max_size=40),
+    sequence=st.integers(0, 6) | st.integers(0, 2**64 - 1),
+    index=st.integers(0, 3),
+    more=st.integers(0, 3),
+    flags=st.integers(0, 7),
+)
+
+
+@targets
+@settings(max_examples=EXAMPLES)
+@given(packets=st.lists(fragments, min_size=1, max_size=12), face=st.integers(0, 5))
+def test_fragments_of_anything(target: str, packets: list[bytes], face: int) -> None:
+    core = throw(target, packets, face)
+    if isinstance(core, Forwarder):
+        assert core.counters_now()["reassembly_bytes"] <= PARTIAL_MAX_BYTES
 
 
 @targets

@@ -7,6 +7,7 @@ from proxy.wire.name import from_uri
 from proxy.wire.packet import encode_data, encode_interest
 from proxy.wire.tlv import MalformedError
 
+SEQUENCE = "5108 0000000000000007"
 INTEREST = bytes.fromhex("050b 0703080161 0a0401020304")
 
 
@@ -65,6 +66,14 @@ def test_reliable_packet_by_hand() -> None:
 )
 def test_every_field_comes_back(packet: LinkPacket) -> None:
     assert decode_link_packet(encode_link_packet(packet)) == packet
+
+
+def test_fragment_by_hand() -> None:
+    """NDNLPv2 "Fragmentation": FragIndex and FragCount are NonNegativeIntegers, Sequence numbers of fragments are consecutive."""
+    wire = link_packet(SEQUENCE, "520101", "530103", "5003616263")
+    packet = LinkPacket(b"abc", sequence=7, frag_index=1, frag_count=3)
+    assert encode_link_packet(packet) == wire
+    assert decode_link_packet(wire) == packet
 
 
 def test_too_many_acks_are_malformed() -> None:
@@ -132,7 +141,7 @@ def test_bare_packet_is_its_own_fragment(bare: bytes) -> None:
     "field",
     [
         pytest.param("5108" + "0000000000000001", id="Sequence"),
-        pytest.param("520100", id="FragIndex"),
+        pytest.param("520100", id="FragIndex 0"),
         pytest.param("530101", id="FragCount 1"),
         pytest.param("fd032c0101", id="IncomingFaceId"),
         pytest.param("fd03340101", id="CachePolicy"),
@@ -157,7 +166,14 @@ def test_header_fields_that_may_be_ignored(field: str) -> None:
         pytest.param(b"\x07\x03\x08\x01\x61", id="a name"),
         pytest.param(b"hello, world", id="text"),
         pytest.param(b"\xff" * 12, id="0xff"),
-        pytest.param(link_packet("530102"), id="a fragment of two"),
+        pytest.param(link_packet(SEQUENCE, "530102"), id="fragment without content"),
+        pytest.param(link_packet("530102", "500161"), id="fragment without a sequence number"),
+        pytest.param(link_packet(SEQUENCE, "520102 530102", "500161"), id="third fragment of two"),
+        pytest.param(link_packet(SEQUENCE, "520101", "500161"), id="second fragment of one"),
+        pytest.param(link_packet(SEQUENCE, "530100", "500161"), id="fragment of none"),
+        pytest.param(link_packet(SEQUENCE, "53020191", "500161"), id="fragment of 401"),
+        pytest.param(link_packet("5108 0000000000000000", "520101 530102", "500161"), id="fragment before the first"),
+        pytest.param(link_packet("5200"), id="FragIndex of no octet"),
         pytest.param(link_packet("5300"), id="FragCount of no octet"),
         pytest.param(link_packet("fd03210196"), id="NackReason outside a Nack"),
         pytest.param(link_packet("fd032003fd0321"), id="Nack cut short"),

@@ -3,7 +3,7 @@
 import pytest
 from ndn.encoding import Name
 
-from proxy.wire.name import COMPONENTS_MAX, boundaries, from_uri, split, to_uri
+from proxy.wire.name import COMPONENTS_MAX, boundaries, from_uri, split, split_implicit_digest, to_uri
 from proxy.wire.tlv import MalformedError
 
 DIGEST = "00112233445566778899aabbccddeeff" * 2
@@ -66,6 +66,15 @@ def test_what_is_no_uri(uri: str) -> None:
         from_uri(uri)
 
 
+def test_what_ends_in_an_implicit_digest_and_what_only_looks_so() -> None:
+    digest = bytes.fromhex(DIGEST)
+    assert split_implicit_digest(from_uri(f"/a/b/sha256digest={DIGEST}")) == (from_uri("/a/b"), digest)
+    assert split_implicit_digest(from_uri(f"/a/params-sha256={DIGEST}")) is None
+    assert split_implicit_digest(from_uri(f"/sha256digest={DIGEST}/a")) is None
+    assert split_implicit_digest(from_uri(f"/sha256digest={DIGEST}")) is None  # of no name
+    assert split_implicit_digest(b"\x08\x24ab\x01\x20" + digest) is None  # the end of a generic component
+
+
 def test_boundaries() -> None:
     name = from_uri("/hconf/csr1/32=sync") + b"\x08\xfd\x01\x00" + bytes(256) + b"\xfd\x01\x00\x01a"
     assert boundaries(name) == [7, 13, 19, 279, 284]
@@ -82,6 +91,8 @@ def test_boundaries() -> None:
         pytest.param("fd", id="type cut short"),
         pytest.param("0800" * (COMPONENTS_MAX + 1), id="too many components"),
         pytest.param("0000", id="type 0"),
+        pytest.param("0103 616263", id="implicit digest of 3 octets"),
+        pytest.param("0221" + 33 * "00", id="digest of parameters of 33 octets"),
         pytest.param("080161 0000", id="type 0 behind others"),
     ],
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from proxy.core.table.fib import NextHop, Strategy
+from proxy.core.table.fib import NextHop, StrategyName
 from proxy.core.timers import Timers
-from proxy.wire.name import boundaries
-from proxy.wire.packet import Data, Interest
+from proxy.wire.name import boundaries, split_implicit_digest
+from proxy.wire.packet import Data, Interest, full_name
 
 #: Entries are removed in batches on this grid: a wake-up for each would cost more than keeping them a moment longer.
 EXPIRY_GRAIN_S = 0.1
@@ -51,9 +51,10 @@ class OutRecord:
 @dataclass
 class PitEntry:
     key: PitKey
-    strategy: Strategy
+    strategy: StrategyName
     next_hops: tuple[NextHop, ...]
     opener: int = 0  #: the face whose Interest made the entry
+    has_digest: bool = False  #: its name ends in the implicit digest of the one Data that will do
     in_records: dict[int, InRecord] = field(default_factory=dict)
     out_records: dict[int, OutRecord] = field(default_factory=dict)
 
@@ -63,7 +64,7 @@ class PitEntry:
 
 
 class Pit:
-    """Exact match on the key; a Data satisfies its own name and, for CanBePrefix, every prefix of it.
+    """Exact match on the key; a Data satisfies its own name, that with its digest and, for CanBePrefix, every prefix of it.
 
     Bounded: the owner refuses new entries while ``is_full`` (no entry that somebody waits on is ever evicted).
     """
@@ -73,6 +74,7 @@ class Pit:
         self.peak = 0
         self._entries: dict[PitKey, PitEntry] = {}
         self._prefix_entries = 0  #: entries with CanBePrefix; none, and a Data needs no prefix look-ups
+        self._digest_entries = 0  #: entries whose name ends in an implicit digest; none, and a Data needs none computed
         self._held: dict[int, int] = {}  #: face -> entries that it opened
         self.timers: Timers[PitKey] = Timers()
 
@@ -95,13 +97,15 @@ class Pit:
         return self._entries.get((interest.name, interest.can_be_prefix, interest.must_be_fresh))
 
     def insert(
-        self, interest: Interest, strategy: Strategy, next_hops: tuple[NextHop, ...], *, opener: int = 0
+        self, interest: Interest, strategy: StrategyName, next_hops: tuple[NextHop, ...], *, opener: int = 0
     ) -> PitEntry:
         """Make the entry of a new Interest; its expiry is set by ``refresh``."""
         key = (interest.name, interest.can_be_prefix, interest.must_be_fresh)
         entry = self._entries[key] = PitEntry(key, strategy, next_hops, opener)
         self._held[opener] = self._held.get(opener, 0) + 1
         self._prefix_entries += interest.can_be_prefix
+        entry.has_digest = split_implicit_digest(interest.name) is not None
+        self._digest_entries += entry.has_digest
         self.peak = max(self.peak, len(self._entries))
         return entry
 
@@ -113,7 +117,12 @@ class Pit:
         """Remove an entry, satisfied or expired."""
         if self._entries.pop(entry.key, None) is not None:
             self._prefix_entries -= entry.key[1]
-            self._held[entry.opener] -= 1
+            self._digest_entries -= entry.has_digest
+            held = self._held[entry.opener] - 1
+            if held:
+                self._held[entry.opener] = held
+            else:
+                del self._held[entry.opener]
         self.timers.cancel(entry.key)
 
     def matches(self, data: Data) -> list[PitEntry]:
@@ -127,6 +136,13 @@ class Pit:
             for end in boundaries(name):
                 for must_be_fresh in (False, True):
                     entry = entries.get((name[:end], True, must_be_fresh))
+                    if entry is not None:
+                        found.append(entry)
+        if self._digest_entries:
+            exact = full_name(data)
+            for can_be_prefix in (False, True):
+                for must_be_fresh in (False, True):
+                    entry = entries.get((exact, can_be_prefix, must_be_fresh))
                     if entry is not None:
                         found.append(entry)
         return found

@@ -8,6 +8,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.core.fragmentation import UDP_HEADERS_BYTES, Reassembler
 from proxy.core.link_reliability import CALM_S, SEEN_MAX, UNACKED_MAX, LinkReliability, Mode
 from proxy.core.seeded import SplitMix64
 from proxy.wire.lp import LinkPacket, decode_link_packet, encode_link_packet
@@ -15,6 +16,7 @@ from proxy.wire.name import from_uri
 from proxy.wire.packet import encode_data
 
 DELAY_S = 0.01
+MTU_BYTES = 1_500
 UP = 3
 
 
@@ -23,15 +25,18 @@ class Link:
 
     def __init__(self, mode: Mode, losses: list[bool]) -> None:
         self.now_s = 100.0
-        self.ends = [LinkReliability(mode, SplitMix64(seed)) for seed in (1, 2)]
+        self.ends = [LinkReliability(mode, SplitMix64(seed), mtu_bytes=MTU_BYTES) for seed in (1, 2)]
         self.arrived: list[Counter[bytes]] = [Counter(), Counter()]
         self.lost: list[list[bytes]] = [[], []]
         self.datagrams: list[LinkPacket] = []
+        self._reassemblers = [Reassembler(), Reassembler()]
         self._losses = losses[::-1]
         self._flying: list[tuple[float, int, int, bytes]] = []
 
     def send(self, end: int, fragment: bytes) -> None:
-        self._put(end, self.ends[end].wrap(LinkPacket(fragment), now_s=self.now_s))
+        for datagram in self.ends[end].wrap(LinkPacket(fragment), now_s=self.now_s):
+            assert len(datagram) <= MTU_BYTES - UDP_HEADERS_BYTES
+            self._put(end, datagram)
 
     def heartbeat(self, end: int) -> None:
         self._put(end, self.ends[end].idle(UP))
@@ -55,38 +60,52 @@ class Link:
                 packet = decode_link_packet(datagram)
                 is_new, repeat, lost = self.ends[end].received(packet, now_s=self.now_s)
                 if packet.fragment and is_new:
-                    self.arrived[end][packet.fragment] += 1
+                    self._arrive(end, packet)
             else:
                 end = timer_end
                 repeat, lost = self.ends[end].on_timer(UP, now_s=self.now_s)
             self.lost[end] += [each.fragment for each in lost]
             for datagram in repeat:
+                assert len(datagram) <= MTU_BYTES - UDP_HEADERS_BYTES
                 self._put(end, datagram)
             assert all(len(each._unacked) <= UNACKED_MAX for each in self.ends)
             assert all(len(each._seen) <= SEEN_MAX for each in self.ends)
         self.now_s = end_s
 
+    def _arrive(self, end: int, packet: LinkPacket) -> None:
+        whole = packet if packet.frag_count == 1 else self._reassemblers[end].take(packet, now_s=self.now_s)
+        if whole is not None:
+            self.arrived[end][whole.fragment] += 1
 
-def content(number: int) -> bytes:
-    return encode_data(from_uri(f"/a/{number}"), b"")
+
+def content(number: int, *, size: int = 0) -> bytes:
+    return encode_data(from_uri(f"/a/{number}"), bytes(size))
 
 
 losses = st.lists(st.sampled_from([False, False, True]), max_size=80)
 
 
 @settings(max_examples=200)
-@given(losses=losses, gaps_ms=st.lists(st.sampled_from([0, 1, 5, 20, 100]), min_size=1, max_size=25))
-def test_every_packet_arrives_once_or_its_sender_is_told(losses: list[bool], gaps_ms: list[int]) -> None:
+@given(
+    losses=losses,
+    packets=st.lists(
+        st.tuples(st.sampled_from([0, 1, 5, 20, 100]), st.sampled_from([0, 1_300, 1_400, 8_000])),
+        min_size=1,
+        max_size=25,
+    ),
+)
+def test_every_packet_arrives_once_or_its_sender_is_told(losses: list[bool], packets: list[tuple[int, int]]) -> None:
     link = Link("on", losses)
-    for number, gap_ms in enumerate(gaps_ms):
-        link.send(number % 2, content(number))
+    contents = [content(number, size=size) for number, (_, size) in enumerate(packets)]
+    for number, (gap_ms, _) in enumerate(packets):
+        link.send(number % 2, contents[number])
         link.run(gap_ms / 1e3)
     link.run(30.0)
-    for number in range(len(gaps_ms)):
-        receiver = 1 - number % 2
-        arrived = link.arrived[receiver][content(number)]
-        assert arrived <= 1
-        assert arrived or content(number) in link.lost[1 - receiver]
+    for number, sent in enumerate(contents):
+        sender, receiver = number % 2, 1 - number % 2
+        assert link.arrived[receiver][sent] <= 1
+        assert link.lost[sender].count(sent) <= 1
+        assert link.arrived[receiver][sent] or sent in link.lost[sender]
     assert all(end.deadline_s is None for end in link.ends)  # nothing is left to be done
 
 
@@ -148,6 +167,38 @@ def test_loss_of_the_last_packet_shows_in_the_next_heartbeat() -> None:
     assert link.datagrams[-1].gaps_seen == 1
 
 
+def test_loss_of_one_fragment_repeats_that_one() -> None:
+    link = Link("on", [False, False, True])
+    whole = content(0, size=8_000)
+    link.send(0, whole)
+    link.run(5.0)
+    assert link.arrived[1] == Counter([whole])
+    fragments = [packet.frag_index for packet in link.datagrams if packet.frag_count > 1]
+    assert fragments == [0, 1, 2, 3, 4, 5, 2]
+    assert link.ends[0].repeated == 1
+
+
+def test_packet_that_lacks_one_fragment_for_good_is_given_back_whole_and_once() -> None:
+    link = Link("on", [])
+    whole = content(0, size=8_000)
+    (first, *_) = link.ends[0].wrap(LinkPacket(whole), now_s=link.now_s)
+    link._losses = [True] * 1_000
+    link.run(30.0)
+    assert decode_link_packet(first).frag_count == 6
+    assert link.lost == [[whole], []]
+    assert not link.ends[0].is_watched
+
+
+def test_what_is_not_to_be_acked_is_sent_once() -> None:
+    link = Link("on", [True] * 7)
+    for size in (0, 8_000):
+        for datagram in link.ends[0].wrap(LinkPacket(content(0, size=size)), now_s=link.now_s, acked=False):
+            link._put(0, datagram)
+    link.run(30.0)
+    assert [packet.tx_sequence for packet in link.datagrams] == [None] * 7
+    assert link.lost == [[], []]
+
+
 def test_switched_off_it_adds_nothing() -> None:
     link = Link("off", [True])
     link.send(0, content(0))
@@ -157,11 +208,12 @@ def test_switched_off_it_adds_nothing() -> None:
 
 
 def test_peer_that_has_started_again_is_no_loss() -> None:
-    a = LinkReliability("auto", SplitMix64(1))
+    a = LinkReliability("auto", SplitMix64(1), mtu_bytes=MTU_BYTES)
     for seed in (2, 3):
-        peer = LinkReliability("auto", SplitMix64(seed))
+        peer = LinkReliability("auto", SplitMix64(seed), mtu_bytes=MTU_BYTES)
         for number in range(3):
-            packet = decode_link_packet(peer.wrap(LinkPacket(content(number)), now_s=0.0))
+            (datagram,) = peer.wrap(LinkPacket(content(number)), now_s=0.0)
+            packet = decode_link_packet(datagram)
             assert a.received(packet, now_s=0.0)[0]
     assert decode_link_packet(a.idle(UP)).gaps_seen is None
 
@@ -176,7 +228,7 @@ def test_what_was_unacked_when_the_session_went_down_is_forgotten() -> None:
 
 
 def test_packets_of_peers_that_know_nothing_of_it_are_always_new() -> None:
-    a = LinkReliability("on", SplitMix64(1))
+    a = LinkReliability("on", SplitMix64(1), mtu_bytes=MTU_BYTES)
     bare = decode_link_packet(content(0))
     assert a.received(bare, now_s=0.0) == (True, [], [])
     assert a.received(bare, now_s=0.0) == (True, [], [])
@@ -184,7 +236,7 @@ def test_packets_of_peers_that_know_nothing_of_it_are_always_new() -> None:
 
 
 def test_unacked_packets_are_bounded() -> None:
-    a = LinkReliability("on", SplitMix64(1))
+    a = LinkReliability("on", SplitMix64(1), mtu_bytes=MTU_BYTES)
     for number in range(UNACKED_MAX + 10):
         a.wrap(LinkPacket(content(number)), now_s=0.0)
     assert len(a._unacked) == UNACKED_MAX

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from proxy.core.table.cs import ContentStore
+from proxy.core.table.cs import STEPS_MAX, ContentStore
 from proxy.core.table.dead_nonce_list import DeadNonceList
 from proxy.core.table.fib import Fib, NextHop
-from proxy.wire.name import component
+from proxy.wire.name import component, number
 from proxy.wire.packet import Data, Interest, decode_interest, encode_interest
+from proxy.wire.tlv import MalformedError
 
-names = st.sampled_from([component(letter) for letter in "abcdefgh"])
+#: A tree of two levels, so that prefixes have something below them.
+names = st.sampled_from([component(a) + tail for a in "abc" for tail in (b"", component("x"), component("yy"))])
 
 
-def interest(name: bytes, *, must_be_fresh: bool) -> Interest:
-    return replace(decode_interest(encode_interest(name, nonce=1)[1]), must_be_fresh=must_be_fresh)
+def interest(name: bytes, *, must_be_fresh: bool, can_be_prefix: bool = False) -> Interest:
+    wire = encode_interest(name, nonce=1)[1]
+    return replace(decode_interest(wire), must_be_fresh=must_be_fresh, can_be_prefix=can_be_prefix)
 
 
 class AnyContentStore(RuleBasedStateMachine):
-    """Against an OrderedDict: least recently used goes first, bounded in entries and in bytes."""
+    """Against an OrderedDict: least recently used goes first, bounded in entries and in bytes; first in order for a prefix."""
 
-    MAX_ENTRIES, MAX_BYTES = 4, 250
+    MAX_ENTRIES, MAX_BYTES = 5, 250
 
     def __init__(self) -> None:
         super().__init__()
         self.cs = ContentStore(max_entries=self.MAX_ENTRIES, max_bytes=self.MAX_BYTES)
         self.model: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self.now_s = 0.0
+        self.lookups = 0
 
     @rule(name=names, size=st.integers(0, 300), freshness_ms=st.sampled_from([0, 250, 1_000]))
     def insert(self, name: bytes, size: int, freshness_ms: int) -> None:
@@ -45,15 +51,39 @@ class AnyContentStore(RuleBasedStateMachine):
             ):
                 self.model.popitem(last=False)
 
-    @rule(name=names, must_be_fresh=st.booleans())
-    def find(self, name: bytes, must_be_fresh: bool) -> None:  # noqa: FBT001
-        found = self.cs.find(interest(name, must_be_fresh=must_be_fresh), now_s=self.now_s)
+    def may_have(self, name: bytes, *, must_be_fresh: bool) -> bool:
         held = self.model.get(name)
-        if held is None or (must_be_fresh and self.now_s >= held[1]):
+        return held is not None and not (must_be_fresh and self.now_s >= held[1])
+
+    def check(self, asked: Interest, expected: bytes | None) -> None:
+        found = self.cs.find(asked, now_s=self.now_s)
+        self.lookups += 1
+        if expected is None:
             assert found is None
         else:
-            assert found == held[0]
-            self.model.move_to_end(name)
+            assert found == self.model[expected][0]
+            self.model.move_to_end(expected)
+
+    @rule(name=names, must_be_fresh=st.booleans())
+    def find(self, name: bytes, must_be_fresh: bool) -> None:  # noqa: FBT001
+        asked = interest(name, must_be_fresh=must_be_fresh)
+        self.check(asked, name if self.may_have(name, must_be_fresh=must_be_fresh) else None)
+
+    @rule(name=names, must_be_fresh=st.booleans())
+    def find_under(self, name: bytes, must_be_fresh: bool) -> None:  # noqa: FBT001
+        under = [
+            each
+            for each in sorted(self.model)
+            if each.startswith(name) and self.may_have(each, must_be_fresh=must_be_fresh)
+        ]
+        self.check(interest(name, must_be_fresh=must_be_fresh, can_be_prefix=True), next(iter(under), None))
+
+    @rule(name=names, must_be_fresh=st.booleans(), size=st.none() | st.integers(0, 300))
+    def find_by_digest(self, name: bytes, must_be_fresh: bool, size: int | None) -> None:  # noqa: FBT001
+        wire = bytes(size) if size is not None else self.model.get(name, (b"?",))[0]
+        asked = interest(name + component(hashlib.sha256(wire).digest(), 1), must_be_fresh=must_be_fresh)
+        there = self.may_have(name, must_be_fresh=must_be_fresh) and self.model[name][0] == wire
+        self.check(asked, name if there else None)
 
     @rule(quarters=st.integers(1, 4))
     def let_time_pass(self, quarters: int) -> None:
@@ -63,16 +93,40 @@ class AnyContentStore(RuleBasedStateMachine):
     def bounded(self) -> None:
         assert len(self.cs) == len(self.model) <= self.MAX_ENTRIES
         assert self.cs.bytes == sum(len(held) for held, _ in self.model.values()) <= self.MAX_BYTES
+        assert self.cs.hits + self.cs.misses == self.lookups
+        assert self.cs._ordered is None or self.cs._ordered == sorted(self.model)
 
 
 TestContentStore = AnyContentStore.TestCase
-TestContentStore.settings = settings(max_examples=100, stateful_step_count=30)
+TestContentStore.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 def test_content_store_of_no_entries_keeps_nothing() -> None:
     cs = ContentStore(max_entries=0, max_bytes=1_000)
     cs.insert(Data(b"a", 1_000, b"", b"x"), now_s=0.0)
     assert len(cs) == cs.bytes == 0
+
+
+def test_look_up_by_prefix_gives_up_after_so_many_stale_ones() -> None:
+    cs = ContentStore(max_entries=1_000, max_bytes=100_000)
+    for n in range(100):
+        fresh_ms = 1_000 if n < STEPS_MAX else 60_000
+        cs.insert(Data(component("a") + number(n, 50), fresh_ms, b"", b"x"), now_s=0.0)
+    asked = interest(component("a"), must_be_fresh=True, can_be_prefix=True)
+    assert cs.find(asked, now_s=0.5) == b"x"
+    assert cs.find(asked, now_s=2.0) is None
+    cs.insert(Data(component("a"), 60_000, b"", b"y"), now_s=2.0)
+    assert cs.find(asked, now_s=2.0) == b"y"
+
+
+def test_prefix_ends_at_a_component() -> None:
+    cs = ContentStore(max_entries=10, max_bytes=1_000)
+    cs.insert(Data(component("abc") + component("d"), 1_000, b"", b"x"), now_s=0.0)
+    assert cs.find(interest(component("ab"), must_be_fresh=False, can_be_prefix=True), now_s=0.0) is None
+    whole = interest(component("abc"), must_be_fresh=False, can_be_prefix=True)
+    assert cs.find(whole, now_s=0.0) == b"x"
+    with pytest.raises(MalformedError):
+        cs.find(replace(whole, name=component("abc")[:-1]), now_s=0.0)
 
 
 class AnyDeadNonces(RuleBasedStateMachine):
@@ -97,8 +151,8 @@ class AnyDeadNonces(RuleBasedStateMachine):
 
     @invariant()
     def remembers_for_a_lifetime_what_fits(self) -> None:
-        for nonce, (at_s, number) in self.added.items():
-            if self.now_s - at_s <= self.LIFETIME_S and self.count - number < self.MAX_ENTRIES // 2:
+        for nonce, (at_s, count) in self.added.items():
+            if self.now_s - at_s <= self.LIFETIME_S and self.count - count < self.MAX_ENTRIES // 2:
                 assert self.list.has(b"name", nonce)
 
     @invariant()
@@ -138,7 +192,64 @@ def test_longest_prefix_match(routes: dict[bytes, int], multicast: set[bytes], n
         fib.insert(prefix, [NextHop(face, 1.0)])
     for prefix in multicast:
         fib.set_strategy(prefix, "multicast")
-    matching = [prefix for prefix in routes if prefix and name.startswith(prefix)]
+    matching = [prefix for prefix in routes if name.startswith(prefix)]
     best = max(matching, key=len, default=None)
-    strategy = "multicast" if any(prefix and name.startswith(prefix) for prefix in multicast) else "best-route"
+    strategy = "multicast" if any(name.startswith(prefix) for prefix in multicast) else "best-route"
     assert fib.lookup(name) == (() if best is None else (NextHop(routes[best], 1.0),), strategy)
+
+
+class AnyRoutes(RuleBasedStateMachine):
+    """Against a set of (prefix, face, origin): a face is a next hop at the lowest cost of its routes, and leaves with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fib = Fib()
+        self.routes: dict[tuple[bytes, int, int], float] = {}
+
+    @rule(prefix=prefixes, face=st.integers(1, 4), origin=st.sampled_from([0, 65, 255]), cost=st.integers(0, 3))
+    def register(self, prefix: bytes, face: int, origin: int, cost: int) -> None:
+        assert self.fib.register(prefix, face, float(cost), origin=origin)
+        self.routes[prefix, face, origin] = float(cost)
+
+    @rule(prefix=prefixes, face=st.integers(1, 4), origin=st.sampled_from([0, 65, 255]))
+    def unregister(self, prefix: bytes, face: int, origin: int) -> None:
+        was_there = self.routes.pop((prefix, face, origin), None) is not None
+        assert self.fib.unregister(prefix, face, origin=origin) is was_there
+
+    @rule(prefix=prefixes, hops=st.dictionaries(st.integers(1, 4), st.integers(0, 3)))
+    def configure(self, prefix: bytes, hops: dict[int, int]) -> None:
+        self.fib.insert(prefix, [NextHop(face, float(cost)) for face, cost in hops.items()])
+        self.routes = {key: cost for key, cost in self.routes.items() if (key[0], key[2]) != (prefix, 255)}
+        self.routes |= {(prefix, face, 255): float(cost) for face, cost in hops.items()}
+
+    @rule(face=st.integers(1, 4))
+    def remove_face(self, face: int) -> None:
+        gone = {prefix for prefix, its_face, _ in self.routes if its_face == face}
+        assert set(self.fib.remove_face(face)) == gone
+        self.routes = {key: cost for key, cost in self.routes.items() if key[1] != face}
+
+    @invariant()
+    def ranked(self) -> None:
+        found = {prefix for prefix, *_ in self.routes}
+        assert len(self.fib) == len(found)
+        for prefix in found:
+            costs: dict[int, list[float]] = {}
+            for (its_prefix, face, _), cost in self.routes.items():
+                if its_prefix == prefix:
+                    costs.setdefault(face, []).append(cost)
+            expected = sorted((min(each), face) for face, each in costs.items())
+            assert [(hop.cost_ms, hop.face_id) for hop in self.fib.lookup(prefix)[0]] == expected
+
+
+TestRoutes = AnyRoutes.TestCase
+TestRoutes.settings = settings(max_examples=100, stateful_step_count=30)
+
+
+def test_no_more_routes_than_fit() -> None:
+    fib = Fib(routes_max=2)
+    assert fib.register(component("a"), 1, 0.0)
+    assert fib.register(component("a"), 2, 0.0)
+    assert not fib.register(component("b"), 1, 0.0)
+    assert fib.register(component("a"), 2, 5.0)  # is there already
+    assert fib.unregister(component("a"), 1)
+    assert fib.register(component("b"), 1, 0.0)

@@ -9,7 +9,17 @@ import msgspec
 import pytest
 
 from experiments import spec
-from experiments.spec import ConferenceSection, Experiment, Impair, LinkDown, LinkUp, PoissonWorkload, load_experiment
+from experiments.flow import plan_of
+from experiments.spec import (
+    ConferenceSection,
+    Experiment,
+    ForwardingSection,
+    Impair,
+    LinkDown,
+    LinkUp,
+    PoissonWorkload,
+    load_experiment,
+)
 from proxy import config
 from proxy.wire.messages import BODY_MAX_BYTES
 from topologies.errors import InputError
@@ -167,7 +177,8 @@ def test_settings_of_the_conference_fit_the_node_configuration() -> None:
     sections = ConferenceSection().node_sections()
     proxy = msgspec.convert(sections["proxy"] | {"forwarder_socket": "s", "key_seed_hex": ""}, config.ProxyConfig)
     assert proxy == config.ProxyConfig("s", "")
-    forwarder = msgspec.convert(sections["forwarder"] | {"faces": (), "routes": ()}, config.ForwarderConfig)
+    settings = sections["forwarder"] | ForwardingSection().node_section()
+    forwarder = msgspec.convert(settings | {"faces": (), "routes": ()}, config.ForwarderConfig)
     assert forwarder == config.ForwarderConfig((), ())
     client = msgspec.convert(sections["client"] | {"key_seed_hex": ""}, config.ClientConfig)
     assert client == config.ClientConfig("")
@@ -175,6 +186,38 @@ def test_settings_of_the_conference_fit_the_node_configuration() -> None:
         sections["login"] | {"key_seed_hex": "", "devices": {}, "ranked_proxies": {}}, config.LoginConfig
     )
     assert login == config.LoginConfig("", {}, {})
+
+
+def test_forwarding(load: Callable[..., Experiment]) -> None:
+    tables = '[forwarding]\nunreliable = ["/media"]\nlink_reliability = "on"\nreturn_hold_down_s = 0\n'
+    experiment = load(GOOD + tables + '[forwarding.strategies]\n"/all" = "multicast"\n"/" = "best-route"\n')
+    settings = plan_of(experiment, run_id="r", run_dir=Path("r")).forwarder_settings
+    forwarder = msgspec.convert({**settings, "faces": (), "routes": ()}, config.ForwarderConfig)
+    assert (forwarder.unreliable_prefixes, forwarder.link_reliability) == (("/media",), "on")
+    assert forwarder.return_hold_down_s == 0
+    assert {choice.prefix: choice.strategy for choice in forwarder.strategies} == {
+        "/hconf/32=all": "multicast",
+        "/all": "multicast",
+        "/": "best-route",
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "place", "problem"),
+    [
+        ('unreliable = ["/a", "media"]', "[forwarding]: unreliable, item 2", "no name prefix"),
+        ('unreliable = ["/x=1"]', "[forwarding]: unreliable, item 1", "no component type"),
+        ('strategies = { "/a//b" = "multicast" }', "[forwarding]: strategies", "no name prefix"),
+        (f'unreliable = ["{33 * "/a"}"]', "[forwarding]: unreliable, item 1", "more than 32 components"),
+        ('strategies = { "/a" = "fastest" }', "[forwarding]: strategies", "fastest"),
+        ("return_hold_down_s = 60", "[forwarding]: return_hold_down_s", "above return_hold_down_max_s = 30"),
+    ],
+)
+def test_mistakes_in_forwarding(load: Callable[..., Experiment], setting: str, place: str, problem: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(f"{GOOD}[forwarding]\n{setting}\n")
+    assert place in caught.value.where
+    assert problem in caught.value.problem
 
 
 def test_the_largest_body_is_that_of_the_wire_format(load: Callable[..., Experiment]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from proxy.config import FaceConfig, ForwarderConfig, NextHopConfig, RouteConfig, StrategyConfig
-from proxy.core.events import CarrierChanged, Effect, Log, PacketReceived, Send, TimerExpired
+from proxy.core.events import ApplicationLeft, CarrierChanged, Effect, Log, PacketReceived, Send, TimerExpired
 from proxy.core.forwarder import Forwarder
 from proxy.core.liveness import State
 from proxy.records import FaceChanged
@@ -15,7 +15,7 @@ from proxy.wire.name import from_uri, to_uri
 from proxy.wire.packet import INTEREST, decode_data, encode_data, peek_interest
 from proxy.wire.tlv import tlv
 
-#: (face, what, URI of the name); *what* is interest, detour, data, nack-<reason> or idle-<state>
+#: (face, what, URI of the name); *what* is interest, detour, data, nack-<reason>, idle-<state>, or a fragment of one
 Sent = tuple[int, str, str]
 
 
@@ -129,6 +129,9 @@ class Bench:
     def carrier(self, face: int, *, up: bool) -> list[Sent]:
         return self._read(self.forwarder.handle(CarrierChanged(face, up), now_s=self.now_s))
 
+    def remove(self, face: int) -> list[Sent]:
+        return self._read(self.forwarder.handle(ApplicationLeft(face), now_s=self.now_s))
+
     def timer(self) -> list[Sent]:
         return self._read(self.forwarder.handle(TimerExpired(), now_s=self.now_s))
 
@@ -168,6 +171,8 @@ def describe(packet: bytes) -> tuple[str, str]:
     fragment = link_packet.fragment
     if not fragment:
         return f"idle-{State(link_packet.session_state or 0).name}", ""
+    if link_packet.frag_count > 1:
+        return "fragment", f"{link_packet.frag_index} of {link_packet.frag_count}"
     if fragment[0] != INTEREST:
         return "data", to_uri(decode_data(fragment).name)
     uri = to_uri(peek_interest(fragment).name)

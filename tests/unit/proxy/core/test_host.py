@@ -7,13 +7,24 @@ from typing import cast
 import pytest
 
 from proxy.config import ClientConfig, FaceConfig, ForwarderConfig, NextHopConfig, RouteConfig
-from proxy.core.events import CarrierChanged, Effect, Event, Log, NeighbourChanged, PacketReceived
+from proxy.core.events import (
+    LOCAL_FACE,
+    ApplicationLeft,
+    CarrierChanged,
+    Effect,
+    Event,
+    Log,
+    NeighbourChanged,
+    PacketReceived,
+)
 from proxy.core.forwarder import Forwarder
 from proxy.core.host import Host
 from proxy.core.liveness import State
 from proxy.core.service_client import ServiceClient
 from proxy.records import FaceChanged
-from proxy.wire.lp import LinkPacket, encode_link_packet
+from proxy.wire.lp import LinkPacket, NackReason, encode_link_packet, encode_nack
+from proxy.wire.name import from_uri
+from tests.unit.proxy.core.bench import interest_wire
 from tests.unit.proxy.core.parties import TRUSTED
 
 HELLO = encode_link_packet(LinkPacket(b"", session_state=State.INIT))
@@ -74,3 +85,13 @@ def test_carriers_are_the_forwarders_business(links: int) -> None:
     both, client = host(links)
     both.handle(CarrierChanged(1, up=False), now_s=1.0)
     assert not any(isinstance(event, CarrierChanged) for event in client.told)
+
+
+def test_what_the_client_had_asked_of_an_application_that_goes_is_refused_to_the_client() -> None:
+    both, client = host(1)
+    face = both.forwarder.add_local_face()
+    both.forwarder.fib.register(from_uri("/app"), face, 0.0)
+    asked = interest_wire("/app/1", 1)
+    both.forwarder.handle(PacketReceived(LOCAL_FACE, asked), now_s=1.0)
+    assert both.handle(ApplicationLeft(face), now_s=1.0) == []  # it stays inside
+    assert client.told == [PacketReceived(LOCAL_FACE, encode_nack(asked, NackReason.NO_ROUTE))]

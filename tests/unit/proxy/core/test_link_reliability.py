@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.core.link_reliability import ACK_DELAY_S, CALM_S, REPETITIONS_MAX, UNACKED_MAX, LinkReliability, Mode
+from proxy.core.link_reliability import (
+    ACK_DELAY_S,
+    CALM_S,
+    EARLY_MAX_BYTES,
+    EARLY_S,
+    REPETITIONS_MAX,
+    UNACKED_MAX,
+    WINDOW,
+    LinkReliability,
+    Mode,
+)
 from proxy.core.seeded import SplitMix64
 from proxy.wire.lp import ACKS_MAX, LinkPacket, decode_link_packet
 
@@ -20,7 +30,7 @@ class Pair:
     """End 0 sends to end 1; both are driven by their deadlines. ``loses(sender, n)``: the n-th datagram of an end."""
 
     def __init__(self, mode: Mode, loses: Callable[[int, int], bool] = lambda _sender, _n: False) -> None:
-        self.ends = [LinkReliability(mode, SplitMix64(seed)) for seed in (1, 2)]
+        self.ends = [LinkReliability(mode, SplitMix64(seed), mtu_bytes=1_500) for seed in (1, 2)]
         self.loses = loses
         self.now_s = 0.0
         self.sent = [0, 0]
@@ -30,7 +40,7 @@ class Pair:
         self._count = 0
 
     def send(self, payload: bytes, *, end: int = 0) -> None:
-        self._put(end, [self.ends[end].wrap(LinkPacket(payload), now_s=self.now_s)])
+        self._put(end, self.ends[end].wrap(LinkPacket(payload), now_s=self.now_s))
 
     def idle(self, end: int) -> None:
         self._put(end, [self.ends[end].idle(3)])
@@ -76,9 +86,8 @@ def test_without_loss_auto_sends_nothing_but_the_packets() -> None:
 
 
 def test_off_adds_no_header_field() -> None:
-    assert decode_link_packet(LinkReliability("off", SplitMix64(1)).wrap(LinkPacket(b"x"), now_s=0.0)) == LinkPacket(
-        b"x"
-    )
+    (datagram,) = LinkReliability("off", SplitMix64(1), mtu_bytes=1_500).wrap(LinkPacket(b"x"), now_s=0.0)
+    assert decode_link_packet(datagram) == LinkPacket(b"x")
 
 
 def test_a_gap_switches_acks_on_for_a_while() -> None:
@@ -167,7 +176,7 @@ def test_dead_link_gives_every_packet_back_once() -> None:
 
 
 def test_unacked_is_bounded() -> None:
-    end = LinkReliability("on", SplitMix64(1))
+    end = LinkReliability("on", SplitMix64(1), mtu_bytes=1_500)
     for number in range(2 * UNACKED_MAX):
         end.wrap(LinkPacket(b"%d" % number), now_s=0.0)
     repeat, _ = end.on_timer(3, now_s=1.0)
@@ -192,11 +201,11 @@ def test_forget_stops_repeating() -> None:
 
 
 def test_restarted_peer_is_not_taken_for_its_past() -> None:
-    old, new = LinkReliability("on", SplitMix64(1)), LinkReliability("on", SplitMix64(3))
-    receiver = LinkReliability("on", SplitMix64(2))
+    old, new, receiver = (LinkReliability("on", SplitMix64(seed), mtu_bytes=1_500) for seed in (1, 3, 2))
     for end in (old, new):
         for _ in range(3):
-            is_new, _, _ = receiver.received(decode_link_packet(end.wrap(LinkPacket(b"x"), now_s=0.0)), now_s=0.0)
+            (datagram,) = end.wrap(LinkPacket(b"x"), now_s=0.0)
+            is_new, _, _ = receiver.received(decode_link_packet(datagram), now_s=0.0)
             assert is_new
 
 
@@ -211,3 +220,71 @@ def test_whatever_is_lost_each_packet_arrives_once_or_is_given_back(lost: set[tu
     arrived = [payload for _, payload in pair.arrived]
     assert len(arrived) == len(set(arrived))
     assert set(arrived) | set(pair.lost) == {b"%d" % number for number in range(packets)}
+
+
+def test_ack_of_an_earlier_transmission_will_do() -> None:
+    """The first ack is late, so the packet is repeated; then the ack comes, and nothing is repeated any more."""
+    sender = LinkReliability("on", SplitMix64(1), mtu_bytes=1_500)
+    receiver = LinkReliability("on", SplitMix64(2), mtu_bytes=1_500)
+    (first,) = sender.wrap(LinkPacket(b"x"), now_s=0.0)
+    receiver.received(decode_link_packet(first), now_s=0.01)
+    (ack,) = receiver.on_timer(3, now_s=0.1)[0]
+    deadline_s = sender.deadline_s
+    assert deadline_s is not None
+    assert len(sender.on_timer(3, now_s=deadline_s)[0]) == 1
+    sender.received(decode_link_packet(ack), now_s=deadline_s + 0.01)
+    assert not sender.is_watched
+    assert sender.repeated == 1
+
+
+def after_a_while(*, loss_of_every: int) -> Pair:
+    """Return two ends of a link, after one of so many datagrams has been lost in either direction for some time."""
+    pair = Pair("on", loses=lambda _sender, n: n % loss_of_every == 1)
+    for number in range(3 * WINDOW):
+        pair.send(b"%d" % number)
+        pair.run(pair.now_s + 0.05)
+    pair.loses = lambda _sender, _n: False
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("loss_of_every", "size_bytes", "transmissions"),
+    [
+        pytest.param(20, 100, 2, id="5 %"),
+        pytest.param(10, 100, 2, id="10 %"),
+        pytest.param(100, 100, 1, id="1 %: too little"),
+        pytest.param(10, EARLY_MAX_BYTES + 1, 1, id="too large"),
+        pytest.param(10, 2 * EARLY_MAX_BYTES, 2, id="in two fragments, each once"),
+    ],
+)
+def test_on_a_link_that_loses_a_lot_small_packets_are_repeated_early(
+    loss_of_every: int, size_bytes: int, transmissions: int
+) -> None:
+    pair = after_a_while(loss_of_every=loss_of_every)
+    before, begun_s = pair.sent[0], pair.now_s
+    pair.send(bytes(size_bytes))
+    pair.run(begun_s + EARLY_S)
+    assert pair.sent[0] - before == transmissions
+    pair.run(begun_s + 1.0)
+    assert pair.sent[0] - before == transmissions
+    assert pair.ends[0].deadline_s is None
+
+
+def test_link_that_loses_nothing_any_more_is_trusted_again() -> None:
+    pair = after_a_while(loss_of_every=10)
+    for number in range(2 * WINDOW):
+        pair.send(b"again %d" % number)
+        pair.run(pair.now_s + 0.05)
+    before = pair.sent[0]
+    pair.send(b"last")
+    pair.run(pair.now_s + 1.0)
+    assert pair.sent[0] - before == 1
+
+
+def test_what_was_sent_before_and_repeated_is_remembered_in_bounded_number() -> None:
+    end = LinkReliability("on", SplitMix64(1), mtu_bytes=1_500)
+    for number in range(3 * UNACKED_MAX):
+        end.wrap(LinkPacket(b"%d" % number), now_s=0.01 * number)
+        end.on_timer(3, now_s=0.01 * number)
+        assert len(end._superseded) <= UNACKED_MAX
+    assert end.repeated > UNACKED_MAX

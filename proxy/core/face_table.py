@@ -1,0 +1,242 @@
+"""The faces of a forwarder and their upkeep: carrier, liveness, link reliability. Whatever a forwarder sends goes through here.
+
+What follows from a face that dies, or from a packet that its link has lost, is the forwarder's business: it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from proxy.config import ForwarderConfig, LivenessConfig
+from proxy.core.events import LOCAL_FACE, SERVICE_FACE, Effect, Log, Send
+from proxy.core.face import JITTER_RATIO, Face
+from proxy.core.hold_down import HoldDown
+from proxy.core.link_reliability import LinkReliability
+from proxy.core.liveness import POLL_INTERVAL_S, State
+from proxy.core.performed_at_once import PerformedAtOnce
+from proxy.core.seeded import SplitMix64
+from proxy.core.timers import Timers
+from proxy.records import FaceChanged
+from proxy.wire.lp import LinkPacket
+from proxy.wire.tlv import PACKET_MAX_BYTES
+
+#: Faces to applications that come and go have IDs from here on; smaller ones are for links, and for what belongs to the node.
+APPLICATION_FACE_MIN: Final = 1_000
+
+
+class FaceTable:
+    """Face 0 leads to the node's own application or service proxy, see ``Forwarder``.
+
+    Args:
+        config: of the forwarder.
+        node: its name, for records.
+        chance: for sequence numbers and jitter.
+        counters: the forwarder's.
+        local_attached: whether what is at the local face is there from the beginning.
+        on_face_down: called when a face that was up is no longer.
+        on_link_loss: called with what a link did not get across, however often it was sent.
+    """
+
+    def __init__(
+        self,
+        config: ForwarderConfig,
+        *,
+        node: str,
+        chance: SplitMix64,
+        counters: dict[str, int],
+        local_attached: bool,
+        on_face_down: Callable[[Face, float], None],
+        on_link_loss: Callable[[Face, LinkPacket, float], None],
+    ) -> None:
+        self._node, self._chance, self._counters = node, chance, counters
+        self._on_face_down, self._on_link_loss = on_face_down, on_link_loss
+        self.faces = {
+            face.face_id: Face(
+                face.face_id,
+                LinkReliability(config.link_reliability, chance, mtu_bytes=face.mtu_bytes),
+                link=face.link,
+                peer=face.peer,
+                liveness=config.liveness,
+                hold_down=HoldDown(config.return_hold_down_s, max_s=config.return_hold_down_max_s),
+            )
+            for face in config.faces
+        }
+        self._next_id = max([APPLICATION_FACE_MIN, *(face_id + 1 for face_id in self.faces)])
+        self._add_local(LOCAL_FACE, attached=local_attached)
+        if local_attached and config.service_socket is not None:
+            self._add_local(SERVICE_FACE, attached=False)
+        self._detection: Timers[int] = Timers()  #: per face: detection time
+        self._acknowledging: Timers[int] = Timers()  #: per face: acks to send, packets to repeat
+        #: next look at who needs a heartbeat; one for all faces, since every wake-up costs more than the look
+        self._beat_s = 0.0
+        self._beat_interval_s = config.liveness.desired_min_tx_s
+        self._effects: list[Effect] | PerformedAtOnce = []
+
+    def take_effects(self) -> list[Effect]:
+        """Return what is to be done since the last call, in order, and has not been performed."""
+        effects = self._effects
+        if isinstance(effects, PerformedAtOnce):
+            return []
+        self._effects = []
+        return effects
+
+    def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
+        """From now on, have every effect performed as it comes."""
+        self._effects = PerformedAtOnce(perform)
+
+    @property
+    def deadline_s(self) -> float:
+        """The earliest of heartbeats, detection times, acks and repetitions."""
+        deadline_s = self._beat_s
+        for other_s in (self._detection.next_s, self._acknowledging.next_s):
+            if other_s is not None and other_s < deadline_s:
+                deadline_s = other_s
+        return deadline_s
+
+    # ------------------------------------------------------------------ local faces
+
+    def add_local(self) -> int:
+        """Add a face to an application, up at once; return its ID, which no other face ever gets."""
+        face_id, self._next_id = self._next_id, self._next_id + 1
+        self._add_local(face_id, attached=True)
+        return face_id
+
+    def remove(self, face: Face) -> None:
+        """Forget a face."""
+        del self.faces[face.face_id]
+        self._detection.cancel(face.face_id)
+        self._acknowledging.cancel(face.face_id)
+
+    def _add_local(self, face_id: int, *, attached: bool) -> None:
+        reliability = LinkReliability("off", self._chance, mtu_bytes=PACKET_MAX_BYTES)  # never used
+        hold_down = HoldDown(0.0, max_s=0.0)  # what is on the node itself is there, or it is not
+        face = Face(
+            face_id, reliability, link="", peer="", liveness=LivenessConfig(), hold_down=hold_down, is_local=True
+        )
+        face.carrier = attached
+        face.refresh()
+        self.faces[face_id] = face
+
+    # ------------------------------------------------------------------ sending
+
+    def send(self, face: Face, packet: bytes) -> None:
+        """Send a packet as it is, to a local face."""
+        self._effects.append(Send(face.face_id, packet))
+
+    def transmit(self, face: Face, message: str, packet: LinkPacket, now_s: float, *, acked: bool = True) -> None:
+        """Send a packet over a link, under its reliability unless *acked* is false; *message* is the type it counts as."""
+        for datagram in face.reliability.wrap(packet, now_s=now_s, acked=acked):
+            face.count_sent(message, len(datagram), now_s=now_s)
+            self._effects.append(Send(face.face_id, datagram))
+        if face.reliability.is_watched and packet.fragment:
+            self._watch_reliability(face)
+
+    # ------------------------------------------------------------------ receiving
+
+    def received(self, face: Face, link_packet: LinkPacket, now_s: float) -> LinkPacket | None:
+        """Take in what a packet says of its link and of the other end.
+
+        Returns: the packet, put together where it came in fragments; None where it has been here before, or is not all there.
+        Raises: MalformedError where fragments do not make a packet.
+        """
+        face.session.heard_packet(now_s=now_s)
+        if link_packet.session_state is not None or face.face_id not in self._detection:
+            self._heard(face, link_packet.session_state, now_s)
+        if link_packet.is_poll:
+            self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
+        if link_packet.is_plain:
+            is_new = face.reliability.is_new(link_packet.sequence)
+        else:
+            is_new, repeat, lost = face.reliability.received(link_packet, now_s=now_s)
+            self._after_reliability(face, repeat, lost, now_s)
+        if not is_new:
+            return None
+        return link_packet if link_packet.frag_count == 1 else face.reassembler.take(link_packet, now_s=now_s)
+
+    def _after_reliability(self, face: Face, repeat: list[bytes], lost: list[LinkPacket], now_s: float) -> None:
+        for datagram in repeat:
+            face.count_sent("link-repetition", len(datagram), now_s=now_s)
+            self._effects.append(Send(face.face_id, datagram))
+        for packet in lost:
+            self._counters["link_losses"] += 1
+            self._on_link_loss(face, packet, now_s)
+        self._watch_reliability(face)
+
+    def _watch_reliability(self, face: Face) -> None:
+        deadline_s = face.reliability.deadline_s
+        if deadline_s is None:
+            self._acknowledging.cancel(face.face_id)
+        else:
+            self._acknowledging.set(face.face_id, deadline_s)
+
+    # ------------------------------------------------------------------ liveness
+
+    def _heard(self, face: Face, their_state: int | None, now_s: float) -> None:
+        theirs = None if their_state is None else State(their_state)
+        was_up = face.is_up
+        changed = face.session.heard(theirs, now_s=now_s)
+        if changed:
+            face.refresh()
+        suspicion_s = face.session.suspicion_s
+        if suspicion_s is not None and face.face_id not in self._detection:
+            self._detection.set(face.face_id, suspicion_s)  # moved lazily, when it comes due
+        if changed or (theirs is State.INIT and face.session.state is State.UP):
+            self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))  # the peer waits for our answer
+        self._note_face(face, "heard" if face.is_up else "peer-down", now_s, was_up=was_up)
+
+    def set_carrier(self, face: Face, now_s: float, *, up: bool) -> None:
+        """The interface of a link gained or lost its carrier, or what is at a local face came or went."""
+        was_up, face.carrier = face.is_up, up
+        if not up:
+            face.session.fail()
+        face.refresh()
+        if up and not face.is_local:
+            self._beat_s = now_s  # say hello at once
+        self._note_face(face, "carrier", now_s, was_up=was_up)
+
+    def _note_face(self, face: Face, reason: str, now_s: float, *, was_up: bool) -> None:
+        if face.is_up is was_up:
+            return
+        if not face.is_local:
+            face.hold_down.note(now_s, up=face.is_up)
+            self._effects.append(
+                Log(FaceChanged(now_s, self._node, face.link, face.peer, "up" if face.is_up else "down", reason))
+            )
+        if was_up:
+            face.reliability.forget()
+            face.reassembler.clear()
+            self._watch_reliability(face)
+            self._on_face_down(face, now_s)
+
+    def on_timer(self, now_s: float) -> None:
+        """Do what is due: heartbeats, questions to who is silent, acks and repetitions."""
+        if self._beat_s <= now_s:
+            for face in self.faces.values():
+                if face.carrier and not face.is_local and face.heartbeat_due(now_s=now_s):
+                    self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
+            self._beat_s = now_s + self._beat_interval_s * (1.0 - JITTER_RATIO * self._chance.uniform())
+        for face_id in self._detection.pop_due(now_s):
+            self._on_silence(self.faces[face_id], now_s)
+        for face_id in self._acknowledging.pop_due(now_s):
+            face = self.faces[face_id]
+            repeat, lost = face.reliability.on_timer(face.session.state, now_s=now_s)
+            self._after_reliability(face, repeat, lost, now_s)
+
+    def _on_silence(self, face: Face, now_s: float) -> None:
+        """Look at a face that may have been silent: suspect it, ask it, give it up."""
+        suspicion_s, deadline_s = face.session.suspicion_s, face.session.deadline_s
+        if suspicion_s is None or deadline_s is None:
+            return
+        was_up = face.is_up
+        if now_s < suspicion_s:
+            self._detection.set(face.face_id, suspicion_s)
+        elif now_s < deadline_s:
+            if face.carrier:
+                self._counters["polls"] += 1
+                self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s, is_poll=True)))
+            self._detection.set(face.face_id, min(now_s + POLL_INTERVAL_S, deadline_s))
+        else:
+            face.session.expire(now_s=now_s)
+            face.refresh()
+            self._note_face(face, "detection-time", now_s, was_up=was_up)
