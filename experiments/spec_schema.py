@@ -142,7 +142,7 @@ class ForwardingSection(Struct, frozen=True, forbid_unknown_fields=True):
     link_reliability: Literal["auto", "on", "off"] = "auto"
     unreliable: tuple[str, ...] = ()  #: name prefixes whose packets are sent once on each link, come what may
     strategies: dict[str, Literal["best-route", "multicast"]] = {}  #: by name prefix
-    #: a link that has come back is only used where there is no other way; twice as long each time that it goes again
+    #: so long a link that flaps is only used where there is no other way; twice as long each time that it goes again
     return_hold_down_s: SecondsOrNone = 1.0
     return_hold_down_max_s: SecondsOrNone = 30.0
 

@@ -422,8 +422,12 @@ def way_of(bench: Bench, nonce: int) -> int:
     return face
 
 
-def test_new_interests_avoid_a_dead_face_and_return_when_it_has_been_back_for_a_while() -> None:
+def test_new_interests_return_at_once_to_a_face_that_has_failed_once_and_after_a_while_to_one_that_flaps() -> None:
     bench = Bench(PRODUCER)
+    bench.carrier(1, up=False)
+    assert way_of(bench, 0) == 2
+    flap(bench, 1, down_s=0.5)
+    assert way_of(bench, 10) == 1
     flap(bench, 1, down_s=0.5)
     assert way_of(bench, 1) == 2
     bench.live(HOLD_DOWN_S - 0.01)
@@ -435,8 +439,10 @@ def test_new_interests_avoid_a_dead_face_and_return_when_it_has_been_back_for_a_
 def test_face_that_has_just_come_back_is_better_than_none() -> None:
     bench = Bench(PRODUCER, up=[1, 4])
     flap(bench, 1, down_s=0.5)
+    flap(bench, 1, down_s=0.5)
     assert bench.interest(4, "/p/1", 1) == [(1, "interest", "/p/1")]
     bench = Bench(PRODUCER, up=[1, 2, 4])
+    flap(bench, 1, down_s=0.5)
     flap(bench, 1, down_s=0.5)
     assert bench.interest(4, "/p/2", 2) == [(2, "detour", "/p/2")]
     assert bench.nack(2, NackReason.NO_ROUTE) == [(1, "interest", "/p/2")]
@@ -447,6 +453,7 @@ def test_face_that_has_just_come_back_is_better_than_none() -> None:
 
 def test_what_is_kept_pending_returns_after_the_hold_down() -> None:
     bench = Bench(PRODUCER)
+    flap(bench, 1, down_s=0.1)
     bench.interest(4, "/p/1", 1, lifetime_ms=500)
     flap(bench, 1, down_s=0.1)
     ways = []
@@ -473,7 +480,6 @@ def test_flapping_face_is_left_alone_for_longer_each_time() -> None:
     assert way_of(bench, 9_999) == 1
     bench.live(LASTING_S)  # it has lasted: what was is forgotten
     flap(bench, 1, down_s=0.2)
-    bench.live(HOLD_DOWN_S + 0.1)
     assert way_of(bench, 10_000) == 1
 
 
