@@ -174,7 +174,7 @@ MESSAGES: Final = Table(
         Column("from", "text", "sending node"),
         Column("to", "text", "node at the other end"),
         Column("message", "text", "message type, as the sending forwarder classifies it"),
-        Column("packets", "count", "packets sent (link-layer retransmissions included)"),
+        Column("packets", "count", "link packets sent: fragments count one by one, link-layer retransmissions too"),
         Column("bytes", "count", "their size as UDP payload"),
     ),
 )

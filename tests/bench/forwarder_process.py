@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from proxy import compiled
 from proxy.config import FaceConfig, ForwarderConfig, NextHopConfig, RouteConfig
 from proxy.core.liveness import State
 from proxy.wire.lp import LinkPacket, decode_link_packet, encode_link_packet
@@ -84,9 +85,12 @@ def run(pairs: list[tuple[bytes, bytes]], runs: int) -> int:
         per_s, per_cpu_s = measure(pairs, profile=None)
         best_per_s = max(best_per_s, per_s)
         print(f"{per_s:,.0f} packets/s by the clock, {per_cpu_s:,.0f} per second of its processor time")
+    print(f"required: {REQUIRED_PER_S:,} packets/s")
+    if compiled.is_in_use():
+        print("a profiler does not see into compiled code: set HCONF_INTERPRETED=1 for the largest costs")
+        return 0 if best_per_s >= REQUIRED_PER_S else 1
     with tempfile.TemporaryDirectory(prefix="hconf-bench-") as directory:
         profile = Path(directory) / "profile"
         measure(pairs[: len(pairs) // 4], profile=profile)
         print("largest costs, under cProfile:", *largest_costs(profile, 3), sep="\n  ")
-    print(f"required: {REQUIRED_PER_S:,} packets/s")
     return 0 if best_per_s >= REQUIRED_PER_S else 1
