@@ -70,9 +70,31 @@ def run(
     seed: Seed = None,
     mode: Annotated[Mode, typer.Option(help="Real hosts and links, or virtual time in one process.")] = Mode.EMULATED,
     overrides: Overrides = None,
+    *,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Keep the network up when the experiment is over, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Run one experiment and make its run folder. Takes root, unless it is simulated."""
-    _run(_load(experiment, overrides, seed), out, mode.value)
+    _run(_load(experiment, overrides, seed), out, mode.value, hold=hold)
+
+
+@app.command("exec", context_settings={"allow_interspersed_args": False})
+def execute(
+    node: Annotated[str, typer.Argument(metavar="NODE", help="A host of the run, such as ue1.")],
+    program: Annotated[
+        list[str] | None, typer.Argument(metavar="-- PROGRAM [ARGUMENT ...]", help="What to run there.")
+    ] = None,
+    *,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="ID or folder of the run, where several are alive.")
+    ] = None,
+) -> None:
+    """Run a program in a host of a run that is alive, ready to reach the host's forwarder. Takes root."""
+    from experiments.execution import execute_in_host
+
+    program = program or []
+    execute_in_host(node, program[1:] if program[:1] == ["--"] else program, run=run)
 
 
 @app.command()
@@ -247,14 +269,15 @@ def _load(path: Path, overrides: list[str] | None, seed: int | None) -> Experime
     return load_experiment(path, [*(overrides or []), *([f"experiment.seed={seed}"] if seed is not None else [])])
 
 
-def _run(experiment: Experiment, out: Path | None, mode: RunMode = "emulated") -> None:
+def _run(experiment: Experiment, out: Path | None, mode: RunMode = "emulated", *, hold: bool = False) -> None:
     from rich.console import Console
 
     from experiments.progress import choose_progress
     from experiments.report import print_summary
     from experiments.runner import run_experiment
 
-    outcome = run_experiment(experiment, out=out, progress=choose_progress(experiment.settings.name), mode=mode)
+    progress = choose_progress(experiment.settings.name)
+    outcome = run_experiment(experiment, out=out, progress=progress, mode=mode, hold=hold)
     print_summary(Console(), outcome.folder, outcome.analysis, outcome.manifest)
     raise typer.Exit(outcome.exit_code)
 

@@ -232,6 +232,10 @@ NODES: Final = Table(
         Column("refused", "count", "well-formed messages that it did not allow or believe"),
         Column("refusals", "text", "the same by reason: `join_replayed: 2; update_forged: 1`"),
         Column(
+            "applications", "count", "connections of NDN applications, and senders of datagrams to its loopback address"
+        ),
+        Column("unread", "count", "packets dropped because an application did not read"),
+        Column(
             "timer_lag_p99_ms",
             "number",
             "how late its timers fired while the workload ran, 99th percentile, worst process",

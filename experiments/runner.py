@@ -80,7 +80,12 @@ class Outcome:
 
 
 def run_experiment(
-    experiment: Experiment, *, out: Path | None, progress: RunProgress, mode: RunMode = "emulated"
+    experiment: Experiment,
+    *,
+    out: Path | None,
+    progress: RunProgress,
+    mode: RunMode = "emulated",
+    hold: bool = False,
 ) -> Outcome:
     """Run *experiment* on an emulated network, or on a simulated one in virtual time.
 
@@ -89,6 +94,7 @@ def run_experiment(
         out: run folder to make; None: ``runs/<name>-<UTC time>``.
         progress: is told how it goes.
         mode: the simulated one takes neither root nor Mininet.
+        hold: keep the network up when the experiment is over, until the user interrupts; then go on as ever.
 
     Raises: InputError or CapabilityError before anything is started.
     """
@@ -101,14 +107,14 @@ def run_experiment(
     )
     if out is not None:
         check_can_create(out, given=True)
-    check_mode(experiment, mode)
+    check_mode(experiment, mode, hold=hold)
     if mode == "emulated":
         from testbed.doctor import require_for_run
 
         require_for_run(capture=bool(experiment.captures))
     now = datetime.now(UTC)
     folder = RunFolder.create(settings.name, out=out, now=now)
-    run = _Run(experiment, folder, _first_manifest(experiment, now, mode), progress)
+    run = _Run(experiment, folder, _first_manifest(experiment, now, mode), progress, hold)
     write_topology(folder.raw / TOPOLOGY_FILE, experiment.topology)
     run.save()
     try:
@@ -151,7 +157,9 @@ class _Run:
     folder: RunFolder
     manifest: dict[str, Any]
     progress: RunProgress
+    hold: bool = False  #: keep the network up at the end
     interrupted: bool = False
+    held: trio.Event | None = None  #: set to let go of a network that is kept up; None: it is not
     ready_s: dict[str, float] = field(default_factory=dict)  #: process -> when it was ready
     joined: set[str] = field(default_factory=set)  #: devices that have ever been
     cpu_before: CpuTimes | None = None
@@ -210,6 +218,9 @@ class _Run:
 
     async def _listen(self, signals: Any, scope: trio.CancelScope) -> None:  # noqa: ANN401  # has no public type
         async for number in signals:
+            if self.held is not None and not self.held.is_set():
+                self.held.set()
+                continue
             if self.interrupted:
                 self.progress.note("already stopping: removing the network takes a few seconds")
                 continue
@@ -243,6 +254,8 @@ class _Run:
                     flow = self._flow(network, RealTime(), begun_s)
                     try:
                         await self._hold(flow)
+                        if self.hold:
+                            await self._keep_up()
                     finally:
                         # Bounded, and also when the run is being broken off: records are all that will be left of it.
                         with trio.move_on_after(self._final_limit_s(), shield=True) as limit:
@@ -254,6 +267,15 @@ class _Run:
         finally:
             if network is not None:
                 self._note_end(network)
+
+    async def _keep_up(self) -> None:
+        """Leave the network as it is until the user interrupts: what was measured is measured."""
+        self.held = trio.Event()
+        run_id, nodes = self.manifest["run_id"], [node.name for node in self.experiment.topology.nodes]
+        self.progress.note(f"run {run_id} is kept up; Ctrl-C ends it and writes the report. Nodes: {' '.join(nodes)}")
+        self.progress.note(f"to run a program in one: hconf exec {self.experiment.topology.ues[0]} -- PROGRAM ...")
+        self.progress.phase("kept up")
+        await self.held.wait()
 
     async def _simulated_network(self) -> None:
         from experiments.simulated_run import SimulatedRecords, simulate
@@ -414,10 +436,16 @@ def _spell_size(experiment: Experiment) -> str:
     )
 
 
-def check_mode(experiment: Experiment, mode: RunMode) -> None:
+def check_mode(experiment: Experiment, mode: RunMode, *, hold: bool = False) -> None:
     """Refuse what *mode* cannot do, before anything is started. Raises: InputError."""
     where = str(experiment.path)
     if mode == "simulated":
+        if hold:
+            raise InputError(
+                where="--hold",
+                problem="a simulated network is not there for programs to run in",
+                remedy="leave it out, or run the experiment emulated",
+            )
         if experiment.captures:
             raise InputError(
                 where=f"{where}: [capture]",

@@ -64,6 +64,9 @@ class ForwarderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     strategies: tuple[StrategyConfig, ...] = (StrategyConfig("/hconf/32=all", "multicast"),)
     #: Where the service proxy of a CSR or proxy UE attaches; None where there is none.
     service_socket: str | None = None
+    #: Where applications attach: a unix stream socket, and a port for TCP and UDP on the loopback interface.
+    application_socket: str | None = None
+    application_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     liveness: LivenessConfig = LivenessConfig()
     #: NDNLPv2 acks and repetitions on each link: always, never, or (auto) where the other end reports losses
     link_reliability: Literal["auto", "on", "off"] = "auto"

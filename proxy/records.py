@@ -100,6 +100,15 @@ class FaceChanged(Struct, frozen=True, tag_field="kind", tag="face"):
     reason: str  #: "heard", "carrier", "detection-time", "peer-down"
 
 
+class PrefixChanged(Struct, frozen=True, tag_field="kind", tag="prefix"):
+    """The first application of a node registered a prefix, or the last one that had it is gone."""
+
+    t_s: float
+    node: str
+    prefix: str  #: NDN URI
+    state: Literal["registered", "unregistered"]
+
+
 class PeerChanged(Struct, frozen=True, tag_field="kind", tag="peer"):
     """A service proxy heard of, or lost, another proxy of a conference."""
 
@@ -170,6 +179,7 @@ Record = (
     | Granted
     | Revoked
     | FaceChanged
+    | PrefixChanged
     | PeerChanged
     | ServiceChanged
     | StateReported

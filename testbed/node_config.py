@@ -13,7 +13,7 @@ from typing import Any, Final
 from nacl.signing import SigningKey
 
 from testbed.addresses import AddressPlan
-from testbed.plan import NetworkPlan
+from testbed.plan import RUNTIME_ROOT, NetworkPlan
 from testbed.routing import path_delays_ms, ranked_next_hops
 from topologies.model import Node, Topology
 
@@ -25,6 +25,9 @@ ALL_PROXIES_PREFIX: Final = "/hconf/32=all"
 LOCAL_FACE: Final = 0
 #: The face of a proxy UE's forwarder to its service proxy; the client is at LOCAL_FACE.
 SERVICE_FACE: Final = -1
+
+#: TCP and UDP on the loopback interface of every node; NFD's number (IANA: ndn), so that applications need not be told.
+APPLICATION_PORT: Final = 6363
 
 #: What a client is sent under its device's name; on a proxy UE everything else under that name is for the proxy.
 CLIENT_KEYWORDS: Final = ("32=notify", "32=heartbeat")
@@ -76,6 +79,11 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
 def service_socket(plan: NetworkPlan, node: str) -> str:
     """Return where the service proxy of *node* attaches to its forwarder."""
     return str(plan.runtime_dir / f"{node}.sock")
+
+
+def application_socket(run_id: str, node: str) -> Path:
+    """Return where applications attach to the forwarder of *node*."""
+    return RUNTIME_ROOT / run_id / node / "nfd.sock"
 
 
 def log_path(plan: NetworkPlan, node: str) -> Path:
@@ -154,15 +162,20 @@ def _login_section(plan: NetworkPlan, node: Node) -> dict[str, Any]:
     }
 
 
+def face_ids(topology: Topology, node: str) -> dict[str, int]:
+    """Return the face to each neighbour of *node*, in the order of its links."""
+    peers = [link.other_end(node) for link in topology.links_of(node)]
+    return {peer: face_id for face_id, peer in enumerate(peers, start=LOCAL_FACE + 1)}
+
+
 def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, next_hops: NextHops) -> dict[str, Any]:
-    face_ids: dict[str, int] = {}
+    by_peer = face_ids(plan.topology, node.name)
     faces: list[dict[str, Any]] = []
-    for face_id, link in enumerate(plan.topology.links_of(node.name), start=LOCAL_FACE + 1):
+    for link in plan.topology.links_of(node.name):
         end, peer = addresses.end(link.name, node.name), link.other_end(node.name)
-        face_ids[peer] = face_id
         faces.append(
             {
-                "face_id": face_id,
+                "face_id": by_peer[peer],
                 "link": link.name,
                 "intf": end.intf,
                 "local_address": end.address,
@@ -174,31 +187,33 @@ def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, ne
             faces[-1]["pit_share_ratio"] = UE_PIT_SHARE_RATIO
     return {
         "faces": faces,
-        "routes": _routes(plan.topology, node, face_ids, next_hops[node.name]),
+        "routes": _routes(plan.topology, node, by_peer, next_hops[node.name]),
         "service_socket": service_socket(plan, node.name) if node.runs_proxy else None,
+        "application_socket": str(application_socket(plan.run_id, node.name)),
+        "application_port": APPLICATION_PORT,
         **plan.forwarder_settings,
     }
 
 
 def _routes(
-    topology: Topology, node: Node, face_ids: Mapping[str, int], next_hops: Mapping[str, list[tuple[str, float]]]
+    topology: Topology, node: Node, by_peer: Mapping[str, int], next_hops: Mapping[str, list[tuple[str, float]]]
 ) -> list[dict[str, Any]]:
     local = {"face_id": LOCAL_FACE, "cost_ms": 0.0}
     service = {"face_id": SERVICE_FACE, "cost_ms": 0.0} if node.is_proxy else local
     own = [{"prefix": f"{ROOT_PREFIX}/{node.name}", "next_hops": [service]}]
     if node.is_proxy:
         own += [{"prefix": f"{ROOT_PREFIX}/{node.name}/{word}", "next_hops": [local]} for word in CLIENT_KEYWORDS]
-        own.append(_to_all_proxies(topology, node, face_ids, service))
-    if node.role in ("ue", "login") and len(face_ids) == 1:
+        own.append(_to_all_proxies(topology, node, by_peer, service))
+    if node.role in ("ue", "login") and len(by_peer) == 1:
         # Everything else is behind the only link: one route, however many nodes there are.
         link = topology.links_of(node.name)[0]
-        only = {"face_id": face_ids[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
+        only = {"face_id": by_peer[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
         return [*own, {"prefix": ROOT_PREFIX, "next_hops": [only]}]
     routes = [] if node.role == "core" else own
     if node.role in ("ue", "login"):
         # It asks proxies and the login server, each by the best way; for all the rest one route does, its own link first.
         ways = [
-            {"face_id": face_ids[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
+            {"face_id": by_peer[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
             for link in topology.links_of(node.name)
         ]
         routes = [*routes, {"prefix": ROOT_PREFIX, "next_hops": ways}]
@@ -207,21 +222,21 @@ def _routes(
     routes += [
         {
             "prefix": f"{ROOT_PREFIX}/{destination}",
-            "next_hops": [{"face_id": face_ids[neighbour], "cost_ms": cost_ms} for neighbour, cost_ms in ranked],
+            "next_hops": [{"face_id": by_peer[neighbour], "cost_ms": cost_ms} for neighbour, cost_ms in ranked],
         }
         for destination, ranked in next_hops.items()
     ]
     if node.role in ("core", "csr"):
-        routes.append(_to_all_proxies(topology, node, face_ids, local if node.role == "csr" else None))
+        routes.append(_to_all_proxies(topology, node, by_peer, local if node.role == "csr" else None))
     return routes
 
 
 def _to_all_proxies(
-    topology: Topology, node: Node, face_ids: Mapping[str, int], own: Mapping[str, Any] | None
+    topology: Topology, node: Node, by_peer: Mapping[str, int], own: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return the multicast route: to the proxy of the node itself, the routers beside it and the proxy UE behind it."""
     onward = [
-        {"face_id": face_ids[peer], "cost_ms": link.properties.delay_ms}
+        {"face_id": by_peer[peer], "cost_ms": link.properties.delay_ms}
         for link in topology.links_of(node.name)
         if topology.node(peer := link.other_end(node.name)).role in ("core", "csr") or topology.node(peer).is_proxy
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from topologies.model import Topology
@@ -51,8 +51,12 @@ def path_delays_ms(topology: Topology, *, without: frozenset[str] = frozenset())
     return delays_ms
 
 
-def ranked_next_hops(topology: Topology) -> dict[str, dict[str, list[tuple[str, float]]]]:
-    """Return, for every node and every CSR, UE and login server, the neighbours that lead there, the best first.
+def ranked_next_hops(
+    topology: Topology, destinations: Collection[str] | None = None
+) -> dict[str, dict[str, list[tuple[str, float]]]]:
+    """Return, for every node and every destination, the neighbours that lead there, the best first.
+
+    Destinations are every CSR, UE and login server, unless others are named.
 
     The cost of a next hop is the delay of the link to it plus that of the shortest path from it to the destination
     which does not come back through this node; a neighbour that has no such path is left out.
@@ -60,7 +64,8 @@ def ranked_next_hops(topology: Topology) -> dict[str, dict[str, list[tuple[str, 
     Returns: node -> destination -> [(neighbour, cost in ms)], ranked by delay, then hops, then name.
     """
     routers, attached = _split(topology, frozenset())
-    destinations = [node for node in topology.nodes if node.role != "core"]
+    if destinations is None:
+        destinations = [node.name for node in topology.nodes if node.role != "core"]
     anywhere = {name: _shortest(routers, name) for name in routers}
 
     table: dict[str, dict[str, list[tuple[str, float]]]] = {}
@@ -73,10 +78,10 @@ def ranked_next_hops(topology: Topology) -> dict[str, dict[str, list[tuple[str, 
             beyond = {neighbour: anywhere[neighbour] for neighbour in first_hops}
         row: dict[str, list[tuple[str, float]]] = {}
         for destination in destinations:
-            if destination.name == node.name:
+            if destination == node.name:
                 continue
-            ranked = _ranked(node.name, destination.name, first_hops, beyond, attached)
-            row[destination.name] = [(neighbour, _ms(cost)) for cost, neighbour in ranked]
+            ranked = _ranked(node.name, destination, first_hops, beyond, attached)
+            row[destination] = [(neighbour, _ms(cost)) for cost, neighbour in ranked]
         table[node.name] = row
     return table
 

@@ -136,6 +136,8 @@ def _node_row(
         "malformed": sum(report.counters.get("malformed", 0) for report in reports) if reports else None,
         "refused": sum(refusals.values()) if reports else None,
         "refusals": "; ".join(f"{reason}: {count}" for reason, count in sorted(refusals.items())),
+        "applications": sum(report.counters.get("applications", 0) for report in reports) if reports else None,
+        "unread": sum(report.counters.get("unread", 0) for report in reports) if reports else None,
         "timer_lag_p99_ms": max((lag.quantile_ms(0.99) for lag in lags), default=None),
         "timer_lag_max_ms": max((lag.max_ms for lag in lags), default=None),
     }

@@ -9,6 +9,7 @@ from proxy.core.fragmentation import Reassembler
 from proxy.core.hold_down import HoldDown
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import Session, State
+from proxy.wire.management import PacketCounts
 
 #: RFC 5880 section 6.8.7: an interval is shortened by 0 to 25 % at random, so that nodes do not beat in step.
 JITTER_RATIO: Final = 0.25
@@ -36,6 +37,7 @@ class Face:
         self.hold_down = hold_down
         self.carrier = True
         self.is_up = False  #: as `refresh` has last found it
+        self.counts = PacketCounts()  #: of network packets, as management tells them
         self.sent: dict[str, list[int]] = {}  #: message type -> [packets, bytes]
         self._desired_min_tx_s = liveness.desired_min_tx_s
         self._quiet_since_s = float("-inf")

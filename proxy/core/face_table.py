@@ -5,7 +5,7 @@ What follows from a face that dies, or from a packet that its link has lost, is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from proxy.config import ForwarderConfig, LivenessConfig
@@ -118,15 +118,27 @@ class FaceTable:
         face.refresh()
         self.faces[face_id] = face
 
+    def perform(self, effects: Iterable[Effect]) -> None:
+        """Have done what management wants."""
+        for effect in effects:
+            if isinstance(effect, Send):
+                face = self.faces[effect.face_id]
+                face.counts.count_out(effect.packet[0])
+                self.send(face, effect.packet)
+            else:
+                self._effects.append(effect)
+
     # ------------------------------------------------------------------ sending
 
     def send(self, face: Face, packet: bytes) -> None:
         """Send a packet as it is, to a local face."""
+        face.counts.out_bytes += len(packet)
         self._effects.append(Send(face.face_id, packet))
 
     def transmit(self, face: Face, message: str, packet: LinkPacket, now_s: float, *, acked: bool = True) -> None:
         """Send a packet over a link, under its reliability unless *acked* is false; *message* is the type it counts as."""
         for datagram in face.reliability.wrap(packet, now_s=now_s, acked=acked):
+            face.counts.out_bytes += len(datagram)
             face.count_sent(message, len(datagram), now_s=now_s)
             self._effects.append(Send(face.face_id, datagram))
         if face.reliability.is_watched and packet.fragment:

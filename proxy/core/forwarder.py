@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from proxy.config import ForwarderConfig
+from proxy.config import ForwarderConfig, RouteConfig
 from proxy.core.events import ApplicationLeft, CarrierChanged, Effect, Event, PacketReceived, TimerExpired
 from proxy.core.face import Face
 from proxy.core.face_table import FaceTable
+from proxy.core.management import Management
 from proxy.core.seeded import SplitMix64
 from proxy.core.strategy import NACK_HOLD_S, make_strategies
 from proxy.core.table.cs import ContentStore
@@ -69,6 +70,7 @@ class Forwarder:
         self.cs = ContentStore(max_entries=config.cs_max_entries, max_bytes=config.cs_max_bytes)
         self.dead_nonces = DeadNonceList()
         self._strategies = make_strategies(self)
+        self.management = Management(self, config.faces, self.counters)
 
     # ------------------------------------------------------------------ driver's side
 
@@ -96,6 +98,7 @@ class Forwarder:
             case CarrierChanged(face_id, up):
                 self._table.set_carrier(self.faces[face_id], now_s, up=up)
             case ApplicationLeft(face_id):
+                self._table.perform(self.management.face_removed(face_id, now_s=now_s))
                 self._remove_face(self.faces[face_id], now_s)
             case TimerExpired():
                 self._table.on_timer(now_s)
@@ -114,6 +117,16 @@ class Forwarder:
         face_id = self._table.add_local()
         self._pit_shares[face_id] = max(1, int(self.pit.max_entries * APPLICATION_PIT_SHARE_RATIO))
         return face_id
+
+    def set_route(self, route: RouteConfig) -> None:
+        """Set the next hops that configuration gives a prefix, none to take them away.
+
+        Raises: ValueError where the prefix is no NDN URI or a face is none of this node's.
+        """
+        hops = [NextHop(hop.face_id, hop.cost_ms) for hop in route.next_hops]
+        if strange := [hop.face_id for hop in hops if hop.face_id not in self.faces]:
+            raise ValueError(f"there is no face {strange[0]}")
+        self.fib.insert(from_uri(route.prefix), hops)
 
     def counters_now(self) -> dict[str, int]:
         """Return all counters, tables included."""
@@ -135,7 +148,8 @@ class Forwarder:
     # ------------------------------------------------------------------ faces
 
     def _on_packet(self, face: Face, datagram: bytes, now_s: float) -> None:
-        received = decode_link_packet(datagram)
+        received, counts = decode_link_packet(datagram), face.counts
+        counts.in_bytes += len(datagram)
         link_packet = received if face.is_local else self._table.received(face, received, now_s)
         if link_packet is None:
             return  # has been here before, or is not all there
@@ -145,10 +159,13 @@ class Forwarder:
         if not fragment:
             return
         if link_packet.nack_reason is not None:
+            counts.in_nacks += 1
             self._on_incoming_nack(face, peek_interest(fragment), link_packet.nack_reason, now_s)
         elif fragment[0] == INTEREST:
+            counts.in_interests += 1
             self._on_incoming_interest(face, peek_interest(fragment), now_s, is_detour=link_packet.is_detour)
         else:
+            counts.in_data += 1
             self._on_incoming_data(face, fragment, now_s)
 
     def _on_link_loss(self, face: Face, packet: LinkPacket, now_s: float) -> None:
@@ -190,9 +207,13 @@ class Forwarder:
                 raise MalformedError("Interest without a nonce")
             interest = with_nonce(interest, self.new_nonce())
         wire, stays = interest.wire, False
-        if interest.name.startswith(LOCALHOST) and not face.is_local:
-            self.counters["scope"] += 1
-            return
+        if interest.name.startswith(LOCALHOST):
+            if not face.is_local:
+                self.counters["refused_scope"] += 1
+                return
+            if self.management.is_for_it(interest):
+                self._table.perform(self.management.handle(face.face_id, interest, now_s=now_s))
+                return
         if interest.hop_limit_at:
             hops = wire[interest.hop_limit_at]
             if not hops:
@@ -291,6 +312,7 @@ class Forwarder:
         if replaced is not None and replaced.nonce != record.nonce:
             self.dead_nonces.add(entry.key[0], replaced.nonce, now_s=now_s)
         entry.out_records[face.face_id] = OutRecord(record.nonce, now_s, now_s + record.lifetime_s)
+        face.counts.out_interests += 1
         if face.is_local:
             self._table.send(face, record.wire)
         else:
@@ -307,6 +329,7 @@ class Forwarder:
         if not entries:
             self.counters["unsolicited"] += 1
             return
+        self.counters["satisfied"] += len(entries)
         self.cs.insert(data, now_s=now_s)
         asking: dict[int, None] = {}  # in order, each face once
         for entry in entries:
@@ -319,6 +342,7 @@ class Forwarder:
             self._send_data(self.faces[face_id], wire, data.name, now_s)
 
     def _send_data(self, face: Face, wire: bytes, name: bytes, now_s: float) -> None:
+        face.counts.out_data += 1
         if face.is_local:
             self._table.send(face, wire)
         elif face.is_up:
@@ -340,6 +364,7 @@ class Forwarder:
 
     def _send_nack(self, face: Face, interest_wire: bytes, reason: NackReason, now_s: float) -> None:
         self.counters["nacks_sent"] += 1
+        face.counts.out_nacks += 1
         if face.is_local:
             self._table.send(face, encode_nack(interest_wire, reason))
         elif face.is_up:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import trio
 
-from proxy.core.build import client_of, login_server_of
+from proxy.config import RouteConfig
+from proxy.core.build import client_of, forwarder_of, login_server_of
 from proxy.core.events import CloseRequested, JoinRequested, PublishRequested, RevokeRequested, ScheduleExtended
 from proxy.core.service_client import PublishError, ServiceClient
 from proxy.driver.register import revoked_path, save_revoked
-from proxy.records import FaceChanged, SessionChanged
+from proxy.records import FaceChanged, PrefixChanged, SessionChanged
 
 if TYPE_CHECKING:
     from proxy.driver.program import NodeProgram
@@ -39,6 +40,7 @@ class Request(msgspec.Struct):
     object_name: str = ""
     device: str = ""
     updates: list[tuple[float, str, SizeBytes]] = msgspec.field(default_factory=list)
+    routes: list[RouteConfig] = msgspec.field(default_factory=list)
 
 
 class RequestError(Exception):
@@ -71,8 +73,8 @@ class ControlServer:
         except trio.WouldBlock:
             self._program.counters["control_events_dropped"] += 1
 
-    def say_record(self, record: SessionChanged | FaceChanged) -> None:
-        """Tell the supervisor of a change of session or face."""
+    def say_record(self, record: SessionChanged | FaceChanged | PrefixChanged) -> None:
+        """Tell the supervisor of a change of session, face or registered prefix."""
         message = msgspec.to_builtins(record)
         message["event"] = message.pop("kind")
         self.say(message)
@@ -149,6 +151,9 @@ class ControlServer:
             case "revoke":
                 self._revoke(request.device)
                 return {}
+            case "routes":
+                self._set_routes(request.routes)
+                return {}
             case _:
                 raise RequestError(f"unknown op {request.op!r}")
 
@@ -157,6 +162,16 @@ class ControlServer:
         body = bytes(request.size_bytes) if request.body is None else request.body.encode()
         self._program.dispatch(PublishRequested(request.event, body, request.object_name))
         return {"boot": client.boot, "seq": client.published_seq}
+
+    def _set_routes(self, routes: list[RouteConfig]) -> None:
+        forwarder = forwarder_of(self._program.core)
+        if forwarder is None:
+            raise RequestError("routes are for forwarders")
+        try:
+            for route in routes:
+                forwarder.set_route(route)
+        except ValueError as error:
+            raise RequestError(f"routes: {error}") from error
 
     def _revoke(self, device: str) -> None:
         config, server = self._program.config, login_server_of(self._program.core)

@@ -90,6 +90,7 @@ class PacketLoop:
         self._epoll = select.epoll()
         self._packets: dict[int, PacketSocket] = {}
         self._calls: dict[int, Callable[[], None]] = {}
+        self._again: list[Callable[[], None]] = []
         self._yield = False
 
     def add(self, packets: PacketSocket) -> None:
@@ -109,6 +110,22 @@ class PacketLoop:
         """When *fd* is readable, call *on_readable*, which must take what makes it so."""
         self._calls[fd] = on_readable
         self._epoll.register(fd, select.EPOLLIN)
+
+    def call_for(self, fd: int, *, readable: bool, writable: bool) -> None:
+        """Choose what calls for *fd*, see `call`; its end always does."""
+        if self._epoll.closed:
+            return
+        self._epoll.modify(fd, (select.EPOLLIN if readable else 0) | (select.EPOLLOUT if writable else 0))
+
+    def uncall(self, fd: int) -> None:
+        """Undo `call`."""
+        del self._calls[fd]
+        if not self._epoll.closed:
+            self._epoll.unregister(fd)
+
+    def again(self, function: Callable[[], None]) -> None:
+        """Call *function* once more when everybody else has had a turn."""
+        self._again.append(function)
 
     def watch(self, fd: int) -> None:
         """When *fd* is readable, a trio task that waits for it gets its turn at once."""
@@ -132,11 +149,21 @@ class PacketLoop:
                 wait_s = yielded_s + YIELD_INTERVAL_S - now_s
                 if deadline_s is not None and deadline_s - now_s < wait_s:
                     wait_s = max(deadline_s - now_s, 0.0)
-                self._take(self._epoll.poll(wait_s))
+                if self._again:
+                    self._go_on()
+                else:
+                    self._take(self._epoll.poll(wait_s))
                 if deadline_s is not None and deadline_s <= time.monotonic():
                     self._on_deadline()
         finally:
             self._epoll.close()
+
+    def _go_on(self) -> None:
+        """Take what is there without waiting, then what was put off."""
+        self._take(self._epoll.poll(0.0))
+        put_off, self._again = self._again, []
+        for function in put_off:
+            function()
 
     def _take(self, ready: list[tuple[int, int]]) -> None:
         for fd, _ in ready:

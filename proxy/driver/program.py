@@ -21,11 +21,24 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from proxy.config import NodeConfig
-from proxy.core.build import NodeCore, build_core, service_face
-from proxy.core.events import LOCAL_FACE, CarrierChanged, Effect, Event, Log, Persist, Restored, Send, TimerExpired
+from proxy.config import ForwarderConfig, NodeConfig
+from proxy.core.build import NodeCore, build_core, forwarder_of, service_face
+from proxy.core.events import (
+    LOCAL_FACE,
+    ApplicationLeft,
+    CarrierChanged,
+    Effect,
+    Event,
+    Log,
+    PacketReceived,
+    Persist,
+    Restored,
+    Send,
+    TimerExpired,
+)
 from proxy.core.forwarder import Forwarder
 from proxy.core.service_proxy import ServiceProxy
+from proxy.driver.applications import ApplicationFace, Applications
 from proxy.driver.carrier import CarrierWatch
 from proxy.driver.control import ControlServer
 from proxy.driver.faces import LocalFace, listen_for_service, open_udp_face
@@ -33,7 +46,7 @@ from proxy.driver.packet_loop import PacketLoop, PacketSocket
 from proxy.driver.records import RecordWriter
 from proxy.driver.status import bounds_of, counters_of, reported_state, sent_messages, status_of
 from proxy.lag import LagHistogram
-from proxy.records import CountersReported, FaceChanged, SessionChanged
+from proxy.records import CountersReported, FaceChanged, PrefixChanged, SessionChanged
 from proxy.storage.log_store import LogStore
 from proxy.storage.writer import LogWriter
 
@@ -66,7 +79,9 @@ class NodeProgram:
         )
         service = service_face(config)
         self._local = LocalFace(self._loop, self.dispatch, face_id=LOCAL_FACE if service is None else service)
-        self._udp: dict[int, PacketSocket] = {}
+        self._links: list[PacketSocket] = []
+        self._faces: dict[int, ApplicationFace] = {}  #: of links and applications, by ID
+        self._applications: Applications | None = None  #: what they are behind, where there is a forwarder
         self._stopping = trio.Event()
         self._records: RecordWriter
         self._control = ControlServer(control, self)
@@ -99,8 +114,10 @@ class NodeProgram:
                     nursery.cancel_scope.cancel()
             finally:
                 self.report_counters()
-                for face in self._udp.values():
+                for face in self._links:
                     face.close()
+                if self._applications is not None:
+                    self._applications.close()
 
     def stop(self) -> None:
         """End ``run``."""
@@ -124,14 +141,16 @@ class NodeProgram:
             case Send(face_id, packet):
                 if face_id == self._local.face_id:
                     self._local.send(packet)
+                elif (face := self._faces.get(face_id)) is not None:
+                    face.send(packet)
                 else:
-                    self._udp[face_id].send(packet)
+                    self.counters["send_errors"] += 1  # that application has just gone
             case Persist():
                 assert self._log is not None, "the core persists only where there is a log"
                 self._log.put(effect)
             case Log(record):
                 self._records.write(record)
-                if isinstance(record, SessionChanged | FaceChanged):
+                if isinstance(record, SessionChanged | FaceChanged | PrefixChanged):
                     self._control.say_record(record)
 
     def _on_log_written(self) -> None:
@@ -156,13 +175,40 @@ class NodeProgram:
             return
         assert config.forwarder is not None, "checked by load_config"
         for face in config.forwarder.faces:
-            self._udp[face.face_id] = open_udp_face(face, self.counters)
+            link = self._faces[face.face_id] = open_udp_face(face, self.counters)
+            self._links.append(link)
         if config.forwarder.service_socket is not None:
             listener = listen_for_service(Path(config.forwarder.service_socket))
             nursery.start_soon(self._local.accept_forever, listener)
         nursery.start_soon(self._watch_carrier)
-        for packets in self._udp.values():
+        for packets in self._links:
             self._loop.add(packets)
+        self._open_applications(config.forwarder)
+
+    def _open_applications(self, config: ForwarderConfig) -> None:
+        forwarder = forwarder_of(self.core)
+        assert forwarder is not None, "faces are opened in a forwarder's process"
+        management = forwarder.management
+        management.started_s = time.monotonic()
+        management.unix_offset_s = time.time() - management.started_s
+
+        def add_face(remote_uri: str, local_uri: str) -> int:
+            face_id = forwarder.add_local_face()
+            management.face_added(face_id, remote_uri=remote_uri, local_uri=local_uri)
+            return face_id
+
+        self._applications = applications = Applications(
+            self._loop,
+            self._faces,
+            add_face=add_face,
+            remove_face=lambda face_id: self.dispatch(ApplicationLeft(face_id)),
+            deliver=lambda face_id, packet: self.dispatch(PacketReceived(face_id, packet)),
+            counters=self.counters,
+        )
+        if config.application_socket is not None:
+            applications.listen_unix(Path(config.application_socket))
+        if config.application_port is not None:
+            applications.listen_loopback(config.application_port)
 
     async def _watch_carrier(self) -> None:
         assert self.config.forwarder is not None, "checked by load_config"
@@ -185,6 +231,8 @@ class NodeProgram:
         while True:
             await trio.sleep(COUNTERS_INTERVAL_S)
             self.report_counters()
+            if self._applications is not None:
+                self._applications.tend()
 
     def report_counters(self) -> CountersReported:
         """Append a CountersReported record and return it."""

@@ -224,12 +224,16 @@ def encode_interest(
     return name, _within_limit(packet)
 
 
-def encode_data(name: bytes, content: bytes, *, freshness_ms: int = 0) -> bytes:
-    """Return a Data packet under a DigestSha256 signature.
+def encode_data(name: bytes, content: bytes, *, freshness_ms: int = 0, final_block: bytes = b"") -> bytes:
+    """Return a Data packet under a DigestSha256 signature; *final_block* is the last component that names of its kind have.
 
     Raises: ValueError where the packet would be larger than PACKET_MAX_BYTES.
     """
-    meta = tlv(_META_INFO, tlv(_FRESHNESS_PERIOD, non_negative_integer(freshness_ms))) if freshness_ms else b""
+    meta = tlv(_FRESHNESS_PERIOD, non_negative_integer(freshness_ms)) if freshness_ms else b""
+    if final_block:
+        meta += tlv(_FINAL_BLOCK_ID, final_block)
+    if meta:
+        meta = tlv(_META_INFO, meta)
     signed = tlv(NAME, name) + meta + tlv(_CONTENT, content) + _SIGNATURE_TYPE_DIGEST_SHA256
     return _within_limit(tlv(DATA, signed + tlv(_SIGNATURE_VALUE, hashlib.sha256(signed).digest())))
 

@@ -29,6 +29,7 @@ import trio
 from testbed.addresses import PREFIX_LENGTH, AddressPlan
 from testbed.capture.link_capture import LinkCapture
 from testbed.emulation import mininet_net, preflight
+from testbed.emulation.announcements import Announcements
 from testbed.emulation.children import HelperError, run_environment
 from testbed.emulation.control import REPLY_LIMIT_S
 from testbed.emulation.hosts import Hosts, read_carrier
@@ -106,7 +107,8 @@ class EmulatedNetwork:
         self.timings = Timings()
         self._node_program = node_program
         self._ownership = Ownership(plan.run_id)
-        self._nodes = NodeProcesses(plan, self._ownership)
+        self._announcements = Announcements(plan.topology, self.request)
+        self._nodes = NodeProcesses(plan, self._ownership, self._announcements.note)
         self._captures: dict[str, LinkCapture] = {}
         self._stopping = False
         # Parts, in the order of their making; teardown takes what is there.
@@ -278,6 +280,7 @@ class EmulatedNetwork:
         )
         self._ownership.record({"holders": self._hosts.helper.pid, "zygote": self._zygote.helper.pid})
         background.start_soon(self._serve_zygote, self._zygote)
+        background.start_soon(self._announcements.serve)
         async with trio.open_nursery() as together:
             together.start_soon(self._build_hosts_and_links, names, background)
             together.start_soon(self._zygote.wait_ready)
@@ -367,6 +370,7 @@ class EmulatedNetwork:
         Raises: ExceptionGroup with what went wrong, after everything has been tried.
         """
         start_s, self._stopping, self._nodes.is_stopping = time.monotonic(), True, True
+        self._announcements.is_stopping = True
         failures: list[Exception] = []
 
         async def step(function: Callable[[], Awaitable[None]]) -> float:

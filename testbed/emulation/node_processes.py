@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -66,13 +66,18 @@ class NodeProcess:
 class NodeProcesses:
     """All of one network, by name such as ``ue1.forwarder``. Everything async is to be called from trio's thread."""
 
-    def __init__(self, plan: NetworkPlan, ownership: Ownership) -> None:
+    def __init__(
+        self,
+        plan: NetworkPlan,
+        ownership: Ownership,
+        on_event: Callable[[str, str, Mapping[str, Any]], None] = lambda *_: None,
+    ) -> None:
         self.processes: dict[str, NodeProcess] = {}
         self.exits: dict[str, Exit] = {}  #: how each that has ended did
         self.events_dropped = 0
         self.is_stopping = False  #: from now on it is no wonder if one ends
         self._send_event, self.events = trio.open_memory_channel[NodeEvent](EVENTS_MAX)
-        self._plan, self._ownership = plan, ownership
+        self._plan, self._ownership, self._on_event = plan, ownership, on_event
         self._zygote: Zygote
         self._netns_fds: Mapping[str, int]
         self._background: ShieldedTasks
@@ -217,6 +222,7 @@ class NodeProcesses:
         )
 
     def _emit(self, event: NodeEvent) -> None:
+        self._on_event(event.process, event.event, event.fields)
         try:
             self._send_event.send_nowait(event)
         except (trio.WouldBlock, trio.BrokenResourceError):

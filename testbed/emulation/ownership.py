@@ -146,7 +146,7 @@ def find_leftovers(root: Path = RUNTIME_ROOT) -> list[Leftovers]:
             if not ProcessId(pid, start_ticks).is_alive():
                 found.append(Leftovers(directory.name, directory, ()))
             continue
-        record = _read_record(directory)
+        record = read_record(directory)
         if record is None or record["run_id"] != directory.name:
             continue  # not ours
         same_boot = record["boot_id"] == boot_id()
@@ -159,7 +159,8 @@ def find_leftovers(root: Path = RUNTIME_ROOT) -> list[Leftovers]:
     return found
 
 
-def _read_record(directory: Path) -> dict[str, Any] | None:
+def read_record(directory: Path) -> dict[str, Any] | None:
+    """Return what a run has written down of what it owns; None where *directory* is no run's."""
     try:
         record: dict[str, Any] = json.loads((directory / OWNER_FILE).read_bytes())
         shaped = (

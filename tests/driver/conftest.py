@@ -53,7 +53,8 @@ def on_loopback(config: NodeConfig) -> NodeConfig:
     if config.forwarder is None:
         return config
     faces = tuple(msgspec.structs.replace(face, intf="lo") for face in config.forwarder.faces)
-    return msgspec.structs.replace(config, forwarder=msgspec.structs.replace(config.forwarder, faces=faces))
+    forwarder = msgspec.structs.replace(config.forwarder, faces=faces, application_port=None)  # all share one loopback
+    return msgspec.structs.replace(config, forwarder=forwarder)
 
 
 @pytest.fixture

@@ -231,6 +231,27 @@ def test_ctrl_c_removes_the_network_and_keeps_the_records(
         assert "fail" not in {verdict for name, verdict in verdicts.items() if name.startswith("invariant.")}
 
 
+def test_a_run_that_is_held_can_be_entered_until_it_is_interrupted_and_is_judged_as_ever(
+    tmp_path: Path, write_experiment: Callable[..., Path]
+) -> None:
+    with started(["run", write_experiment(), "--out", "out", "--hold"], cwd=tmp_path) as process:
+        read_until(process, "kept up; Ctrl-C")
+        read_until(process, "hconf exec ue1 -- PROGRAM")
+        read_until(process, "kept up")
+        with started(
+            ["exec", "--run", "out", "ue1", "--", "sh", "-c", "echo $NDN_CLIENT_TRANSPORT"], cwd=tmp_path
+        ) as program:
+            said, _ = program.communicate()
+        assert (program.returncode, said.endswith("/ue1/nfd.sock\n")) == (0, True)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate()
+    assert process.returncode == 0, said
+    folder = tmp_path / "out"
+    assert manifest(folder)["verdict"] == "pass"
+    assert_gone(folder)
+    assert {row["exits"] for row in rows(folder, "nodes.csv")} == {"ok"}
+
+
 def test_a_node_that_breaks_down_fails_the_run_and_the_rest_goes_on(
     tmp_path: Path, write_experiment: Callable[..., Path]
 ) -> None:

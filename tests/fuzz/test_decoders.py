@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from proxy.wire.lp import decode_link_packet
+from proxy.wire.management import PREFIX, CommandError, ControlParameters, decode_command, encode_parameters
 from proxy.wire.messages import component_text, decode, encode, message_type, parse_message_name
 from proxy.wire.name import boundaries, split, to_uri
 from proxy.wire.packet import decode_data, decode_interest, peek_interest
@@ -93,6 +94,26 @@ def test_every_message_survives_the_wire(kind: type[Struct], draw: st.DataObject
 def test_malformed_message(kind: type[Struct], payload: bytes) -> None:
     with pytest.raises(MalformedError):
         decode(payload, kind)
+
+
+parameters = encode_parameters(ControlParameters(name=b"\x08\x01a", face_id=1, cost=2, strategy=b"\x08\x01b"))
+command_parts = st.lists(
+    st.one_of(
+        st.builds(
+            tlv, st.sampled_from([2, 8]), mutations([parameters, tlv(0x16, b"\x1b\x01\x00"), tlv(0x17, bytes(32))])
+        ),
+        st.builds(tlv, st.sampled_from([1, 2, 8]), st.binary(max_size=40)),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=EXAMPLES)
+@given(parts=command_parts, tail=st.just(b"") | st.builds(tlv, st.sampled_from([0x24, 0x2C, 0x2E]), octets) | octets)
+def test_commands_are_understood_or_refused(parts: list[bytes], tail: bytes) -> None:
+    name = PREFIX + tlv(8, b"rib") + tlv(8, b"register") + b"".join(parts)
+    with contextlib.suppress(MalformedError, CommandError):
+        decode_command(peek_interest(tlv(5, tlv(7, name) + b"\x0a\x04abcd" + tail)))
 
 
 def test_no_payload_at_all() -> None:

@@ -16,6 +16,7 @@ ORIGIN_APPLICATION: Final = 0
 ORIGIN_STATIC: Final = 255
 #: Routes of all prefixes together; what applications register beyond that is refused.
 ROUTES_MAX: Final = 65_536
+STRATEGIES_MAX: Final = 4_096
 
 
 class NextHop(Struct, frozen=True):
@@ -87,10 +88,13 @@ class Fib:
         ranked = sorted((cost_ms, face_id) for face_id, cost_ms in costs_ms.items())
         self._next_hops[name_prefix] = tuple(NextHop(face_id, cost_ms) for cost_ms, face_id in ranked)
 
-    def set_strategy(self, name_prefix: bytes, strategy: StrategyName) -> None:
-        """Choose the strategy of all names under a prefix; best-route is the default."""
+    def set_strategy(self, name_prefix: bytes, strategy: StrategyName) -> bool:
+        """Choose the strategy of all names under a prefix; best-route is the default. Return False where the table is full."""
+        if name_prefix not in self._strategies and len(self._strategies) >= STRATEGIES_MAX:
+            return False
         self._components_max = max(self._components_max, len(boundaries(name_prefix)))
         self._strategies[name_prefix] = strategy
+        return True
 
     def lookup(self, name: bytes) -> tuple[tuple[NextHop, ...], StrategyName]:
         """Return next hops, best first, and strategy; each of its own longest matching prefix.

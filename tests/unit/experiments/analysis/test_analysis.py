@@ -177,7 +177,8 @@ def test_nodes_links_and_messages(write_run: WriteRun) -> None:
     nodes = {row["node"]: row for row in rows(folder, "nodes.csv")}
     assert nodes["csr1"] == {
         "node": "csr1", "role": "csr", "cpu_s": "0.5", "max_rss_bytes": "20000000", "start_s": "-1.5", "exits": "ok",
-        "malformed": "2", "refused": "3", "refusals": "join_replayed: 1; update_forged: 2", "timer_lag_p99_ms": "1.5", "timer_lag_max_ms": "1.5",
+        "malformed": "2", "refused": "3", "refusals": "join_replayed: 1; update_forged: 2",
+        "applications": "0", "unread": "0", "timer_lag_p99_ms": "1.5", "timer_lag_max_ms": "1.5",
     }  # fmt: skip
     assert set(nodes) == {"core1", "csr1", "csr2", "ue1", "ue2", "ue3", "login"}
     link = rows(folder, "links.csv")[0]

@@ -105,9 +105,9 @@ def test_application_that_floods_leaves_room_for_others() -> None:
 
 def test_localhost_is_answered_on_the_node_only() -> None:
     bench = Bench({"/localhost": [(2, 1.0)]})
-    manager, face = attach(bench, "/localhost/nfd"), attach(bench)
-    name = "/localhost/nfd/faces/list"
+    manager, face = attach(bench, "/localhost/demo"), attach(bench)
+    name = "/localhost/demo/list"
     assert bench.interest(face, name, 1) == [(manager, "interest", name)]
     assert bench.interest(face, "/localhost/other", 2) == [(face, "nack-NO_ROUTE", "/localhost/other")]
     assert bench.interest(4, name, 3) == []
-    assert bench.counters["scope"] == 1
+    assert bench.counters["refused_scope"] == 1
