@@ -62,6 +62,9 @@ class ClientSide:
     ) -> None:
         self._out, self._conferences, self._keeper, self._catch_up = out, conferences, keeper, catch_up
         self._open_conference, self._on_accepted = open_conference, on_accepted
+        #: More packets have come than we could look at: what they bring goes to each client in one notification.
+        self.collects = False
+        self._collected: dict[tuple[str, str], None] = {}  #: (conference, device), in order
         self._admission = Admission(
             out.trust, proxy=out.device, joins_per_s=out.config.joins_per_s, joins_burst=out.config.joins_burst
         )
@@ -234,7 +237,21 @@ class ClientSide:
                 continue
             if not session.enqueue(entry):
                 self._out.counters["notification_queue_dropped"] += 1
-            self._flush(conference, session)
+            if self.collects:
+                self._collected[conference.name, device] = None
+            else:
+                self._flush(conference, session)
+
+    def send_collected(self) -> None:
+        """Notify those for whom something was collected."""
+        self.collects = False
+        while self._collected:
+            conference_name, device = next(iter(self._collected))
+            del self._collected[conference_name, device]
+            conference = self._conferences.get(conference_name)
+            session = conference.clients.get(device) if conference is not None else None
+            if conference is not None and session is not None:
+                self._flush(conference, session)
 
     def _flush(self, conference: Conference, session: ClientSession) -> None:
         while session.queue and len(session.outstanding) < IN_FLIGHT_MAX:

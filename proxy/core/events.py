@@ -25,6 +25,9 @@ class PacketReceived(Struct, frozen=True):
 
     face_id: int
     packet: bytes
+    more: bool = (
+        False  #: another one has come already, and will be told of next: what can be done for both may wait for it
+    )
 
 
 class CarrierChanged(Struct, frozen=True):

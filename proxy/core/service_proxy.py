@@ -122,8 +122,10 @@ class ServiceProxy:
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take in one event, return what is to be done, in order."""
         self._out.begin(now_s)
+        more_to_come = False
         match event:
-            case PacketReceived(_, packet):
+            case PacketReceived(_, packet, more_to_come):
+                self._clients.collects = more_to_come
                 try:
                     self._on_packet(packet)
                 except MalformedError:
@@ -143,7 +145,9 @@ class ServiceProxy:
                 self._restore(stored)
             case _:
                 raise TypeError(f"not for a service proxy: {event!r}")
-        self._keeper.flush()
+        if not more_to_come:
+            self._clients.send_collected()
+            self._keeper.flush()
         return self._out.left_to_do()
 
     def _restore(self, stored: tuple[StoredConference, ...]) -> None:

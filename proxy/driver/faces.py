@@ -94,7 +94,7 @@ class LocalFace:
                 sock.close()
                 await trio.sleep(RECONNECT_INTERVAL_S)
                 continue
-            await self._run(PacketSocket(self.face_id, sock, self.counters))
+            await self._run(PacketSocket(self.face_id, sock, self.counters, looks_ahead=True))
 
     async def _run(self, packets: PacketSocket) -> None:
         self._attached = packets

@@ -33,8 +33,12 @@ Dispatch = Callable[[Event], None]
 class PacketSocket:
     """One socket that carries whole packets. What cannot be sent at once is dropped and counted, as a network would."""
 
-    def __init__(self, face_id: int, sock: socket.socket, counters: dict[str, int]) -> None:
+    def __init__(
+        self, face_id: int, sock: socket.socket, counters: dict[str, int], *, looks_ahead: bool = False
+    ) -> None:
         self.face_id, self._socket, self._counters = face_id, sock, counters
+        self._looks_ahead = looks_ahead  #: whoever takes the packets wants to know whether there are more
+        self._has_ended = False
         self.is_connection = sock.family == socket.AF_UNIX  #: has an end, unlike UDP
         self.ended = trio.Event()
         sock.setblocking(False)
@@ -56,24 +60,36 @@ class PacketSocket:
 
     def receive(self, dispatch: Dispatch) -> bool:
         """Hand what has arrived to *dispatch*; return False where the peer has closed the connection."""
-        face_id, receive = self.face_id, self._socket.recv
+        face_id, looks_ahead = self.face_id, self._looks_ahead
+        packet, left = self._next(), BURST_MAX - 1
+        while packet is not None:
+            following = self._next() if looks_ahead and left else None
+            dispatch(PacketReceived(face_id, packet, following is not None))
+            if not left:
+                break
+            packet, left = following if looks_ahead else self._next(), left - 1
+        return not self._has_ended
+
+    def _next(self) -> bytes | None:
+        """Return the next packet; None where there is no more, or no more for now."""
         for _ in range(BURST_MAX):
             try:
-                packet = receive(_RECEIVE_BYTES)
+                packet = self._socket.recv(_RECEIVE_BYTES)
             except BlockingIOError:
-                return True
+                return None
             except OSError:
                 self._counters["receive_errors"] += 1
                 if self.is_connection:
-                    return False
+                    self._has_ended = True
+                    return None
                 continue
             if not packet and self.is_connection:
-                return False
-            if len(packet) > PACKET_MAX_BYTES:
-                self._counters["malformed"] += 1
-            else:
-                dispatch(PacketReceived(face_id, packet))
-        return True
+                self._has_ended = True
+                return None
+            if len(packet) <= PACKET_MAX_BYTES:
+                return packet
+            self._counters["malformed"] += 1
+        return None
 
     def close(self) -> None:
         """Close the socket; it need not be open."""

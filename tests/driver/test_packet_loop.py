@@ -43,6 +43,24 @@ def test_packets_keep_their_limits(pair: tuple[PacketSocket, socket.socket]) -> 
     assert received(packets) == ([], True)
 
 
+def test_whether_there_are_more_is_told_to_those_who_ask_and_what_is_too_long_is_none() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    looking, events = PacketSocket(3, ours, Counter(), looks_ahead=True), list[Event]()
+    for packet in (b"1", b"2", bytes(PACKET_MAX_BYTES + 1), b"3", bytes(PACKET_MAX_BYTES + 1)):
+        theirs.send(packet)
+    assert looking.receive(events.append)
+    assert events == [PacketReceived(3, b"1", more=True), PacketReceived(3, b"2", more=True), PacketReceived(3, b"3")]
+    for _ in range(BURST_MAX + 1):
+        theirs.send(b"x")
+    theirs.close()
+    events.clear()
+    assert looking.receive(events.append)
+    assert [event.more for event in events if isinstance(event, PacketReceived)] == [True] * (BURST_MAX - 1) + [False]
+    assert not looking.receive(events.append)
+    assert events[BURST_MAX:] == [PacketReceived(3, b"x")]
+    looking.close()
+
+
 def test_end_of_a_connection(pair: tuple[PacketSocket, socket.socket]) -> None:
     packets, theirs = pair
     theirs.send(b"last")

@@ -138,13 +138,15 @@ class Party:
     def handle(self, event: Event) -> list[Sent]:
         return self._read(self.core.handle(event, now_s=self.now_s))
 
-    def ask(self, to: bytes, kind: bytes, *parts: str, seq: int, payload: Any = None, boot: int = 1) -> list[Sent]:
-        """Let somebody send it an Interest."""
+    def ask(
+        self, to: bytes, kind: bytes, *parts: str, seq: int, payload: Any = None, boot: int = 1, more: bool = False
+    ) -> list[Sent]:
+        """Let somebody send it an Interest; *more*: another packet has come already."""
         parameters = encode(payload) if isinstance(payload, msgspec.Struct) else payload
         _, packet = encode_interest(
             message_name(to, kind, *parts, boot=boot, seq=seq), nonce=7, lifetime_ms=4_000, parameters=parameters
         )
-        return self.handle(PacketReceived(LOCAL_FACE, packet))
+        return self.handle(PacketReceived(LOCAL_FACE, packet, more))
 
     def answer(self, question: Sent, payload: msgspec.Struct | bytes) -> list[Sent]:
         """Answer an Interest that it sent; a proxy's reply, as that proxy seals it."""

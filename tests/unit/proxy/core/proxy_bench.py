@@ -119,8 +119,8 @@ REMOTE = stream_of(
 )
 
 
-def push(party: Party, entry: StreamEntry) -> list[Sent]:
-    return party.ask(ALL_PROXIES, PUSH, "main", entry.proxy, seq=entry.seq, payload=entry)
+def push(party: Party, entry: StreamEntry, *, more: bool = False) -> list[Sent]:
+    return party.ask(ALL_PROXIES, PUSH, "main", entry.proxy, seq=entry.seq, payload=entry, more=more)
 
 
 def asked_for(sent: list[Sent]) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from proxy.core.events import TimerExpired
 from proxy.core.session_key import KeyExchange, proven_heartbeat
 from proxy.core.trust import join_statement
 from proxy.wire.messages import (
@@ -43,7 +44,19 @@ from tests.unit.proxy.core.parties import (
     to,
     token,
 )
-from tests.unit.proxy.core.proxy_bench import ME, acks, conference, core, join, joined, keep_heard, publish
+from tests.unit.proxy.core.proxy_bench import (
+    ME,
+    REMOTE,
+    acks,
+    conference,
+    core,
+    hear,
+    join,
+    joined,
+    keep_heard,
+    publish,
+    push,
+)
 
 # ---------------------------------------------------------------------- join
 
@@ -180,6 +193,20 @@ def test_notifications_in_flight_are_bounded_and_what_waits_is_collected() -> No
     assert len(sent) == 16
     (next_one,) = of("notification", party.answer(sent[0], b""))
     assert [entry.seq for entry in next_one.read(Notification).entries] == list(range(17, 40))
+
+
+def test_what_comes_faster_than_we_look_at_it_goes_to_each_client_in_one_notification() -> None:
+    party = joined("ue1", "ue2")
+    hear(party)
+    assert [of("notification", push(party, entry, more=True)) for entry in REMOTE[:2]] == [[], []]
+    sent = of("notification", push(party, REMOTE[2]))
+    assert [sorted(entry.seq for entry in each.read(Notification).entries) for each in sent] == [[1, 2, 3], [1, 2, 3]]
+    push(party, REMOTE[3], more=True)
+    later = party.handle(TimerExpired())  # whatever comes next
+    assert [[entry.seq for entry in each.read(Notification).entries] for each in of("notification", later)] == [
+        [4],
+        [4],
+    ]
 
 
 def test_client_that_does_not_answer_is_given_up_and_is_not_there() -> None:
