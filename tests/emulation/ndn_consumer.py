@@ -39,4 +39,5 @@ async def main() -> None:
     app.shutdown()
 
 
-app.run_forever(after_start=main())
+if __name__ == "__main__":
+    app.run_forever(after_start=main())

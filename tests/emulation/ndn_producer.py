@@ -20,4 +20,5 @@ async def main() -> None:
     print(await app.register(sys.argv[1], answer), flush=True)
 
 
-app.run_forever(after_start=main())
+if __name__ == "__main__":
+    app.run_forever(after_start=main())
