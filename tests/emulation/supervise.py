@@ -26,7 +26,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    interrupted = False
     try:
         trio.run(main)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except* KeyboardInterrupt:  # each interrupt is one, and trio hands them on in a group
+        interrupted = True
+    sys.exit(130 if interrupted else 0)
