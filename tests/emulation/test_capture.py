@@ -13,6 +13,10 @@ import pytest
 from scapy.layers.inet import UDP
 from scapy.utils import PcapNgReader
 
+from proxy.wire.lp import LinkPacket, NackReason, encode_link_packet, encode_nack, encode_sequenced
+from proxy.wire.name import from_uri
+from proxy.wire.packet import encode_data, encode_interest
+from testbed.capture.layers import read_capture
 from testbed.capture.link_capture import LinkCapture
 from tests.emulation.wire_pair import Pair, ip, wire_pair
 from topologies.errors import CapabilityError, InputError
@@ -145,3 +149,50 @@ def test_what_cannot_be_captured_is_refused_and_leaves_no_file(holder: int, tmp_
             LinkCapture.start("a-b", pid=pid, intf=intf, path=path)
     assert list(tmp_path.iterdir()) == [taken]
     assert taken.read_bytes() == b"not ours"
+
+
+INTEREST = encode_interest(from_uri("/hconf/csr1/32=recover/main/csr2/v=1/seq=1"), nonce=7, parameters=b"\x92\x90\xc2")[
+    1
+]
+DATAGRAMS = [
+    INTEREST,
+    encode_data(from_uri("/a/b"), b"content", freshness_ms=1_000),
+    encode_sequenced(7, INTEREST),
+    encode_nack(INTEREST, NackReason.NO_ROUTE),
+    encode_link_packet(LinkPacket(INTEREST, sequence=8, tx_sequence=9, acks=(1, 2), is_detour=True)),
+    encode_link_packet(LinkPacket(b"", session_state=3, sent_count=4, gaps_seen=1, is_poll=True)),
+]
+
+
+def test_captures_of_ours_and_of_tcpdump_open_in_scapy_with_all_layers(pair: Pair, holder: int, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.pcapng", tmp_path / "theirs.pcap"
+    captures = [ours]
+    capture = LinkCapture.start("a-b", pid=holder, intf="a-eth0", path=ours)
+    if shutil.which("tcpdump"):
+        captures.append(theirs)
+        command = ["nsenter", f"--net=/proc/{holder}/ns/net", "tcpdump", "-U", "-n", "-Z", "root", "-i", "a-eth0"]
+        with subprocess.Popen([*command, "-w", theirs, "-c", "6", "udp"], stderr=subprocess.PIPE) as tcpdump:
+            assert tcpdump.stderr is not None
+            while b"listening on" not in tcpdump.stderr.readline():
+                assert tcpdump.poll() is None
+            send(pair, DATAGRAMS)
+            assert tcpdump.wait(10.0) == 0
+    else:
+        send(pair, DATAGRAMS)
+    capture.stop()
+    for path in captures:
+        packets = list(read_capture(path))
+        assert [bytes(packet[UDP].payload) for packet in packets] == DATAGRAMS
+        kinds = ["Interest", "Data", "LpPacket", "LpPacket", "LpPacket", "LpPacket"]
+        assert [type(packet[UDP].payload).__name__ for packet in packets] == kinds
+        assert [packet.haslayer("RecoveryRequest") for packet in packets] == [True, False, True, True, True, False]
+        assert packets[3]["NackReason"].value == NackReason.NO_ROUTE
+    if (
+        shutil.which("tshark")
+        and "\tndn\n"
+        in subprocess.run(["tshark", "-G", "protocols"], check=True, capture_output=True, text=True).stdout
+    ):
+        # the dissector of ndn-tools is installed
+        fields = ["-T", "fields", "-e", "frame.protocols", "-e", "_ws.malformed"]
+        said = subprocess.run(["tshark", "-r", str(ours), *fields], check=True, capture_output=True, text=True)
+        assert [line.split(":")[-1] for line in said.stdout.splitlines()] == ["ndn\t"] * len(DATAGRAMS)
