@@ -18,9 +18,18 @@ from proxy.wire.packet import decode_data, decode_interest, encode_data, encode_
 from proxy.wire.tlv import elements, tlv
 from testbed.capture.layers import MESSAGE_LAYERS, Data, Interest, LpPacket, Name, NdnPacket, Nonce
 from testbed.capture.layers.link import SessionState
-from testbed.capture.layers.ndn import Component, InterestLifetime
+from testbed.capture.layers.ndn import Component, InterestLifetime, MetaInfo, SignatureInfo
 from testbed.capture.layers.tlv import Element, NumberValue
-from tests.fuzz.corpus import MESSAGES, message_values, mutations, recordings, well_formed_packets
+from tests.fuzz.corpus import (
+    CONTENTS,
+    ENCODED,
+    MESSAGES,
+    PARAMETERS,
+    message_values,
+    mutations,
+    recordings,
+    well_formed_packets,
+)
 
 BIG = st.integers(0, 2**64 - 1)
 NAMES = st.lists(
@@ -237,3 +246,83 @@ def test_a_length_set_by_hand_is_written_as_it_is() -> None:
     assert bytes(layer) == b"\x08\x09abc"
     assert number(3, 58) == bytes(Name.from_uri("/seq=3").value[0])
     assert decode_data(bytes(NdnPacket(encode_data(component("a"), b"c")))).content == b"c"
+
+
+# Transcribed from "TLV-TYPE number assignments" of the NDN Packet Format, NDN-0022, and the tables of NDNLPv2.
+INSIDE: dict[type[Element], dict[int, str]] = {
+    Interest: {
+        0x07: "Name", 0x21: "CanBePrefix", 0x12: "MustBeFresh", 0x1E: "ForwardingHint", 0x0A: "Nonce",
+        0x0C: "InterestLifetime", 0x22: "HopLimit", 0x24: "ApplicationParameters", 0x2C: "InterestSignatureInfo",
+        0x2E: "InterestSignatureValue",
+    },
+    Data: {0x07: "Name", 0x14: "MetaInfo", 0x15: "Content", 0x16: "SignatureInfo", 0x17: "SignatureValue"},
+    MetaInfo: {0x18: "ContentType", 0x19: "FreshnessPeriod", 0x1A: "FinalBlockId"},
+    SignatureInfo: {
+        0x1B: "SignatureType", 0x1C: "KeyLocator", 0x26: "SignatureNonce", 0x28: "SignatureTime",
+        0x2A: "SignatureSeqNum", 0xFD: "ValidityPeriod",
+    },
+    Name: {
+        1: "ImplicitSha256DigestComponent", 2: "ParametersSha256DigestComponent", 8: "Component",
+        32: "KeywordNameComponent", 50: "SegmentNameComponent", 52: "ByteOffsetNameComponent",
+        54: "VersionNameComponent", 56: "TimestampNameComponent", 58: "SequenceNumNameComponent", 61: "Component",
+    },
+    LpPacket: {
+        0x50: "Fragment", 0x51: "Sequence", 0x52: "FragIndex", 0x53: "FragCount", 0x62: "PitToken", 0x0320: "Nack",
+        0x032C: "IncomingFaceId", 0x0330: "NextHopFaceId", 0x0334: "CachePolicy", 0x0340: "CongestionMark",
+        0x0344: "Ack", 0x0348: "TxSequence", 0x034C: "NonDiscovery", 0x0350: "PrefixAnnouncement",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parent", "kind", "expected"),
+    [(parent, kind, expected) for parent, kinds in INSIDE.items() for kind, expected in kinds.items()],
+)
+def test_elements_have_the_numbers_of_the_standard(parent: type[Element], kind: int, expected: str) -> None:
+    layers = parent(bytes(parent(value=[Element(type=kind, value=bytes(8))])))
+    inside = layers.value[0]
+    assert type(inside).__name__ == expected or (type(inside) is Element and expected in ("Nonce", "HopLimit"))
+    assert (parent.children.get(kind) or parent.other_children or Element).__name__ == expected
+
+
+KINDS = [
+    (word, is_data, inside)
+    for is_data, table in ((False, PARAMETERS), (True, CONTENTS))
+    for word, inside in table.items()
+]
+
+
+@pytest.mark.parametrize(("word", "is_data", "inside"), KINDS)
+def test_a_message_is_found_by_the_name_of_its_packet(word: bytes, is_data: bool, inside: type[msgspec.Struct]) -> None:  # noqa: FBT001
+    content = bytes(MESSAGE_LAYERS[inside.__name__]())
+    name = messages.message_name(messages.node_prefix("csr1"), word, "main", "ue1", boot=1, seq=1)
+    wire = encode_data(name, content) if is_data else encode_interest(name, nonce=1, parameters=content)[1]
+    assert NdnPacket(wire).haslayer(inside.__name__)
+
+
+SEALED = [
+    (messages.JOIN, True, messages.node_prefix("csr1"), "JoinReply"),
+    (messages.RECOVER, True, messages.node_prefix("csr1"), "RecoveryReply"),
+    (messages.HEARTBEAT, False, messages.node_prefix("ue1"), "ClientHeartbeat"),
+    (messages.HEARTBEAT, False, messages.ALL_PROXIES, "ProxyHeartbeat"),
+    (messages.REVOKE, False, messages.ALL_PROXIES, "Revocations"),
+    (messages.SERVE, False, messages.node_prefix("ue1"), "ServeRequest"),
+]
+
+
+@pytest.mark.parametrize(("word", "is_data", "to", "inside"), SEALED)
+def test_what_is_sealed_is_opened(word: bytes, is_data: bool, to: bytes, inside: str) -> None:  # noqa: FBT001
+    content = encode(messages.Sealed(bytes(MESSAGE_LAYERS[inside]()), bytes(64)))
+    name = messages.message_name(to, word, "main", "csr1", boot=1, seq=1)
+    wire = encode_data(name, content) if is_data else encode_interest(name, nonce=1, parameters=content)[1]
+    layers = NdnPacket(wire)
+    assert layers.haslayer(inside)
+    assert bytes(layers) == wire
+
+
+@pytest.mark.parametrize(("outer", "field"), [key for key in ENCODED if key[0] != "Sealed"])
+def test_a_message_in_encoded_form_is_decoded(outer: str, field: str) -> None:
+    inside = ENCODED[outer, field].__name__
+    layer = MESSAGE_LAYERS[outer]()
+    layer.setfieldval(field, MESSAGE_LAYERS[inside]())
+    assert MESSAGE_LAYERS[outer](bytes(layer)).haslayer(inside)
