@@ -36,6 +36,8 @@ class FaceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 6363
     #: of the link; packets that do not fit are sent in fragments (IPv4: every host takes 576)
     mtu_bytes: Annotated[int, Meta(ge=576, le=65535)] = 1_500
+    #: of the link, where it has one: Data of the data plane is paced below it and lets the control plane pass
+    rate_mbps: Annotated[float, Meta(gt=0)] | None = None
     #: entries of the PIT that Interests from this face may hold, as a part of all of them
     pit_share_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.5
 

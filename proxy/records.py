@@ -119,6 +119,38 @@ class PeerChanged(Struct, frozen=True, tag_field="kind", tag="peer"):
     state: Literal["up", "down"]
 
 
+class ObjectPublished(Struct, frozen=True, tag_field="kind", tag="object-published"):
+    """A client made an object, or began a live stream, and is about to announce it."""
+
+    t_s: float
+    conference: str
+    publisher: str
+    object_name: str
+    size_bytes: int
+    segments: int
+    is_stream: bool
+
+
+ObjectOutcome = Literal["complete", "given-up", "left"]
+
+
+class ObjectFetched(Struct, frozen=True, tag_field="kind", tag="object-fetched"):
+    """A client has come to the end of fetching an object, or of receiving a live stream."""
+
+    t_s: float
+    conference: str
+    receiver: str
+    object_name: str
+    begun_s: float  #: when it asked for the first segment
+    size_bytes: int  #: of the content that came
+    segments: int  #: segments or frames that came
+    segments_asked: int  #: all of an object; of a stream, the frames that were not past when it was announced
+    retransmissions: int
+    bytes_by_hops: list[tuple[int, int]]  #: (links from the store or producer to here, bytes of content); -1: not known
+    outcome: ObjectOutcome
+    deadline_misses: int | None  #: frames that came too late or not at all; None for an object
+
+
 ServiceState = Literal["serving", "handing-over", "handed-over"]
 
 
@@ -182,6 +214,8 @@ Record = (
     | PrefixChanged
     | PeerChanged
     | ServiceChanged
+    | ObjectPublished
+    | ObjectFetched
     | StateReported
     | CountersReported
 )

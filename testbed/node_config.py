@@ -20,6 +20,8 @@ from topologies.model import Node, Topology
 #: Prefix of everything; the application of node X is under ``/hconf/X``, all service proxies are ``/hconf/32=all``.
 ROOT_PREFIX: Final = "/hconf"
 ALL_PROXIES_PREFIX: Final = "/hconf/32=all"
+#: Of the data plane: what UE X publishes is under ``/hconf-data/X``.
+DATA_PREFIX: Final = "/hconf-data"
 
 #: The face to what runs on the node itself: client, login server, or (over a socket) service proxy.
 LOCAL_FACE: Final = 0
@@ -181,6 +183,7 @@ def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, ne
                 "local_address": end.address,
                 "remote_address": end.peer_address,
                 "peer": peer,
+                "rate_mbps": link.properties.rate_mbps,
             }
         )
         if plan.topology.node(peer).role == "ue" and not plan.topology.node(peer).is_proxy:
@@ -201,6 +204,8 @@ def _routes(
     local = {"face_id": LOCAL_FACE, "cost_ms": 0.0}
     service = {"face_id": SERVICE_FACE, "cost_ms": 0.0} if node.is_proxy else local
     own = [{"prefix": f"{ROOT_PREFIX}/{node.name}", "next_hops": [service]}]
+    if node.role == "ue":
+        own.append({"prefix": f"{DATA_PREFIX}/{node.name}", "next_hops": [local]})
     if node.is_proxy:
         own += [{"prefix": f"{ROOT_PREFIX}/{node.name}/{word}", "next_hops": [local]} for word in CLIENT_KEYWORDS]
         own.append(_to_all_proxies(topology, node, by_peer, service))
@@ -208,7 +213,7 @@ def _routes(
         # Everything else is behind the only link: one route, however many nodes there are.
         link = topology.links_of(node.name)[0]
         only = {"face_id": by_peer[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
-        return [*own, {"prefix": ROOT_PREFIX, "next_hops": [only]}]
+        return [*own, *_everything(only)]
     routes = [] if node.role == "core" else own
     if node.role in ("ue", "login"):
         # It asks proxies and the login server, each by the best way; for all the rest one route does, its own link first.
@@ -216,19 +221,25 @@ def _routes(
             {"face_id": by_peer[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
             for link in topology.links_of(node.name)
         ]
-        routes = [*routes, {"prefix": ROOT_PREFIX, "next_hops": ways}]
+        routes = [*routes, *_everything(*ways)]
         asked = {*topology.proxies, *topology.login_servers}
         next_hops = {to: ranked for to, ranked in next_hops.items() if to in asked}
     routes += [
         {
-            "prefix": f"{ROOT_PREFIX}/{destination}",
+            "prefix": f"{prefix}/{destination}",
             "next_hops": [{"face_id": by_peer[neighbour], "cost_ms": cost_ms} for neighbour, cost_ms in ranked],
         }
         for destination, ranked in next_hops.items()
+        for prefix in ((ROOT_PREFIX, DATA_PREFIX) if topology.node(destination).role == "ue" else (ROOT_PREFIX,))
     ]
     if node.role in ("core", "csr"):
         routes.append(_to_all_proxies(topology, node, by_peer, local if node.role == "csr" else None))
     return routes
+
+
+def _everything(*ways: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the routes of all that no other route is for."""
+    return [{"prefix": prefix, "next_hops": list(ways)} for prefix in (ROOT_PREFIX, DATA_PREFIX)]
 
 
 def _to_all_proxies(

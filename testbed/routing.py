@@ -30,25 +30,36 @@ def path_delays_ms(topology: Topology, *, without: frozenset[str] = frozenset())
 
     Returns: node -> node -> one-way delay in ms; 0.0 to itself, `math.inf` where there is no path.
     """
+    return {source: {to: _ms(cost) for to, cost in row.items()} for source, row in _costs(topology, without).items()}
+
+
+def path_hops(topology: Topology) -> dict[str, dict[str, int]]:
+    """Return the number of links on the shortest path between any two nodes that have one: node -> node -> links."""
+    costs = _costs(topology, frozenset())
+    return {source: {to: cost[1] for to, cost in row.items() if cost is not None} for source, row in costs.items()}
+
+
+def _costs(topology: Topology, without: frozenset[str]) -> dict[str, dict[str, _Cost | None]]:
+    """Return the cost of the shortest path between any two nodes; None where there is no path."""
     routers, attached = _split(topology, without)
     between = {name: _shortest(routers, name) for name in routers}
 
-    delays_ms: dict[str, dict[str, float]] = {}
+    costs: dict[str, dict[str, _Cost | None]] = {}
     for source in topology.nodes:
         to_routers = _from_node(source.name, between, attached)
-        row: dict[str, float] = {}
+        row: dict[str, _Cost | None] = {}
         for destination in topology.nodes:
             if destination.name == source.name:
-                row[destination.name] = 0.0
+                row[destination.name] = (0, 0)
             elif destination.name in routers:
-                row[destination.name] = _ms(to_routers.get(destination.name))
+                row[destination.name] = to_routers.get(destination.name)
             else:
                 last_hops = attached[destination.name].items()
-                row[destination.name] = _ms(
-                    min((_add(to_routers[r], hop) for r, hop in last_hops if r in to_routers), default=None)
+                row[destination.name] = min(
+                    (_add(to_routers[r], hop) for r, hop in last_hops if r in to_routers), default=None
                 )
-        delays_ms[source.name] = row
-    return delays_ms
+        costs[source.name] = row
+    return costs
 
 
 def ranked_next_hops(

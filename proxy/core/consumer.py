@@ -24,9 +24,9 @@ K = TypeVar("K", bound=Hashable)
 class RoundTripEstimator:
     """Retransmission timeout of one peer. Source: RFC 6298 section 2, with a lower minimum (we are not on the Internet)."""
 
-    def __init__(self, *, rto_min_s: float = RTO_MIN_S) -> None:
+    def __init__(self, *, rto_min_s: float = RTO_MIN_S, rto_max_s: float = RTO_MAX_S) -> None:
         self.srtt_s: float | None = None
-        self._rttvar_s, self._rto_min_s = 0.0, rto_min_s
+        self._rttvar_s, self._rto_min_s, self._rto_max_s = 0.0, rto_min_s, rto_max_s
 
     def sample(self, rtt_s: float) -> None:
         """Take in a measured round trip."""
@@ -41,7 +41,7 @@ class RoundTripEstimator:
         """How long to wait for an answer, in seconds."""
         if self.srtt_s is None:
             return RTO_INITIAL_S
-        return min(RTO_MAX_S, max(self.srtt_s + 4 * self._rttvar_s, self.srtt_s + self._rto_min_s))
+        return min(self._rto_max_s, max(self.srtt_s + 4 * self._rttvar_s, self.srtt_s + self._rto_min_s))
 
 
 class Pending(Generic[K]):

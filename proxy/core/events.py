@@ -72,6 +72,14 @@ class ScheduleExtended(Struct, frozen=True):
     updates: tuple[tuple[float, str, int], ...]
 
 
+class ObjectsScheduled(Struct, frozen=True):
+    """More of the workload on the data plane, in any order."""
+
+    objects: tuple[tuple[float, int], ...] = ()  #: (time, size in bytes)
+    #: (time, frames, bytes of each, seconds from one to the next, seconds until one is of no use)
+    streams: tuple[tuple[float, int, int, float, float], ...] = ()
+
+
 class CloseRequested(Struct, frozen=True):
     """The user leaves."""
 
@@ -117,6 +125,7 @@ Event = (
     | JoinRequested
     | PublishRequested
     | ScheduleExtended
+    | ObjectsScheduled
     | CloseRequested
     | Restored
     | Persisted

@@ -9,6 +9,7 @@ from proxy.core.fragmentation import Reassembler
 from proxy.core.hold_down import HoldDown
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import Session, State
+from proxy.core.pacing import Pacer
 from proxy.wire.management import PacketCounts
 
 #: RFC 5880 section 6.8.7: an interval is shortened by 0 to 25 % at random, so that nodes do not beat in step.
@@ -28,10 +29,12 @@ class Face:
         liveness: LivenessConfig,
         hold_down: HoldDown,
         is_local: bool = False,
+        pacer: Pacer | None = None,
     ) -> None:
         self.face_id, self.link, self.peer = face_id, link, peer
         self.is_local = is_local
         self.reliability = reliability
+        self.pacer = pacer  #: where the link has a rate
         self.reassembler = Reassembler()
         self.session = Session(desired_min_tx_s=liveness.desired_min_tx_s, detect_mult=liveness.detect_mult)
         self.hold_down = hold_down
@@ -54,6 +57,8 @@ class Face:
             tally = self.sent[message] = [0, 0]
         tally[0] += 1
         tally[1] += size_bytes
+        if self.pacer is not None:
+            self.pacer.note(size_bytes, now_s)
 
     def heartbeat(self, *, now_s: float, is_poll: bool = False) -> bytes:
         """Return a heartbeat that tells the peer our state; *is_poll* asks for one in return, at once."""

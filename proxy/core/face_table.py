@@ -14,6 +14,7 @@ from proxy.core.face import JITTER_RATIO, Face
 from proxy.core.hold_down import HoldDown
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import POLL_INTERVAL_S, State
+from proxy.core.pacing import PACED, Pacer
 from proxy.core.performed_at_once import PerformedAtOnce
 from proxy.core.seeded import SplitMix64
 from proxy.core.timers import Timers
@@ -59,6 +60,7 @@ class FaceTable:
                 peer=face.peer,
                 liveness=config.liveness,
                 hold_down=HoldDown(config.return_hold_down_s, max_s=config.return_hold_down_max_s),
+                pacer=None if face.rate_mbps is None else Pacer(rate_mbps=face.rate_mbps),
             )
             for face in config.faces
         }
@@ -68,6 +70,7 @@ class FaceTable:
             self._add_local(SERVICE_FACE, attached=False)
         self._detection: Timers[int] = Timers()  #: per face: detection time
         self._acknowledging: Timers[int] = Timers()  #: per face: acks to send, packets to repeat
+        self._pacing: Timers[int] = Timers()  #: per face: what waits for its turn
         #: next look at who needs a heartbeat; one for all faces, since every wake-up costs more than the look
         self._beat_s = 0.0
         self._beat_interval_s = config.liveness.desired_min_tx_s
@@ -89,7 +92,7 @@ class FaceTable:
     def deadline_s(self) -> float:
         """The earliest of heartbeats, detection times, acks and repetitions."""
         deadline_s = self._beat_s
-        for other_s in (self._detection.next_s, self._acknowledging.next_s):
+        for other_s in (self._detection.next_s, self._acknowledging.next_s, self._pacing.next_s):
             if other_s is not None and other_s < deadline_s:
                 deadline_s = other_s
         return deadline_s
@@ -107,6 +110,7 @@ class FaceTable:
         del self.faces[face.face_id]
         self._detection.cancel(face.face_id)
         self._acknowledging.cancel(face.face_id)
+        self._pacing.cancel(face.face_id)
 
     def _add_local(self, face_id: int, *, attached: bool) -> None:
         reliability = LinkReliability("off", self._chance, mtu_bytes=PACKET_MAX_BYTES)  # never used
@@ -137,6 +141,23 @@ class FaceTable:
 
     def transmit(self, face: Face, message: str, packet: LinkPacket, now_s: float, *, acked: bool = True) -> None:
         """Send a packet over a link, under its reliability unless *acked* is false; *message* is the type it counts as."""
+        if face.pacer is not None and message in PACED:
+            face.pacer.put(message, packet, acked=acked)
+            self._release(face, now_s)
+        else:
+            self._transmit(face, message, packet, now_s, acked=acked)
+
+    def _release(self, face: Face, now_s: float) -> None:
+        """Send what has waited long enough."""
+        if face.pacer is None:
+            return
+        while (waiting := face.pacer.pop(now_s)) is not None:
+            message, packet, acked = waiting
+            self._transmit(face, message, packet, now_s, acked=acked)
+        if face.pacer.next_s is not None:
+            self._pacing.set(face.face_id, face.pacer.next_s)
+
+    def _transmit(self, face: Face, message: str, packet: LinkPacket, now_s: float, *, acked: bool) -> None:
         for datagram in face.reliability.wrap(packet, now_s=now_s, acked=acked):
             face.counts.out_bytes += len(datagram)
             face.count_sent(message, len(datagram), now_s=now_s)
@@ -218,6 +239,8 @@ class FaceTable:
         if was_up:
             face.reliability.forget()
             face.reassembler.clear()
+            if face.pacer is not None:
+                face.pacer.clear()
             self._watch_reliability(face)
             self._on_face_down(face, now_s)
 
@@ -234,6 +257,8 @@ class FaceTable:
             face = self.faces[face_id]
             repeat, lost = face.reliability.on_timer(face.session.state, now_s=now_s)
             self._after_reliability(face, repeat, lost, now_s)
+        for face_id in self._pacing.pop_due(now_s):
+            self._release(self.faces[face_id], now_s)
 
     def _on_silence(self, face: Face, now_s: float) -> None:
         """Look at a face that may have been silent: suspect it, ask it, give it up."""

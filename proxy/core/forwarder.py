@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.config import ForwarderConfig, RouteConfig
-from proxy.core.events import ApplicationLeft, CarrierChanged, Effect, Event, PacketReceived, TimerExpired
+from proxy.core.events import LOCAL_FACE, ApplicationLeft, CarrierChanged, Effect, Event, PacketReceived, TimerExpired
 from proxy.core.face import Face
 from proxy.core.face_table import FaceTable
 from proxy.core.management import Management
@@ -22,8 +22,8 @@ from proxy.core.table.cs import ContentStore
 from proxy.core.table.dead_nonce_list import DeadNonceList
 from proxy.core.table.fib import Fib, NextHop
 from proxy.core.table.pit import InRecord, OutRecord, Pit, PitEntry
-from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_nack
-from proxy.wire.messages import message_type
+from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet, encode_nack
+from proxy.wire.messages import OBJECT_ROOT, message_type
 from proxy.wire.name import from_uri
 from proxy.wire.packet import INTEREST, Interest, decode_data, peek_interest, with_nonce
 from proxy.wire.tlv import MalformedError
@@ -34,6 +34,9 @@ INTEREST_LIFETIME_MAX_S: Final = 60.0
 APPLICATION_PIT_SHARE_RATIO: Final = 0.25
 #: Names under it do not leave the node (NFD, "Namespace-based scope control").
 LOCALHOST: Final = from_uri("/localhost")
+
+#: Hops are counted up to here; nobody counts further.
+HOP_COUNT_MAX: Final = 255
 
 
 class Forwarder:
@@ -141,6 +144,7 @@ class Forwarder:
             "dead_nonces": len(self.dead_nonces),
             "link_repetitions": sum(face.reliability.repeated for face in self.faces.values()),
             "link_doubles": sum(face.reliability.doubles for face in self.faces.values()),
+            "paced_drops": sum(face.pacer.dropped for face in self.faces.values() if face.pacer is not None),
             "reassembly_bytes": sum(face.reassembler.bytes for face in self.faces.values()),
             "reassembly_drops": sum(face.reassembler.dropped for face in self.faces.values()),
         }
@@ -166,7 +170,7 @@ class Forwarder:
             self._on_incoming_interest(face, peek_interest(fragment), now_s, is_detour=link_packet.is_detour)
         else:
             counts.in_data += 1
-            self._on_incoming_data(face, fragment, now_s)
+            self._on_incoming_data(face, fragment, now_s, hop_count=link_packet.hop_count)
 
     def _on_link_loss(self, face: Face, packet: LinkPacket, now_s: float) -> None:
         """The link did not get a packet across, however often it tried: for an Interest, that is as good as a Nack."""
@@ -323,8 +327,9 @@ class Forwarder:
 
     # ------------------------------------------------------------------ Data and Nack pipelines
 
-    def _on_incoming_data(self, face: Face, wire: bytes, now_s: float) -> None:
+    def _on_incoming_data(self, face: Face, wire: bytes, now_s: float, *, hop_count: int | None) -> None:
         data = decode_data(wire)
+        hop_count = 0 if face.is_local else None if hop_count is None else min(hop_count + 1, HOP_COUNT_MAX)
         entries = self.pit.matches(data)
         if not entries:
             self.counters["unsolicited"] += 1
@@ -339,15 +344,19 @@ class Forwarder:
             self._remember_nonces(entry, now_s)
             self.pit.erase(entry)
         for face_id in asking:
-            self._send_data(self.faces[face_id], wire, data.name, now_s)
+            self._send_data(self.faces[face_id], wire, data.name, now_s, hop_count=hop_count)
 
-    def _send_data(self, face: Face, wire: bytes, name: bytes, now_s: float) -> None:
+    def _send_data(self, face: Face, wire: bytes, name: bytes, now_s: float, *, hop_count: int | None = 0) -> None:
+        """Outgoing Data; of the data plane it says how many links it has crossed since it was given out."""
         face.counts.out_data += 1
+        counted = hop_count if name.startswith(OBJECT_ROOT) else None
         if face.is_local:
-            self._table.send(face, wire)
+            own = counted is not None and face.face_id == LOCAL_FACE  # other applications have no use for it
+            self._table.send(face, encode_link_packet(LinkPacket(wire, hop_count=counted)) if own else wire)
         elif face.is_up:
             acked = not name.startswith(self._unreliable)
-            self._table.transmit(face, message_type(name, data=True), LinkPacket(wire), now_s, acked=acked)
+            packet = LinkPacket(wire, hop_count=counted)
+            self._table.transmit(face, message_type(name, data=True), packet, now_s, acked=acked)
         else:
             self.counters["data_to_dead_face"] += 1
 

@@ -14,6 +14,7 @@ from proxy.core.events import (
     JoinRequested,
     Log,
     NeighbourChanged,
+    ObjectsScheduled,
     PacketReceived,
     PublishRequested,
     RevokeRequested,
@@ -53,7 +54,8 @@ class Host:
         effects: list[Effect] = []
         inside: deque[tuple[bool, bytes | NeighbourChanged]] = deque()
         if not isinstance(
-            event, JoinRequested | PublishRequested | ScheduleExtended | CloseRequested | RevokeRequested
+            event,
+            JoinRequested | PublishRequested | ScheduleExtended | ObjectsScheduled | CloseRequested | RevokeRequested,
         ):
             inside += self._inward(self.forwarder.handle(event, now_s=now_s), effects)
         if not isinstance(event, PacketReceived | CarrierChanged | ApplicationLeft):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from proxy.core.client_outbox import ClientOutbox
@@ -17,6 +18,7 @@ from proxy.wire.messages import (
     KEYS,
     RECOVER,
     ClientHeartbeat,
+    FpUpdate,
     JoinReply,
     KeysReply,
     KeysRequest,
@@ -37,10 +39,12 @@ RECOVERY_ATTEMPTS = 6
 
 
 class Receiver:
-    """Feeds *view* and *positions*."""
+    """Feeds *view* and *positions*; *on_update* is told of every update of others that was applied."""
 
-    def __init__(self, out: ClientOutbox, *, view: View, positions: Positions) -> None:
-        self._out, self.view, self.positions = out, view, positions
+    def __init__(
+        self, out: ClientOutbox, *, view: View, positions: Positions, on_update: Callable[[FpUpdate], None]
+    ) -> None:
+        self._out, self.view, self.positions, self._on_update = out, view, positions, on_update
         self._last_beats: dict[str, tuple[int, int]] = {}  #: of each proxy: (boot, number) of its last heartbeat
         self._fetch = SnapshotFetch(
             out.consumer,
@@ -124,6 +128,7 @@ class Receiver:
                     short_digest(item.signed.update),
                 )
             )  # fmt: skip
+            self._on_update(update)
 
     def open_heartbeat(self, interest: Interest, name: MessageName) -> ClientHeartbeat:
         """Return what our proxy says. Raises: Refusal where it does not, or has said it before; MalformedError."""

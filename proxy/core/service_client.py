@@ -17,6 +17,7 @@ from proxy.core.events import (
     Event,
     JoinRequested,
     NeighbourChanged,
+    ObjectsScheduled,
     PacketReceived,
     PublishRequested,
     ScheduleExtended,
@@ -25,6 +26,7 @@ from proxy.core.events import (
 )
 from proxy.core.face import JITTER_RATIO
 from proxy.core.liveness import detection_time_s
+from proxy.core.objects.plane import OBJECT_EVENT, ObjectPlane
 from proxy.core.own_proxy import TIMER as SERVE_TIMER
 from proxy.core.own_proxy import OwnProxy
 from proxy.core.packing import KNOWN_MAX_BYTES, cut
@@ -40,6 +42,7 @@ from proxy.wire.messages import (
     HANDING_OVER,
     HEARTBEAT,
     NOTIFY,
+    OBJECT_ROOT,
     ClientHeartbeat,
     JoinReply,
     KeysReply,
@@ -80,10 +83,13 @@ class ServiceClient:
         )
         self._timers: Timers[str] = Timers()
         self._schedule: Timers[tuple[int, str, int]] = Timers()
+        #: (number, size) of an object; (number, frames, bytes of each, interval, deadline) of a live stream
+        self._objects_due: Timers[tuple[float, ...]] = Timers()
         self._scheduled = 0
         self._login = ClientLogin(out, self._timers)
         self._publisher = Publisher(out, view=self.view, positions=self.positions)
-        self._receiver = Receiver(out, view=self.view, positions=self.positions)
+        self._objects = ObjectPlane(out, self.view.verifier)
+        self._receiver = Receiver(out, view=self.view, positions=self.positions, on_update=self._objects.on_update)
         self._join = ClientJoin(
             out,
             self._timers,
@@ -118,7 +124,10 @@ class ServiceClient:
     @property
     def deadline_s(self) -> float | None:
         """The earliest of heartbeats, retransmissions and scheduled updates."""
-        wishes = (self._timers.next_s, self._out.consumer.next_s, self._schedule.next_s)
+        wishes = (
+            self._timers.next_s, self._out.consumer.next_s, self._schedule.next_s, self._objects_due.next_s,
+            self._objects.next_s,
+        )  # fmt: skip
         return min((at for at in wishes if at is not None), default=None)
 
     @property
@@ -128,6 +137,11 @@ class ServiceClient:
     @property
     def queued(self) -> int:
         return self._publisher.queued
+
+    @property
+    def fetching(self) -> int:
+        """How many objects and live streams of others are not all there yet."""
+        return self._objects.fetching
 
     @property
     def published_seq(self) -> int:
@@ -158,6 +172,10 @@ class ServiceClient:
                 for at_s, kind, size_bytes in updates:
                     self._scheduled += 1
                     self._schedule.set((self._scheduled, kind, size_bytes), at_s)
+            case ObjectsScheduled(objects, streams):
+                for at_s, *what in (*objects, *streams):
+                    self._scheduled += 1
+                    self._objects_due.set((self._scheduled, *what), at_s)
             case JoinRequested():
                 self._request_login()
             case CloseRequested():
@@ -178,6 +196,9 @@ class ServiceClient:
             return
         if link_packet.nack_reason is not None:
             interest = decode_interest(fragment)
+            if interest.name.startswith(OBJECT_ROOT):
+                self._objects.on_nack(interest, link_packet.nack_reason)
+                return
             pending = self._out.consumer.on_nack(interest, now_s=self._out.now_s)
             if pending is not None and pending.key[0] in ("join", "move"):
                 self._join.on_nack(pending.key[0])
@@ -187,6 +208,9 @@ class ServiceClient:
             self._on_interest(decode_interest(fragment))
         else:
             data = decode_data(fragment)
+            if data.name.startswith(OBJECT_ROOT):
+                self._objects.on_data(data, link_packet.hop_count)
+                return
             pending = self._out.consumer.asked(data)
             if pending is None:
                 self.counters["unsolicited"] += 1
@@ -240,6 +264,9 @@ class ServiceClient:
                 self._publish(kind, bytes(size_bytes), "")
             except PublishError:
                 self.counters["publish_refused"] += 1
+        for _, *what in self._objects_due.pop_due(now_s):
+            self._publish_object(*what)
+        self._objects.on_timer()
         effects, given_up = self._out.consumer.on_timer(now_s)
         self._out.effects += effects
         for request in given_up:
@@ -333,9 +360,28 @@ class ServiceClient:
 
     def _publish(self, event: str, body: bytes, object_name: str) -> None:
         check_limits(event, body, object_name)
+        self._check_may_publish()
+        self._publisher.publish(event, body, object_name)
+
+    def _check_may_publish(self) -> None:
         if not self._publisher.is_announced or self._leaving or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
-        self._publisher.publish(event, body, object_name)
+
+    def _publish_object(self, size: float, *stream: float) -> None:
+        """Publish an object of so many bytes; with *stream* a live one of so many frames."""
+        try:
+            self._check_may_publish()
+        except PublishError:
+            self.counters["publish_refused"] += 1
+            return
+        if stream:
+            frame_bytes, interval_s, deadline_s = stream
+            uri, body = self._objects.publish_stream(
+                frames=int(size), frame_bytes=int(frame_bytes), interval_s=interval_s, deadline_s=deadline_s
+            )
+        else:
+            uri, body = self._objects.publish(int(size))
+        self._publish(OBJECT_EVENT, body, uri)
 
     def _on_ack(self, seq: int, ack: UpdateAck) -> None:
         if ack.level != "refused":
@@ -382,11 +428,15 @@ class ServiceClient:
         self._out.stop_asking("close", "join", "move")
         self._receiver.stop_asking()
         self._publisher.end()
+        self._objects.stop()
         self._out.enter("closed", reason)
 
     # ------------------------------------------------------------------ hearing our proxy
 
     def _on_interest(self, interest: Interest) -> None:
+        if interest.name.startswith(OBJECT_ROOT):
+            self._objects.on_interest(interest)
+            return
         name = parse_message_name(interest.name)
         if len(name.parts) != 2 or name.parts[0] != self.conference:
             raise MalformedError("not for this conference")

@@ -13,6 +13,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from proxy.core.signing import Verifier
 from proxy.core.trust import KEY_EVENTS, Grant, Refusal, Trust, check_update
 from proxy.wire.messages import (
     EMPTY_DIGEST,
@@ -81,6 +82,11 @@ class View:
         """Return the last sequence number applied of a publisher, 0 for none."""
         publisher = self._publishers.get((device, boot))
         return publisher.seq if publisher is not None else 0
+
+    def verifier(self, device: str, boot: int) -> Verifier | None:
+        """Return the key that a publisher signs with now, None where that is not known."""
+        publisher = self._publishers.get((device, boot))
+        return None if publisher is None or publisher.grant is None else publisher.grant.verifier
 
     def offer(self, signed: SignedUpdate, via: Via, *, grant: Grant | None = None) -> list[AppliedUpdate]:
         """Take in an update; return what can be applied now, in order (none where it is known or comes too early).

@@ -12,10 +12,18 @@ import trio
 
 from proxy.config import RouteConfig
 from proxy.core.build import client_of, forwarder_of, login_server_of
-from proxy.core.events import CloseRequested, JoinRequested, PublishRequested, RevokeRequested, ScheduleExtended
+from proxy.core.events import (
+    CloseRequested,
+    JoinRequested,
+    ObjectsScheduled,
+    PublishRequested,
+    RevokeRequested,
+    ScheduleExtended,
+)
 from proxy.core.service_client import PublishError, ServiceClient
 from proxy.driver.register import revoked_path, save_revoked
 from proxy.records import FaceChanged, PrefixChanged, SessionChanged
+from proxy.wire.messages import FRAME_MAX_BYTES, FRAMES_MAX, OBJECT_MAX_BYTES
 
 if TYPE_CHECKING:
     from proxy.driver.program import NodeProgram
@@ -27,6 +35,10 @@ WAITING_MAX: Final = 10_000
 
 #: Beyond what can be published, so that whoever asks for too much hears the reason; and within all memory.
 SizeBytes = Annotated[int, msgspec.Meta(ge=0, le=1024 * 1024)]
+ObjectBytes = Annotated[int, msgspec.Meta(ge=1, le=OBJECT_MAX_BYTES)]
+FrameCount = Annotated[int, msgspec.Meta(ge=1, le=FRAMES_MAX)]
+FrameBytes = Annotated[int, msgspec.Meta(ge=1, le=FRAME_MAX_BYTES)]
+Interval = Annotated[float, msgspec.Meta(gt=0, le=60)]
 
 
 class Request(msgspec.Struct):
@@ -41,6 +53,8 @@ class Request(msgspec.Struct):
     device: str = ""
     updates: list[tuple[float, str, SizeBytes]] = msgspec.field(default_factory=list)
     routes: list[RouteConfig] = msgspec.field(default_factory=list)
+    objects: list[tuple[float, ObjectBytes]] = msgspec.field(default_factory=list)
+    streams: list[tuple[float, FrameCount, FrameBytes, Interval, Interval]] = msgspec.field(default_factory=list)
 
 
 class RequestError(Exception):
@@ -143,6 +157,10 @@ class ControlServer:
             case "schedule":
                 self._client("schedule")
                 program.dispatch(ScheduleExtended(tuple(request.updates)))
+                return {}
+            case "schedule-objects":
+                self._client("schedule-objects")
+                program.dispatch(ObjectsScheduled(tuple(request.objects), tuple(request.streams)))
                 return {}
             case "close":
                 self._client("close")

@@ -137,6 +137,7 @@ def _client_status(client: ServiceClient) -> dict[str, Any]:
         "standings": client.view.standings(),
         "unacked": client.unacked,
         "queued": client.queued,
+        "fetching": client.fetching,
     }
 
 

@@ -22,6 +22,8 @@ _FRAGMENT, _SEQUENCE, _NACK, _NACK_REASON = 0x50, 0x51, 0x0320, 0x0321
 _FRAG_INDEX, _FRAG_COUNT = 0x52, 0x53
 _ACK, _TX_SEQUENCE = 0x0344, 0x0348
 # Our own header fields, in the range that a receiver which does not know them must ignore ([800:959], two low bits zero).
+#: How many links this Data has crossed since a store, or its producer, gave it out.
+_HOP_COUNT: Final = 936
 #: The sender has not heard us for a while and wants a heartbeat now (RFC 5880's Poll).
 _POLL: Final = 940
 #: How many packets the sender has sent so far, in an IDLE packet: shows the loss of the last ones.
@@ -56,6 +58,9 @@ class LinkPacket(Struct, frozen=True):
     gaps_seen: int | None = None
     sent_count: int | None = None
     is_poll: bool = False
+    hop_count: int | None = (
+        None  #: of a Data of the data plane: links crossed since a store or its producer gave it out
+    )
     frag_index: int = 0  #: which part of a network packet this is
     frag_count: int = 1  #: of so many
 
@@ -70,6 +75,7 @@ _SEQUENCE_FIELDS: Final = {_SEQUENCE: "sequence", _TX_SEQUENCE: "tx_sequence"}
 _NUMBER_FIELDS: Final = {
     _FRAG_INDEX: "frag_index",
     _FRAG_COUNT: "frag_count",
+    _HOP_COUNT: "hop_count",
     _SENT_COUNT: "sent_count",
     _GAPS_SEEN: "gaps_seen",
     _SESSION_STATE: "session_state",
@@ -96,6 +102,8 @@ def encode_link_packet(packet: LinkPacket) -> bytes:
         fields += b"\xfd\x03\x44\x08" + ack.to_bytes(8, "big")
     if packet.tx_sequence is not None:
         fields += b"\xfd\x03\x48\x08" + packet.tx_sequence.to_bytes(8, "big")
+    if packet.hop_count is not None:
+        fields += tlv(_HOP_COUNT, non_negative_integer(packet.hop_count))
     if packet.is_poll:
         fields += _POLL_FIELD
     if packet.sent_count is not None:

@@ -17,6 +17,8 @@ from proxy.wire.tlv import MalformedError, elements
 ROOT: Final = component("hconf")
 #: Every service proxy: forwarders fan an Interest under this name out to all of them.
 ALL_PROXIES: Final = ROOT + keyword("all")
+#: The data plane, see ``proxy.wire.objects``.
+OBJECT_ROOT: Final = component("hconf-data")
 
 LOGIN, JOIN, UPDATE, NOTIFY, SYNC = (keyword(word) for word in ("login", "join", "update", "notify", "sync"))
 PUSH, HEARTBEAT, RECOVER, CLOSE = (keyword(word) for word in ("push", "heartbeat", "recover", "close"))
@@ -72,6 +74,18 @@ FIRST_JOIN: Final = 1
 HANDING_OVER: Final = "handing_over"
 #: Longest body of one FP update.
 BODY_MAX_BYTES: Final = 7_000
+#: Of an object, all segments but the last are of this size: three frames of a common link. Larger ones would hold up the
+#: control plane for longer, smaller ones be mostly names and signatures.
+OBJECT_SEGMENT_BYTES: Final = 4_000
+DIGEST_BYTES: Final = 32
+#: Digests in one segment of a manifest.
+DIGESTS_PER_SEGMENT: Final = OBJECT_SEGMENT_BYTES // DIGEST_BYTES
+#: Largest object that is published or fetched; its manifest has 135 segments.
+OBJECT_MAX_BYTES: Final = 64 * 1024 * 1024
+#: A day of a thousand frames a second, and then some.
+FRAMES_MAX: Final = 100_000_000
+#: Longest frame of a live stream.
+FRAME_MAX_BYTES: Final = OBJECT_SEGMENT_BYTES
 
 
 class FpUpdate(Struct, frozen=True, array_like=True):
@@ -339,6 +353,37 @@ class CloseRequest(Struct, frozen=True, array_like=True):
     leave: SignedUpdate  #: the FP update with event ``leave``
 
 
+class ObjectDescription(Struct, frozen=True, array_like=True):
+    """Body of an FP update that announces an object, or a live stream where there is an interval."""
+
+    size_bytes: Annotated[int, Meta(ge=1, le=FRAMES_MAX * FRAME_MAX_BYTES)]  #: of a stream: of all its frames
+    segment_bytes: Annotated[int, Meta(ge=1, le=OBJECT_SEGMENT_BYTES)]  #: of a stream: of a frame
+    #: SHA-256 of each segment of the manifest, which is that of each segment of the object
+    manifest_digests: Annotated[tuple[Annotated[bytes, Meta(min_length=32, max_length=32)], ...], Meta(max_length=140)]
+    interval_s: Annotated[float, Meta(ge=0, le=60)] = 0.0  #: from one frame to the next
+    deadline_s: Annotated[float, Meta(ge=0, le=60)] = 0.0  #: a frame is of no use so long after it was due
+
+    @property
+    def segments(self) -> int:
+        """Return how many segments or frames there are."""
+        return -(-self.size_bytes // self.segment_bytes)
+
+    @property
+    def is_stream(self) -> bool:
+        return self.interval_s > 0
+
+    def segment_size_bytes(self, index: int) -> int:
+        """Return how long a segment is."""
+        return min(self.segment_bytes, self.size_bytes - index * self.segment_bytes)
+
+
+class StreamFrame(Struct, frozen=True, array_like=True):
+    """Content of one frame of a live stream."""
+
+    frame: Annotated[bytes, Meta(max_length=FRAME_MAX_BYTES)]
+    signature: Annotated[bytes, Meta(max_length=64)]  #: by the publisher, over the name and the frame
+
+
 M = TypeVar("M", bound=Struct)
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS: dict[type[Struct], msgspec.msgpack.Decoder[Any]] = {}
@@ -458,6 +503,8 @@ def message_type(name: bytes, *, data: bool) -> str:
     """Return the message type of a packet for counting: the third component of its name decides."""
     # /hconf is 7 octets; then one component with the addressee; then the keyword.
     if not name.startswith(ROOT) or len(name) < 10:
+        if name.startswith(OBJECT_ROOT):
+            return "object-segment" if data else "object-interest"
         return "data" if data else "interest"
     at = 7 + 2 + name[8]
     kinds = MESSAGE_TYPES.get(name[at : at + 2 + name[at + 1]]) if at + 1 < len(name) else None

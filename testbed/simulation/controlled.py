@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from proxy.core.build import client_of
-from proxy.core.events import CloseRequested, JoinRequested, PublishRequested, ScheduleExtended
+from proxy.core.events import CloseRequested, JoinRequested, ObjectsScheduled, PublishRequested, ScheduleExtended
 from proxy.core.service_client import PublishError
 from proxy.driver.status import bounds_of, counters_of, reported_state, sent_messages, status_of
 from proxy.records import CountersReported, Record, SessionChanged
@@ -98,6 +98,13 @@ class ControlledSimulation:
                 clock = simulated.clock
                 updates = tuple((clock.local_s(at_s), *rest) for at_s, *rest in arguments["updates"])
                 self._tell_client(simulated, op, ScheduleExtended(updates))
+            case "schedule-objects":
+                clock = simulated.clock
+                objects, streams = (
+                    tuple((clock.local_s(at_s), *rest) for at_s, *rest in arguments.get(kind, ()))
+                    for kind in ("objects", "streams")
+                )
+                self._tell_client(simulated, op, ObjectsScheduled(objects, streams))
             case "close":
                 self._tell_client(simulated, op, CloseRequested())
             case _:
@@ -108,7 +115,7 @@ class ControlledSimulation:
         self,
         process: SimulatedProcess,
         op: str,
-        event: JoinRequested | PublishRequested | ScheduleExtended | CloseRequested,
+        event: JoinRequested | PublishRequested | ScheduleExtended | ObjectsScheduled | CloseRequested,
     ) -> None:
         if client_of(process.core) is None:
             raise ValueError(f"{op} is for UEs; {process.name} has no client")

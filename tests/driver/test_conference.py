@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from proxy.config import NodeConfig
-from proxy.records import Acked, Applied, Published, SessionChanged
+from proxy.records import Acked, Applied, ObjectFetched, ObjectPublished, Published, SessionChanged
 from tests.driver.conftest import Start
 from tests.driver.nodes import RunningNode
 
@@ -69,6 +69,22 @@ def test_schedule_is_published_by_itself(nodes: dict[str, RunningNode]) -> None:
     now_s = ue1.request("counters")["counters"]["t_s"]
     ue1.request("schedule", updates=[[now_s + 0.05 * number, "stroke", 10] for number in range(5)])
     wait_for_agreement(nodes, {"ue1": 6, "ue2": 1})
+
+
+def test_an_object_and_a_live_stream_cross_real_sockets(nodes: dict[str, RunningNode]) -> None:
+    ue1, ue2 = nodes["ue1.forwarder"], nodes["ue2.forwarder"]
+    now_s = ue1.request("counters")["counters"]["t_s"]
+    assert ue1.request("schedule-objects", objects=[[now_s, 300_000]], streams=[[now_s, 25, 160, 0.02, 0.5]])["ok"]
+    wait_for_agreement(nodes, {"ue1": 3, "ue2": 1})
+    ue2.wait_for_status(lambda status: status["client"]["fetching"] == 0)
+    for node in nodes.values():
+        node.end()
+    published = [record for record in ue1.records() if isinstance(record, ObjectPublished)]
+    fetched = {record.object_name: record for record in ue2.records() if isinstance(record, ObjectFetched)}
+    assert [(record.size_bytes, record.is_stream) for record in published] == [(300_000, False), (25 * 160, True)]
+    of_object, of_stream = (fetched[record.object_name] for record in published)
+    assert (of_object.outcome, of_object.bytes_by_hops) == ("complete", [(2, 300_000)])
+    assert (of_stream.outcome, of_stream.segments, of_stream.deadline_misses) == ("complete", 25, 0)
 
 
 def test_close(nodes: dict[str, RunningNode]) -> None:

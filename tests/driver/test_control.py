@@ -29,7 +29,7 @@ def test_status_of_a_client_that_has_not_joined(start: Start) -> None:
     client = start("ue1.forwarder").request("status")["status"]["client"]
     assert client == {
         "state": "idle", "proxy": "", "conference": "main", "state_digest": client["state_digest"], "vector": [], "heads": [],
-        "roster": [], "standings": {}, "unacked": 0, "queued": 0,
+        "roster": [], "standings": {}, "unacked": 0, "queued": 0, "fetching": 0,
     }  # fmt: skip
     assert re.fullmatch("[0-9a-f]{32}", client["state_digest"])
 
@@ -51,6 +51,9 @@ def test_status_of_a_client_that_has_not_joined(start: Start) -> None:
         b'{"id": 1, "op": "schedule", "updates": [[1.0, "message", -1]]}',
         b'{"id": 1, "op": "schedule", "updates": [["soon", "message", 1]]}',
         b'{"id": 1, "op": "schedule", "updates": [[NaN, "message", 1]]}',
+        b'{"id": 1, "op": "schedule-objects", "objects": [[1.0, 0]]}',
+        b'{"id": 1, "op": "schedule-objects", "objects": [[1.0, 100000000]]}',
+        b'{"id": 1, "op": "schedule-objects", "streams": [[1.0, 10, 100, 0, 1]]}',
         b'{"id": 1, "x": ' + b"[" * 100_000,
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.packet import Packet, Raw
 
-from proxy.wire import messages
+from proxy.wire import messages, objects
 from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet
 from proxy.wire.messages import encode
 from proxy.wire.name import component, from_uri, number, to_uri
@@ -47,6 +47,7 @@ LINK_PACKETS = st.builds(
     gaps_seen=st.none() | BIG,
     sent_count=st.none() | BIG,
     is_poll=st.booleans(),
+    hop_count=st.none() | BIG,
 )
 RECORDED = [packet for recording in recordings().values() for packet in recording.packets]
 
@@ -78,6 +79,7 @@ def test_every_header_field_of_a_link_packet_has_a_layer_and_round_trips(packet:
     assert values.get("SessionState") == packet.session_state
     assert values.get("SentCount") == packet.sent_count
     assert values.get("GapsSeen") == packet.gaps_seen
+    assert values.get("HopCount") == packet.hop_count
     assert ("Poll" in values, "Detour" in values) == (packet.is_poll, packet.is_detour)
     reason = layers.getlayer("NackReason")
     assert (None if reason is None else reason.value) == packet.nack_reason
@@ -318,6 +320,21 @@ def test_what_is_sealed_is_opened(word: bytes, is_data: bool, to: bytes, inside:
     layers = NdnPacket(wire)
     assert layers.haslayer(inside)
     assert bytes(layers) == wire
+
+
+def test_the_data_plane_is_understood_too() -> None:
+    name = objects.segment_name(objects.object_name("ue1", "main", boot=1, seq=2), 3)
+    layers = NdnPacket(encode_data(name, encode(messages.StreamFrame(b"frame", bytes(64))), final_block=number(3, 50)))
+    assert layers["StreamFrame"].frame == b"frame"
+    assert layers["FinalBlockId"].value[0].value == 3
+    segment = encode_data(name, b"content of an object")
+    assert bytes(NdnPacket(segment)["Content"].value) == b"content of an object"
+    description = messages.ObjectDescription(10, 4_000, (bytes(32),))
+    update = messages.FpUpdate(
+        "main", "ue1", 1, 7, "object", to_uri(name), b"", 0.5, bytes(16), bytes(16), encode(description)
+    )
+    layer = MESSAGE_LAYERS["FpUpdate"](encode(update))
+    assert MESSAGE_LAYERS["ObjectDescription"](layer.body).size_bytes == 10
 
 
 @pytest.mark.parametrize(("outer", "field"), [key for key in ENCODED if key[0] != "Sealed"])

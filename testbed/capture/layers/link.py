@@ -94,6 +94,12 @@ class Poll(Element):
     fields_desc: ClassVar[list[Any]] = element_fields(940, ValueField())
 
 
+class HopCount(Element):
+    """Ours: how many links a Data of the data plane has crossed since it was given out."""
+
+    fields_desc: ClassVar[list[Any]] = element_fields(936, NumberValue())
+
+
 class SentCount(Element):
     """Ours: how many packets the sender has sent."""
 
@@ -148,6 +154,7 @@ class LpPacket(Element):
         0x0348: TxSequence,
         0x034C: NonDiscovery,
         0x0350: PrefixAnnouncement,
+        936: HopCount,
         940: Poll,
         944: SentCount,
         948: GapsSeen,

@@ -239,6 +239,8 @@ MESSAGE_LAYERS: Final[Mapping[str, type[Message]]] = _make_layers()
 
 def message_in(octets: bytes, *, name: bytes, is_data: bool) -> Packet | None:
     """Return the message in the parameters of an Interest, or in the content of a Data, of this name; None: no known one."""
+    if name.startswith(wire.OBJECT_ROOT):
+        return dissected_as(MESSAGE_LAYERS[wire.StreamFrame.__name__], octets)
     kinds = (_CONTENTS if is_data else _PARAMETERS).get(_kind_of(name))
     if kinds is None:
         return None

@@ -73,7 +73,10 @@ def test_every_router_has_ranked_ways_to_every_application(abilene: Topology, tm
         forwarder = configs[f"{router}.forwarder"].forwarder
         assert forwarder is not None
         routes = {route.prefix: route.next_hops for route in forwarder.routes}
-        assert set(routes) == {f"/hconf/{name}" for name in applications} | {"/hconf/32=all"}
+        data = {f"/hconf-data/{ue}" for ue in abilene.ues}
+        assert set(routes) == {f"/hconf/{name}" for name in applications} | {"/hconf/32=all"} | data
+        for ue in abilene.ues:
+            assert routes[f"/hconf-data/{ue}"] == routes[f"/hconf/{ue}"], "the data plane takes the same ways"
         for name in applications - {router}:
             costs_ms = [hop.cost_ms for hop in routes[f"/hconf/{name}"]]
             assert costs_ms == sorted(costs_ms)
@@ -101,7 +104,8 @@ def test_what_has_one_link_has_one_way_out(abilene: Topology, tmp_path: Path) ->
         assert {route.prefix: [hop.face_id for hop in route.next_hops] for route in forwarder.routes} == {
             f"/hconf/{node}": [0],
             "/hconf": [1],
-        }
+            "/hconf-data": [1],
+        } | ({f"/hconf-data/{node}": [0]} if node in abilene.ues else {})
 
 
 def test_a_ue_with_two_links_ranks_both_ways_to_every_proxy_and_the_login_server(tmp_path: Path) -> None:
@@ -114,7 +118,10 @@ def test_a_ue_with_two_links_ranks_both_ways_to_every_proxy_and_the_login_server
     assert routes["/hconf/csr1"] == [(1, 2.0), (2, 12.0)]
     assert routes["/hconf/csr2"][0] == (2, 2.0)
     assert routes["/hconf"] == [(1, 2.0), (2, 2.0)]  # whatever else there may be, over its own link
-    assert set(routes) == {"/hconf", "/hconf/ue1", "/hconf/login", *(f"/hconf/{csr}" for csr in topology.csrs)}
+    assert routes["/hconf-data"] == routes["/hconf"]
+    own = {"/hconf/ue1", "/hconf-data/ue1"}
+    asked = {"/hconf/login", *(f"/hconf/{csr}" for csr in topology.csrs)}
+    assert set(routes) == {"/hconf", "/hconf-data", *own, *asked}
     for name in ("csr1", "csr2", "csr3", "login"):
         assert routes[f"/hconf/{name}"][0][1] == pytest.approx(delays_ms["ue1"][name])
     for router in (*topology.cores, *topology.csrs):
@@ -218,6 +225,8 @@ def test_a_proxy_ue_tells_its_client_and_its_proxy_apart_by_name(edge: Topology,
         "/hconf/ue3/32=heartbeat": [0],
         "/hconf/32=all": [-1, 1],
         "/hconf": [1],
+        "/hconf-data/ue3": [0],
+        "/hconf-data": [1],
     }
     assert {to_uri(keyword_) for keyword_ in TO_CLIENTS} == {f"/{word}" for word in CLIENT_KEYWORDS}
 
@@ -231,7 +240,7 @@ def test_a_proxy_ue_hears_what_goes_to_all_proxies(edge: Topology, tmp_path: Pat
     assert {peers[hop.face_id] for hop in to_all.next_hops} == {"core2", "core3", "ue3"}
     neighbour = configs["ue2.forwarder"].forwarder
     assert neighbour is not None
-    assert [route.prefix for route in neighbour.routes] == ["/hconf/ue2", "/hconf"]
+    assert [route.prefix for route in neighbour.routes] == ["/hconf/ue2", "/hconf-data/ue2", "/hconf", "/hconf-data"]
 
 
 def test_a_proxy_ue_runs_a_proxy_under_its_own_key(edge: Topology, tmp_path: Path) -> None:
