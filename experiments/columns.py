@@ -228,6 +228,9 @@ NODES: Final = Table(
         ),
         Column("start_s", "number", "when the last of its processes was ready"),
         Column("exits", "text", "`ok`, or how each process ended: `proxy: signal 9; forwarder: ok`"),
+        Column("cs_hits", "count", "Interests that its content store answered, of all planes"),
+        Column("cs_misses", "count", "Interests that it could not answer, and that were not pending already"),
+        Column("cs_hit_ratio", "number", "`cs_hits` over the sum of both"),
         Column("malformed", "count", "datagrams that were not valid packets"),
         Column("refused", "count", "well-formed messages that it did not allow or believe"),
         Column("refusals", "text", "the same by reason: `join_replayed: 2; update_forged: 1`"),
@@ -241,6 +244,46 @@ NODES: Final = Table(
             "how late its timers fired while the workload ran, 99th percentile, worst process",
         ),
         Column("timer_lag_max_ms", "number", "same, maximum"),
+    ),
+)
+
+OBJECTS: Final = Table(
+    "objects.csv",
+    "one object or live stream at one receiver that was to have it: who had joined when it was announced and did not leave, or "
+    "crash for good, before the end, and whoever else fetched it",
+    (
+        Column("object_name", "text", "NDN URI, as in `updates.csv`"),
+        Column("conference", "text", "conference it was announced in"),
+        Column("publisher", "text", "device ID of the publisher"),
+        Column("receiver", "text", "device ID of the receiver"),
+        Column("kind", "text", "`object` or `stream`"),
+        Column("size_bytes", "count", "size of the object; of a stream, of all its frames"),
+        Column("published_s", "number", "when it was made, to be announced at once"),
+        Column(
+            "begun_s", "number", "when the receiver asked for the first segment; empty: it did not, or not to the end"
+        ),
+        Column("ended_s", "number", "when it had the last segment or frame, gave up, or left"),
+        Column("outcome", "text", "`complete`, `given-up`, `left`, or `missing`: nothing was heard of it"),
+        Column("fetch_ms", "number", "objects that are complete: `ended_s` minus `begun_s`"),
+        Column("goodput_bps", "number", "objects that are complete: bits of content over that time"),
+        Column("received_bytes", "count", "content that came"),
+        Column("segments", "count", "segments or frames that came"),
+        Column(
+            "segments_asked",
+            "count",
+            "all of an object; of a stream, the frames that were to come when it was announced",
+        ),
+        Column("retransmissions", "count", "Interests sent again because of a timeout or a Nack"),
+        Column(
+            "bytes_by_hops",
+            "text",
+            "content by the links that it crossed from whoever had it, a content store or the publisher: `2: 16000; 6: 984000`; "
+            "`-1`: not known",
+        ),
+        Column(
+            "path_hops", "count", "links on the shortest path from the publisher: what comes over fewer is from a store"
+        ),
+        Column("deadline_misses", "count", "streams: frames that came too late, or never, of those asked for"),
     ),
 )
 
@@ -271,7 +314,7 @@ SUMMARY: Final = Table(
     ),
 )
 
-TABLES: Final = (UPDATES, DELIVERIES, FAULTS, RECOVERY, MESSAGES, LINKS, NODES, CHECKS, SUMMARY)
+TABLES: Final = (UPDATES, DELIVERIES, FAULTS, RECOVERY, MESSAGES, LINKS, NODES, OBJECTS, CHECKS, SUMMARY)
 
 #: Statistics of a distribution, as the last part of a metric's name, and the quantile each is (None: the mean).
 STATISTICS: Final[dict[str, float | None]] = {"mean": None, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
@@ -316,6 +359,22 @@ def _metrics() -> Iterator[Metric]:
     for (scope, which), (quantity, (unit, words)) in product(DELIVERY_SCOPES.items(), QUANTITIES.items()):
         for statistic in STATISTICS:
             yield Metric(f"deliveries.{scope}{quantity}.{statistic}", unit, f"{words}, {statistic}, over {which}")
+    yield Metric("objects.expected", "count", "rows of `objects.csv` that are no streams")
+    yield Metric("objects.lost", "count", "of those, not `complete`")
+    for statistic in STATISTICS:
+        yield Metric(f"objects.fetch_ms.{statistic}", "ms", f"`fetch_ms`, {statistic}")
+    for statistic in STATISTICS:
+        yield Metric(f"objects.goodput_bps.{statistic}", "bps", f"`goodput_bps`, {statistic}")
+    yield Metric(
+        "objects.copies.max",
+        "1",
+        "bytes of segments and frames (`object-segment`) over the bytes of everything published, on the link between routers, "
+        "and in the direction, with the most",
+    )
+    yield Metric("streams.expected", "count", "rows of `objects.csv` that are streams")
+    yield Metric("streams.frames", "count", "frames that came")
+    yield Metric("streams.deadline_misses", "count", "sum of `deadline_misses`")
+    yield Metric("streams.miss_ratio", "1", "deadline misses over the frames that receivers asked for")
     yield Metric("recovery.outage_ms.p50", "ms", "`outage_ms` over clients and faults, median")
     yield Metric(
         "recovery.outage_ms.max", "ms", "same, worst; 0 where a fault affected no client, empty without faults"

@@ -22,6 +22,7 @@ class ConferenceState:
     digest: str
     roster: frozenset[str]
     waiting: int  #: updates that a client has not got acked yet
+    fetching: int = 0  #: objects of others that a client has not got yet
     away: frozenset[str] = frozenset()  #: of the roster, as a client sees it
 
     @classmethod
@@ -37,6 +38,7 @@ class ConferenceState:
                 client["state_digest"],
                 frozenset(client["roster"]),
                 client["unacked"] + client["queued"],
+                client["fetching"],
                 frozenset(device for device, standing in client["standings"].items() if standing == "away"),
             )
         for name, view in (status.get("proxy") or {}).get("conferences", {}).items():
@@ -53,6 +55,8 @@ def disagreement(states: Sequence[ConferenceState], *, rosters: Mapping[str, set
     for state in states:
         if state.waiting and (state.session not in _OUTSIDE or state.session == "closing"):
             return f"{state.node} waits for the ack of {state.waiting} updates"
+        if state.fetching and state.session not in _OUTSIDE:
+            return f"{state.node} fetches {state.fetching} objects"
         if rosters is None:
             continue
         roster = rosters.get(state.conference, set())

@@ -6,6 +6,7 @@ One task does it all, in the order of a timeline, so that a simulated run does t
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import trio
 
@@ -22,7 +23,7 @@ from experiments.conference_state import ConferenceState, disagreement
 from experiments.progress import RunProgress
 from experiments.spec import Experiment
 from experiments.spec_schema import Fault, Impair, LinkUp, fault_ids, kind_of
-from experiments.workloads import ScheduledUpdate, schedules
+from experiments.workloads import ScheduledObject, ScheduledStream, ScheduledUpdate, data_schedules, schedules
 from testbed.emulation.control import NodeError
 from testbed.faults.injector import BreakableNetwork, FaultInjector
 from testbed.faults.model import Fault as InjectedFault
@@ -39,6 +40,7 @@ REQUEST_S_PER_UPDATE: Final = 20e-6  #: how long handing over a schedule takes, 
 POLL_S: Final = 0.05
 TICK_S: Final = 0.2
 
+S = TypeVar("S", ScheduledUpdate, ScheduledObject | ScheduledStream)
 Call = Callable[[], Awaitable[Any]]
 
 
@@ -179,6 +181,8 @@ class ConferenceFlow:
             self.experiment.workloads, devices=list(when), duration_s=settings.duration_s, seed=settings.seed
         )
         wanted = {device: _while_there(updates, when[device]) for device, updates in wanted.items()}
+        data = data_schedules(self.experiment.workloads, devices=list(when), duration_s=settings.duration_s)
+        data = {device: _while_there(objects, when[device]) for device, objects in data.items() if objects}
         epoch_s = self.pace.now_s() + EPOCH_LEAD_S + REQUEST_S_PER_UPDATE * sum(map(len, wanted.values()))
         self.note_clock(epoch_s=epoch_s)
         await self.pace.together(
@@ -187,6 +191,7 @@ class ConferenceFlow:
                     partial(self._send_schedule, _client(device), updates, epoch_s)
                     for device, updates in wanted.items()
                 ),
+                *(partial(self._send_objects, _client(device), objects, epoch_s) for device, objects in data.items()),
                 # What they count of the time before is then apart from what they count of the run.
                 *(partial(self._ask_quietly, process, ["counters"]) for process in list(self.network.processes)),
             ]
@@ -197,6 +202,19 @@ class ConferenceFlow:
         for start in range(0, len(updates), SCHEDULE_CHUNK):
             chunk = [(epoch_s + one.at_s, one.event, one.size_bytes) for one in updates[start : start + SCHEDULE_CHUNK]]
             await self.network.request(process, "schedule", updates=chunk)
+
+    async def _send_objects(
+        self, process: str, planned: Sequence[ScheduledObject | ScheduledStream], epoch_s: float
+    ) -> None:
+        objects, streams = list[Any](), list[Any]()
+        for one in planned:
+            at_s, *what = dataclasses.astuple(one)
+            (objects if isinstance(one, ScheduledObject) else streams).append((epoch_s + at_s, *what))
+        for start in range(0, len(objects), SCHEDULE_CHUNK):
+            chunk = objects[start : start + SCHEDULE_CHUNK]
+            await self.network.request(process, "schedule-objects", objects=chunk)
+        if streams:
+            await self.network.request(process, "schedule-objects", streams=streams)
 
     async def _run_to_end(self, epoch_s: float, when: Mapping[str, Attendance]) -> None:
         self.progress.phase("running")
@@ -317,8 +335,8 @@ def attendance(experiment: Experiment) -> dict[str, Attendance]:
     return when
 
 
-def _while_there(updates: Sequence[ScheduledUpdate], at: Attendance) -> tuple[ScheduledUpdate, ...]:
-    """Return the updates of a device that fall in the time in which it is there."""
+def _while_there(updates: Sequence[S], at: Attendance) -> tuple[S, ...]:
+    """Return what a device publishes in the time in which it is there."""
     return tuple(
         update
         for update in updates

@@ -19,6 +19,8 @@ from proxy.records import (
     CountersReported,
     FaceChanged,
     Granted,
+    ObjectFetched,
+    ObjectPublished,
     PeerChanged,
     Published,
     Record,
@@ -123,6 +125,8 @@ class History:
     faces: Sequence[FaceChanged] = ()
     peers: Sequence[PeerChanged] = ()
     services: Sequence[ServiceChanged] = ()
+    objects: Sequence[ObjectPublished] = ()
+    fetches: Sequence[ObjectFetched] = ()
     states: Sequence[StateReported] = ()
     counters: Sequence[CountersReported] = ()
     #: Nodes one of whose processes did not end in an orderly way; their last second of records may be missing.
@@ -257,6 +261,8 @@ def history_of(
         faces=by_type[FaceChanged],
         peers=by_type[PeerChanged],
         services=by_type[ServiceChanged],
+        objects=by_type[ObjectPublished],
+        fetches=by_type[ObjectFetched],
         states=by_type[StateReported],
         counters=by_type[CountersReported],
         crashed=crashed,

@@ -177,6 +177,29 @@ class ConstantWorkload(_Workload, frozen=True, forbid_unknown_fields=True, tag="
     """Equal gaps, each publisher with a phase of its own."""
 
 
+class _DataWorkload(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
+    """``[[workload]]``: what every kind of the data plane has. An FP update with event ``object`` announces each."""
+
+    publishers: Annotated[tuple[Word, ...], Meta(min_length=1)] | None = None  #: UEs; None: all
+    start_s: Moment = 0.0
+    stop_s: Moment | None = None  #: None: until duration_s
+
+
+class ObjectsWorkload(_DataWorkload, frozen=True, forbid_unknown_fields=True, tag="objects", kw_only=True):
+    """Objects that everybody fetches: slides, pictures."""
+
+    size_bytes: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024, description="of one object")]
+    every_s: Seconds | None = None  #: from one object of a publisher to the next; None: only one, at start_s
+
+
+class MediaWorkload(_DataWorkload, frozen=True, forbid_unknown_fields=True, tag="media", kw_only=True):
+    """A live stream from start_s to stop_s, which everybody receives frame by frame."""
+
+    frames_per_s: Annotated[float, Meta(ge=0.1, le=1_000)]
+    frame_bytes: Annotated[int, Meta(ge=1, le=4_000)]
+    deadline_ms: Annotated[float, Meta(gt=0, le=60_000, description="after it was made, a frame is of no use")] = 150.0
+
+
 class _Fault(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
     """``[[fault]]``: what every kind has."""
 
@@ -255,7 +278,9 @@ class CaptureSection(Struct, frozen=True, forbid_unknown_fields=True):
     links: tuple[Word, ...] = ()  #: names of links, ends in either order
 
 
-Workload = PoissonWorkload | ConstantWorkload
+UpdateWorkload = PoissonWorkload | ConstantWorkload
+DataWorkload = ObjectsWorkload | MediaWorkload
+Workload = UpdateWorkload | DataWorkload
 ProcessFault = Crash | DiskLoss | Freeze
 Fault = LinkDown | LinkUp | Impair | ProcessFault
 

@@ -6,13 +6,22 @@ run changes it, and adding a device or a workload does not move the others' upda
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from experiments.spec_schema import ConstantWorkload, PoissonWorkload, Workload
+from experiments.spec_schema import (
+    ConstantWorkload,
+    DataWorkload,
+    MediaWorkload,
+    ObjectsWorkload,
+    PoissonWorkload,
+    UpdateWorkload,
+    Workload,
+)
 from topologies.errors import InputError
 
 #: Most updates of one run. A client's schedule is held in memory, and so are its records when they are analysed.
@@ -24,6 +33,21 @@ class ScheduledUpdate:
     at_s: float  #: after the start of the run
     event: str
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ScheduledObject:
+    at_s: float  #: after the start of the run
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ScheduledStream:
+    at_s: float
+    frames: int
+    frame_bytes: int
+    interval_s: float
+    deadline_s: float
 
 
 def schedules(
@@ -39,6 +63,8 @@ def schedules(
     """
     updates: dict[str, list[ScheduledUpdate]] = {device: [] for device in devices}
     for index, workload in enumerate(workloads):
+        if isinstance(workload, DataWorkload):
+            continue
         stop_s = duration_s if workload.stop_s is None else min(workload.stop_s, duration_s)
         for device in workload.publishers or devices:
             times_s = publishing_times_s(workload, stop_s=stop_s, generator=_generator(seed, index, device))
@@ -46,7 +72,33 @@ def schedules(
     return {device: tuple(sorted(of_device)) for device, of_device in updates.items()}
 
 
-def publishing_times_s(workload: Workload, *, stop_s: float, generator: random.Random) -> Iterator[float]:
+def data_schedules(
+    workloads: Sequence[Workload], *, devices: Sequence[str], duration_s: float
+) -> dict[str, tuple[ScheduledObject | ScheduledStream, ...]]:
+    """Return for each device what it publishes on the data plane; arguments as of `schedules`."""
+    found: dict[str, list[ScheduledObject | ScheduledStream]] = {device: [] for device in devices}
+    for workload in workloads:
+        if not isinstance(workload, DataWorkload):
+            continue
+        stop_s = duration_s if workload.stop_s is None else min(workload.stop_s, duration_s)
+        for device in workload.publishers or devices:
+            match workload:
+                case ObjectsWorkload():
+                    count = 1 if workload.every_s is None else math.ceil((stop_s - workload.start_s) / workload.every_s)
+                    found[device] += [
+                        ScheduledObject(workload.start_s + number * (workload.every_s or 0.0), workload.size_bytes)
+                        for number in range(count)
+                    ]
+                case MediaWorkload():
+                    frames = max(1, int((stop_s - workload.start_s) * workload.frames_per_s))
+                    interval_s, deadline_s = 1 / workload.frames_per_s, workload.deadline_ms / 1e3
+                    found[device].append(
+                        ScheduledStream(workload.start_s, frames, workload.frame_bytes, interval_s, deadline_s)
+                    )
+    return {device: tuple(of_device) for device, of_device in found.items()}
+
+
+def publishing_times_s(workload: UpdateWorkload, *, stop_s: float, generator: random.Random) -> Iterator[float]:
     """Yield when one publisher publishes, from the workload's `start_s` to before *stop_s*."""
     match workload:
         case PoissonWorkload():
@@ -72,6 +124,7 @@ def check_size(workloads: Sequence[Workload], *, devices: Sequence[str], duratio
         * max(0.0, min(duration_s, duration_s if workload.stop_s is None else workload.stop_s) - workload.start_s)
         * len(workload.publishers or devices)
         for workload in workloads
+        if not isinstance(workload, DataWorkload)
     )
     if expected > UPDATES_MAX:
         raise InputError(

@@ -16,10 +16,11 @@ import pandas as pd
 from experiments.analysis.csv_files import write_csv
 from experiments.analysis.deliveries import measure_deliveries
 from experiments.analysis.network import measure_faults, measure_links, measure_messages, measure_nodes
+from experiments.analysis.objects import measure_objects
 from experiments.analysis.recovery import measure_recovery
 from experiments.analysis.summary import measure_summary, summary_frame
 from experiments.checker import Check, check_invariants
-from experiments.columns import CHECKS, DELIVERIES, FAULTS, LINKS, MESSAGES, NODES, RECOVERY, SUMMARY, UPDATES
+from experiments.columns import CHECKS, DELIVERIES, FAULTS, LINKS, MESSAGES, NODES, OBJECTS, RECOVERY, SUMMARY, UPDATES
 from experiments.judgement import fails_the_run, judge_expectations, judge_fidelity
 from experiments.recorded_run import RecordedRun
 from experiments.run_folder import RunFolder
@@ -68,7 +69,12 @@ def analyse(folder: RunFolder) -> Analysis:
     run = RecordedRun.load(folder)
     deliveries = measure_deliveries(run)
     recovery = measure_recovery(run, deliveries)
-    tables = {"messages": measure_messages(run), "links": measure_links(run), "nodes": measure_nodes(run)}
+    tables = {
+        "messages": measure_messages(run),
+        "links": measure_links(run),
+        "nodes": measure_nodes(run),
+        "objects": measure_objects(run),
+    }
     values = measure_summary(run, deliveries, recovery, tables)
     checks = (*check_invariants(run.history), *judge_expectations(run, values), *judge_fidelity(run))
     values["checks.failed"] = float(sum(map(fails_the_run, checks)))
@@ -84,6 +90,7 @@ def analyse(folder: RunFolder) -> Analysis:
         (MESSAGES, tables["messages"]),
         (LINKS, tables["links"]),
         (NODES, tables["nodes"]),
+        (OBJECTS, tables["objects"]),
         (CHECKS, pd.DataFrame([msgspec.to_builtins(check) for check in checks], columns=CHECKS.names)),
         (SUMMARY, summary_frame(values, fault_ids)),
     ):

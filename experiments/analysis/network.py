@@ -125,6 +125,7 @@ def _node_row(
                 if counter.startswith(REFUSED)
             }
         )
+    hits, misses = (sum(report.counters.get(name, 0) for report in reports) for name in ("cs_hits", "cs_misses"))
     ready = [exit_.ready_s for exit_ in exits if exit_.ready_s is not None]
     return {
         "node": name,
@@ -133,6 +134,9 @@ def _node_row(
         "max_rss_bytes": sum(rss.values()) if rss else None,
         "start_s": max(ready) - run.epoch_s if ready else None,
         "exits": _spell_exits(exits),
+        "cs_hits": hits if reports else None,
+        "cs_misses": misses if reports else None,
+        "cs_hit_ratio": hits / (hits + misses) if hits + misses else None,
         "malformed": sum(report.counters.get("malformed", 0) for report in reports) if reports else None,
         "refused": sum(refusals.values()) if reports else None,
         "refusals": "; ".join(f"{reason}: {count}" for reason, count in sorted(refusals.items())),

@@ -25,13 +25,14 @@ def measure_summary(
         run: the run.
         deliveries: as measured.
         recovery: rows of recovery.csv.
-        tables: rows of "messages", "links" and "nodes".
+        tables: rows of "messages", "links", "nodes" and "objects".
     """
     values = {f"network.{name}": float(value) for name, value in (run.manifest.get("phases") or {}).items()}
     values |= _distribution("sessions.join_ms", _join_times_ms(run.history.sessions))
     values |= _update_metrics(deliveries.updates)
     values |= _delivery_metrics(run, deliveries)
     values |= _recovery_metrics(run, recovery)
+    values |= _object_metrics(run, tables["objects"], tables["messages"])
     published = values["updates.published"]
     packets = float(tables["messages"]["packets"].sum())
     links, nodes = tables["links"], tables["nodes"]
@@ -110,6 +111,31 @@ def _delivery_metrics(run: RecordedRun, deliveries: Deliveries) -> Values:
         for quantity in QUANTITIES:
             values |= _distribution(f"deliveries.{scope}{quantity}", quantities[quantity][scopes[scope]])
     return values
+
+
+def _object_metrics(run: RecordedRun, rows: pd.DataFrame, messages: pd.DataFrame) -> Values:
+    objects, streams = rows[rows["kind"] == "object"], rows[rows["kind"] == "stream"]
+    published_bytes = sum(published.size_bytes for published in run.history.objects)
+    routers = {node.name for node in run.topology.nodes if node.role in ("core", "csr")}
+    carried = messages[
+        (messages["message"] == "object-segment") & messages["from"].isin(routers) & messages["to"].isin(routers)
+    ]
+    missed, came, asked = (
+        float(np.nansum(_floats(streams[column]))) for column in ("deadline_misses", "segments", "segments_asked")
+    )
+    return {
+        "objects.expected": float(len(objects)),
+        "objects.lost": float((objects["outcome"] != "complete").sum()),
+        **_distribution("objects.fetch_ms", _floats(objects["fetch_ms"])),
+        **_distribution("objects.goodput_bps", _floats(objects["goodput_bps"])),
+        "objects.copies.max": (
+            float(carried["bytes"].max()) / published_bytes if published_bytes and len(carried) else np.nan
+        ),
+        "streams.expected": float(len(streams)),
+        "streams.frames": came,
+        "streams.deadline_misses": missed,
+        "streams.miss_ratio": missed / asked if asked else np.nan,
+    }
 
 
 def _recovery_metrics(run: RecordedRun, recovery: pd.DataFrame) -> Values:

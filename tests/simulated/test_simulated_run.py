@@ -50,6 +50,18 @@ leave_at_s = 3
 kind = "poisson"
 rate_per_s = 5
 
+[[workload]]
+kind = "objects"
+size_bytes = 50_000
+publishers = ["ue1", "ue3"]
+start_s = 1.0
+
+[[workload]]
+kind = "media"
+frames_per_s = 20
+frame_bytes = 100
+publishers = ["ue2"]
+
 [[fault]]
 at_s = 1
 for_s = 1

@@ -29,6 +29,7 @@ def test_clients_agree_with_clients_and_proxies_with_proxies() -> None:
         ([CLIENT, but(OTHER, session="joining")], "ue2 is in state joining"),
         ([CLIENT, but(OTHER, roster=frozenset({"ue2"}))], "ue2 sees 1 of 2 joined; missing: ue1"),
         ([CLIENT, but(OTHER, waiting=3)], "ue2 waits for the ack of 3 updates"),
+        ([CLIENT, but(OTHER, fetching=2)], "ue2 fetches 2 objects"),
         ([CLIENT, OTHER, PROXY, but(PEER, digest="q")], "another state of main"),
         ([CLIENT, but(OTHER, digest="e"), PROXY], "another state of main"),
         ([CLIENT, but(OTHER, away=frozenset({"ue1"})), PROXY], "another state of main"),
@@ -45,10 +46,10 @@ def test_who_has_left_has_no_say() -> None:
 def test_states_are_taken_from_status_replies() -> None:
     client = {
         "state": "joined", "proxy": "csr1", "conference": "main", "state_digest": "d", "roster": ["ue1", "ue2"],
-        "standings": {"ue1": "joined", "ue2": "away", "ue3": "left"}, "unacked": 1, "queued": 2, "vector": [], "heads": [],
+        "standings": {"ue1": "joined", "ue2": "away", "ue3": "left"}, "unacked": 1, "queued": 2, "fetching": 4, "vector": [], "heads": [],
     }  # fmt: skip
     assert list(ConferenceState.all_of("ue1.forwarder", {"client": client, "forwarder": {}})) == [
-        but(CLIENT, waiting=3, away=frozenset({"ue2"}))
+        but(CLIENT, waiting=3, fetching=4, away=frozenset({"ue2"}))
     ]
     proxy = {"conferences": {"main": {"state_digest": "p", "roster": ["ue1", "ue2"], "clients": []}}}
     assert list(ConferenceState.all_of("csr1.proxy", {"proxy": proxy})) == [PROXY]

@@ -20,8 +20,9 @@ from experiments.spec import (
     PoissonWorkload,
     load_experiment,
 )
+from experiments.spec_schema import MediaWorkload, UpdateWorkload
 from proxy import config
-from proxy.wire.messages import BODY_MAX_BYTES
+from proxy.wire.messages import BODY_MAX_BYTES, FRAME_MAX_BYTES, OBJECT_MAX_BYTES
 from topologies.errors import InputError
 from topologies.model import LinkProperties
 
@@ -221,9 +222,27 @@ def test_mistakes_in_forwarding(load: Callable[..., Experiment], setting: str, p
 
 
 def test_the_largest_body_is_that_of_the_wire_format(load: Callable[..., Experiment]) -> None:
-    assert load(GOOD, f"workload.1.size_bytes={BODY_MAX_BYTES}").workloads[0].size_bytes == BODY_MAX_BYTES
+    workload = load(GOOD, f"workload.1.size_bytes={BODY_MAX_BYTES}").workloads[0]
+    assert isinstance(workload, UpdateWorkload)
+    assert workload.size_bytes == BODY_MAX_BYTES
     with pytest.raises(InputError, match=f"above {BODY_MAX_BYTES}"):
         load(GOOD, f"workload.1.size_bytes={BODY_MAX_BYTES + 1}")
+
+
+def test_objects_and_media_have_the_limits_of_the_wire_format(load: Callable[..., Experiment]) -> None:
+    data = GOOD.replace('kind = "poisson"\nrate_per_s = 1.0', 'kind = "objects"\nsize_bytes = 1')
+    load(data, f"workload.1.size_bytes={OBJECT_MAX_BYTES}")
+    with pytest.raises(InputError, match=f"above {OBJECT_MAX_BYTES}"):
+        load(data, f"workload.1.size_bytes={OBJECT_MAX_BYTES + 1}")
+    media = GOOD.replace('kind = "poisson"\nrate_per_s = 1.0', 'kind = "media"\nframes_per_s = 50\nframe_bytes = 160')
+    (workload,) = load(media, f"workload.1.frame_bytes={FRAME_MAX_BYTES}").workloads
+    assert isinstance(workload, MediaWorkload)
+    assert workload.stop_s == 20
+    assert workload.publishers
+    with pytest.raises(InputError, match=f"above {FRAME_MAX_BYTES}"):
+        load(media, f"workload.1.frame_bytes={FRAME_MAX_BYTES + 1}")
+    with pytest.raises(InputError, match="rate_per_s"):
+        load(media, "workload.1.rate_per_s=1")
 
 
 # --- form: keys, types, ranges, units, words

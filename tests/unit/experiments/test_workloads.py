@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.spec_schema import ConstantWorkload, PoissonWorkload
-from experiments.workloads import UPDATES_MAX, ScheduledUpdate, check_size, schedules
+from experiments.spec_schema import ConstantWorkload, MediaWorkload, ObjectsWorkload, PoissonWorkload, Workload
+from experiments.workloads import (
+    UPDATES_MAX,
+    ScheduledObject,
+    ScheduledStream,
+    ScheduledUpdate,
+    check_size,
+    data_schedules,
+    schedules,
+)
 from topologies.errors import InputError
 
 POISSON = PoissonWorkload(rate_per_s=5.0)
@@ -55,6 +63,24 @@ def test_only_the_publishers_publish() -> None:
     wanted = schedules([workload], devices=["ue1", "ue2"], duration_s=10, seed=7)
     assert wanted["ue1"] == ()
     assert wanted["ue2"]
+
+
+def test_objects_and_streams_have_a_schedule_of_their_own() -> None:
+    once = ObjectsWorkload(size_bytes=1_000, start_s=2.0, publishers=("ue1",))
+    often = ObjectsWorkload(size_bytes=9, start_s=1.0, every_s=3.0, stop_s=10.0)
+    media = MediaWorkload(frames_per_s=50, frame_bytes=160, start_s=5.0, deadline_ms=120, publishers=("ue2",))
+    workloads: list[Workload] = [once, POISSON, often, media]
+    wanted = data_schedules(workloads, devices=["ue1", "ue2"], duration_s=8.0)
+    assert wanted["ue1"] == (
+        ScheduledObject(2.0, 1_000),
+        ScheduledObject(1.0, 9),
+        ScheduledObject(4.0, 9),
+        ScheduledObject(7.0, 9),
+    )
+    assert wanted["ue2"][-1] == ScheduledStream(5.0, 150, 160, 0.02, 0.12)
+    updates = schedules(workloads, devices=["ue1", "ue2"], duration_s=8.0, seed=7)
+    assert {update.event for update in updates["ue1"]} == {"message"}
+    check_size(workloads, devices=["ue1"], duration_s=8.0, where="a.toml")
 
 
 @given(

@@ -165,7 +165,14 @@ def _counters(node: str) -> CountersReported:
         QUIESCED_S - 1,
         *lag.take(),
         sent,
-        {"malformed": 2, "pit": 3, "refused_update_forged": 2, "refused_join_replayed": 1},
+        {
+            "malformed": 2,
+            "cs_hits": 3,
+            "cs_misses": 9,
+            "pit": 3,
+            "refused_update_forged": 2,
+            "refused_join_replayed": 1,
+        },
         {"pit": 10},
     )
 

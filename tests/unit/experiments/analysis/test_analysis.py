@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 from experiments.analysis import analyse
 from experiments.columns import METRICS, TABLES
 from experiments.run_folder import RunFolder
-from proxy.records import Applied, Published, SessionChanged, SnapshotApplied
+from proxy.records import (
+    Applied,
+    CountersReported,
+    MessageCount,
+    ObjectFetched,
+    ObjectPublished,
+    Published,
+    SessionChanged,
+    SnapshotApplied,
+)
+from tests.unit.experiments.analysis.conftest import EPOCH_S, QUIESCED_S
 from topologies.errors import InputError
 
 WriteRun = Callable[..., RunFolder]
@@ -177,6 +187,7 @@ def test_nodes_links_and_messages(write_run: WriteRun) -> None:
     nodes = {row["node"]: row for row in rows(folder, "nodes.csv")}
     assert nodes["csr1"] == {
         "node": "csr1", "role": "csr", "cpu_s": "0.5", "max_rss_bytes": "20000000", "start_s": "-1.5", "exits": "ok",
+        "cs_hits": "3", "cs_misses": "9", "cs_hit_ratio": "0.25",
         "malformed": "2", "refused": "3", "refusals": "join_replayed: 1; update_forged: 2",
         "applications": "0", "unread": "0", "timer_lag_p99_ms": "1.5", "timer_lag_max_ms": "1.5",
     }  # fmt: skip
@@ -345,3 +356,62 @@ def test_whatever_happened_to_the_files_there_is_a_report_or_a_message(
             path.write_bytes(content + content)
     with contextlib.suppress(InputError):
         analyse(folder)
+
+
+NAME, STREAM = "/hconf-data/ue1/main/seq=1/v=1", "/hconf-data/ue1/main/seq=2/v=1"
+
+
+def test_objects_are_counted_for_everybody_who_was_to_have_them(write_run: WriteRun) -> None:
+    extra = [
+        ObjectPublished(EPOCH_S + 1.0, "main", "ue1", NAME, 1_000, 2, is_stream=False),
+        ObjectPublished(EPOCH_S + 2.0, "main", "ue1", STREAM, 5_000, 10, is_stream=True),
+        ObjectFetched(
+            EPOCH_S + 1.6, "main", "ue2", NAME, EPOCH_S + 1.1, 1_000, 2, 2, 3, [(1, 400), (2, 600)], "complete", None
+        ),
+        ObjectFetched(EPOCH_S + 4.0, "main", "ue3", STREAM, EPOCH_S + 2.1, 3_500, 7, 8, 1, [(4, 3_500)], "complete", 2),
+        CountersReported(
+            QUIESCED_S, "core1", "forwarder", 0.0, 0, 0.0, [], 0.0,
+            [
+                MessageCount("csr1-core1", "csr1", "object-segment", 3, 9_000),
+                MessageCount("core1-login", "login", "object-segment", 3, 90_000),
+                MessageCount("csr1-core1", "csr1", "object-interest", 3, 90_000),
+            ],
+            {}, {},
+        ),
+    ]  # fmt: skip
+    folder = write_run(extra=extra)
+    values = analyse(folder).values
+    by_key = {(row["object_name"], row["receiver"]): row for row in rows(folder, "objects.csv")}
+    assert set(by_key) == {(NAME, "ue2"), (NAME, "ue3"), (STREAM, "ue2"), (STREAM, "ue3")}
+    row = by_key[NAME, "ue2"]
+    assert (row["kind"], row["outcome"], row["fetch_ms"], row["goodput_bps"]) == (
+        "object",
+        "complete",
+        "500.0",
+        "16000.0",
+    )
+    assert (row["bytes_by_hops"], row["path_hops"], row["retransmissions"]) == ("1: 400; 2: 600", "2", "3")
+    assert (row["published_s"], row["begun_s"], row["ended_s"], row["deadline_misses"]) == ("1.0", "1.1", "1.6", "")
+    missing = by_key[NAME, "ue3"]
+    assert (missing["outcome"], missing["begun_s"], missing["path_hops"]) == ("missing", "", "3")
+    stream = by_key[STREAM, "ue3"]
+    assert (stream["segments"], stream["segments_asked"], stream["deadline_misses"], stream["fetch_ms"]) == (
+        "7",
+        "8",
+        "2",
+        "",
+    )
+    assert (values["objects.expected"], values["objects.lost"], values["objects.fetch_ms.max"]) == (2, 1, 500)
+    assert (values["streams.expected"], values["streams.frames"], values["streams.deadline_misses"]) == (2, 7, 2)
+    assert values["streams.miss_ratio"] == 0.25
+    assert values["objects.copies.max"] == 9_000 / 6_000, "between routers, segments only"
+
+
+def test_who_was_not_there_when_an_object_was_announced_is_not_expected_to_have_it(write_run: WriteRun) -> None:
+    published = ObjectPublished(EPOCH_S - 1.5, "main", "ue1", NAME, 1_000, 2, is_stream=False)
+    left = SessionChanged(EPOCH_S + 3.0, "main", "ue3", "csr2", "closed")
+    assert analyse(write_run(extra=[published, left])).values["objects.expected"] == 0
+    later = msgspec.structs.replace(published, t_s=EPOCH_S + 1.0)
+    folder = write_run(extra=[later, left])
+    assert analyse(folder).values["objects.lost"] == 1, "ue2; ue3 left before the end"
+    assert [row["receiver"] for row in rows(folder, "objects.csv")] == ["ue2"]
