@@ -149,7 +149,7 @@ def test_bare_packet_is_its_own_fragment(bare: bytes) -> None:
         pytest.param("fd034408" + "0000000000000001", id="Ack"),
         pytest.param("fd034808" + "0000000000000001", id="TxSequence"),
         pytest.param("fd034c00", id="NonDiscovery"),
-        pytest.param("fd03a800", id="another type in the ignorable range"),
+        pytest.param("fd03a400", id="another type in the ignorable range"),
     ],
 )
 def test_header_fields_that_may_be_ignored(field: str) -> None:

@@ -33,7 +33,10 @@ from tests.fuzz.corpus import (
 
 BIG = st.integers(0, 2**64 - 1)
 NAMES = st.lists(
-    st.tuples(st.sampled_from([8, 8, 1, 2, 32, 50, 54, 58, 60, 300]), st.binary(max_size=40)), min_size=1, max_size=6
+    st.tuples(st.sampled_from([8, 8, 32, 50, 54, 58, 60, 300]), st.binary(max_size=40))
+    | st.tuples(st.sampled_from([1, 2]), st.binary(min_size=32, max_size=32)),
+    min_size=1,
+    max_size=6,
 ).map(lambda parts: b"".join(component(value, kind) for kind, value in parts))
 LINK_PACKETS = st.builds(
     LinkPacket,
