@@ -12,6 +12,8 @@ from topologies.model import Link, Node, Topology
 
 #: How many of the networks have parts without a CSR.
 EDGE_RATIO: Final = 0.25
+#: In how many of the conferences there are objects and live streams.
+DATA_RATIO: Final = 0.4
 
 #: In the shape of an experiment file (experiments/spec_schema.py), with a list for every table that may stand repeatedly.
 Case = dict[str, Any]
@@ -35,6 +37,7 @@ class _Draw:
         self.chance = random.Random(f"hconf fuzz-schedules {seed}")
         #: Apart, so that the other seeds still stand for what they stood for before there were edge networks.
         self.edge_chance = random.Random(f"hconf fuzz-schedules edge {seed}")
+        self.data_chance = random.Random(f"hconf fuzz-schedules data {seed}")  # the same of the data plane
         self.duration_s = self.seconds(3.0, 8.0)
         self.topology_table = self.draw_topology()
         if self.edge_chance.random() < EDGE_RATIO:
@@ -69,6 +72,8 @@ class _Draw:
         case["workload"] = [self.draw_workload() for _ in range(self.chance.randint(1, 3))]
         for _ in range(self.chance.randint(1, 5)):
             self.chance.choice(FAULT_DRAWS)(self)
+        if self.data_chance.random() < DATA_RATIO:
+            case["workload"] += [self.draw_data() for _ in range(self.data_chance.randint(1, 2))]
         self.draw_homes(case)  # after everything else, so that what a seed drew before there was this it draws still
         case["fault"] = self.faults
         return case
@@ -132,6 +137,19 @@ class _Draw:
         if self.chance.random() < 0.6:
             ues = self.topology.ues
             workload["publishers"] = self.chance.sample(ues, self.chance.randint(1, len(ues)))
+        return workload
+
+    def draw_data(self) -> dict[str, Any]:
+        """Return a workload of the data plane."""
+        chance = self.data_chance
+        workload: dict[str, Any] = {"kind": "media", "frames_per_s": chance.choice((5.0, 20.0)), "frame_bytes": 200}
+        if chance.random() < 0.6:
+            size_bytes = chance.choice((1, 4_000, 50_000, 600_000))
+            workload = {"kind": "objects", "size_bytes": size_bytes}
+            if size_bytes < 100_000 and chance.random() < 0.5:
+                workload["every_s"] = round(chance.uniform(0.3, 2.0), 2)
+        workload["start_s"] = round(chance.uniform(0.0, self.duration_s / 2), 2)
+        workload["publishers"] = [chance.choice(self.topology.ues)]
         return workload
 
     def draw_homes(self, case: Case) -> None:

@@ -93,7 +93,7 @@ def _simpler(case: Case) -> Iterator[Case]:
         publishers = workload.get("publishers", [])
         for one in publishers if len(publishers) > 1 else ():
             yield _replaced(case, "workload", index, publishers=[each for each in publishers if each != one])
-        if workload["rate_per_s"] > 1.0:
+        if workload.get("rate_per_s", 0.0) > 1.0:
             yield _replaced(case, "workload", index, rate_per_s=round(workload["rate_per_s"] / 2, 1))
     yield from _simpler_faults(case)
 

@@ -140,7 +140,7 @@ class ServiceClient:
 
     @property
     def fetching(self) -> int:
-        """How many objects and live streams of others are not all there yet."""
+        """How many objects and live streams of others are under way to here."""
         return self._objects.fetching
 
     @property

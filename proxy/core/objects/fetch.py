@@ -17,6 +17,7 @@ class ObjectFetch:
 
     def __init__(self, name: bytes, description: ObjectDescription, *, now_s: float) -> None:
         self.name, self.description, self.begun_s = name, description, now_s
+        self.progress_s = now_s  #: when something of it last came
         self.bytes_by_hops: Counter[int] = Counter()  #: content bytes by links crossed; -1: not known
         self._manifest = Pipeline(len(description.manifest_digests))
         self._object = Pipeline(description.segments)
@@ -76,6 +77,7 @@ class ObjectFetch:
         else:
             self.bytes_by_hops[-1 if hop_count is None else hop_count] += len(content)
         pipeline.on_data(index, now_s)
+        self.progress_s = now_s
 
     def on_refused(self, index: int, now_s: float, *, is_manifest: bool, is_congestion: bool) -> None:
         """The network has answered with a Nack."""

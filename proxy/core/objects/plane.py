@@ -30,6 +30,8 @@ FETCHES_MAX: Final = 4
 WAITING_MAX: Final = 1_000
 #: Live streams that are received, or published, at a time.
 STREAMS_MAX: Final = 64
+#: An object of which nothing came for so long does not get on; it is still asked for, until it is given up.
+STALLED_S: Final = 5.0
 #: An Interest for a segment stays pending for so long; it is repeated before.
 SEGMENT_LIFETIME_MS: Final = 4_000
 
@@ -59,8 +61,10 @@ class ObjectPlane:
 
     @property
     def fetching(self) -> int:
-        """How many objects and streams are not all there yet."""
-        return len(self._fetches) + len(self._waiting) + len(self._streams)
+        """How many objects and streams are not all there yet, without those that do not get on."""
+        since_s = self._out.now_s - STALLED_S
+        moving = sum(fetch.progress_s > since_s for fetch in self._fetches.values())
+        return moving + (len(self._waiting) if moving else 0) + len(self._streams)
 
     # ------------------------------------------------------------------ publishing
 

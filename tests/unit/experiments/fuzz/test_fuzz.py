@@ -41,6 +41,12 @@ def test_all_kinds_of_faults_are_drawn() -> None:
     assert all(fault["at_s"] + fault["for_s"] for fault in faults)
 
 
+def test_objects_and_streams_are_drawn() -> None:
+    kinds = [workload["kind"] for seed in range(60) for workload in draw_case(seed)["workload"]]
+    assert kinds.count("objects") > 5
+    assert kinds.count("media") > 5
+
+
 def test_everything_is_healed_before_the_end() -> None:
     for seed in range(60):
         case = draw_case(seed)
