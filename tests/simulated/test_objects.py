@@ -14,8 +14,9 @@ from proxy.core.events import CloseRequested, ObjectsScheduled, PacketReceived, 
 from proxy.core.objects.stream import START_DELAY_S
 from proxy.records import ObjectFetched
 from proxy.wire.lp import decode_link_packet
-from proxy.wire.messages import OBJECT_ROOT, OBJECT_SEGMENT_BYTES, ObjectDescription, encode
+from proxy.wire.messages import OBJECT_ROOT, OBJECT_SEGMENT_BYTES, ObjectDescription, StreamFrame, decode, encode
 from proxy.wire.packet import DATA, decode_data, encode_data
+from proxy.wire.tlv import MalformedError
 from tests.simulated.conference import ABILENE, TIERS, Conference, impair_everywhere
 from topologies.catalogue import build
 from topologies.model import Topology
@@ -155,6 +156,30 @@ class Tampering:
                     event = PacketReceived(event.face_id, encode_data(data.name, self._change(data.content)))
         effects: list[Any] = self._client.handle(event, now_s=now_s)
         return effects
+
+
+def with_other_sound(content: bytes) -> bytes:
+    """Return a well-formed frame that says something else, under the genuine signature."""
+    try:
+        frame = decode(content, StreamFrame)
+    except MalformedError:  # of an object
+        return bytes(len(content))
+    return encode(StreamFrame(bytes(len(frame.frame)), frame.signature))
+
+
+def test_a_frame_that_its_publisher_has_not_signed_is_refused() -> None:
+    conference = Conference(TIERS)
+    conference.join()
+    host: Any = conference.network.processes["ue3.forwarder"].core
+    host.application = Tampering(host.application, with_other_sound)
+    stream(conference, "ue1")
+    conference.run_for(5.0)
+    outcomes = fetched(conference)
+    assert (outcomes["ue3"].segments, outcomes["ue3"].deadline_misses) == (0, 50)
+    assert outcomes["ue4"].deadline_misses == 0
+    counters = conference.network.counters("ue3.forwarder")
+    assert counters["refused_frame_forged"] >= 50
+    assert not counters.get("malformed")
 
 
 @pytest.mark.parametrize("change", [lambda content: bytes(len(content)), lambda content: content[:-1], lambda _: b""])
