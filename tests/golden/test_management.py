@@ -183,8 +183,10 @@ def test_a_signature_that_is_not_whole_is_none(info: bytes, value: bytes) -> Non
 
 
 def test_forged_commands_are_refused() -> None:
-    good = newer(DigestSha256Signer(for_interest=True), name=PREFIX).wire
-    for at in (good.index(b"demo"), len(good) - 1, good.index(b"\x2c") + 8):
+    command = newer(DigestSha256Signer(for_interest=True), name=PREFIX)
+    good, info_at = command.wire, command.parameters_at + 2  # after the empty parameters
+    assert good[info_at] == 0x2C
+    for at in (good.index(b"demo"), len(good) - 1, info_at + 8):
         assert refusal(peek_interest(flipped(good, at))) == "forged"
     other = older(name=PREFIX).wire
     assert refusal(peek_interest(flipped(other, other.index(b"demo")))) == "forged"
