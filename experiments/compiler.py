@@ -74,7 +74,7 @@ def compile_machines() -> Path:
         return target
     if problem := why_not():
         raise CapabilityError(
-            where="hconf compile", problem=f"{problem}; without, everything works, but slower", remedy=_MEND
+            where="compile", problem=f"{problem}; without, everything works, but slower", remedy=_MEND
         )
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="making-") as name:
@@ -97,7 +97,7 @@ def compile_machines() -> Path:
         if done.returncode:
             said = "\n".join(line for line in done.stdout.splitlines() if "error" in line)[-2_000:]
             raise CapabilityError(
-                where="hconf compile",
+                where="compile",
                 problem=f"mypyc or the C compiler failed:\n{said or done.stdout[-2_000:]}",
                 remedy="mend the sources; until then they are interpreted",
             )

@@ -11,7 +11,7 @@ from experiments.run_folder import RunFolder
 from testbed.emulation.entering import choose_run, enter_host
 from topologies.errors import InputError
 
-WHERE: Final = "hconf exec"
+WHERE: Final = "exec"
 
 #: As shells and env(1) have them.
 EXIT_CANNOT_RUN: Final = 126
@@ -37,10 +37,10 @@ def execute_in_host(host: str, program: list[str], *, run: str | None) -> None:
     try:
         os.execvp(program[0], program)  # noqa: S606  no shell: the arguments are the program's, as they are
     except FileNotFoundError:
-        sys.stderr.write(f"hconf exec: {program[0]}: no such program in {host} (fix: give its path)\n")
+        sys.stderr.write(f"hconf: exec: {program[0]}: no such program in {host} (fix: give its path)\n")
         raise SystemExit(EXIT_NOT_FOUND) from None
     except OSError as error:
-        sys.stderr.write(f"hconf exec: {program[0]}: {error.strerror} (fix: give the path of a program)\n")
+        sys.stderr.write(f"hconf: exec: {program[0]}: {error.strerror} (fix: give the path of a program)\n")
         raise SystemExit(EXIT_CANNOT_RUN) from None
 
 
