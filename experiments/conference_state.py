@@ -24,6 +24,7 @@ class ConferenceState:
     waiting: int  #: updates that a client has not got acked yet
     fetching: int = 0  #: objects of others that a client has not got yet
     away: frozenset[str] = frozenset()  #: of the roster, as a client sees it
+    heads: frozenset[tuple[str, int, int]] = frozenset()  #: (device, boot, seq) of every publisher's last update
 
     @classmethod
     def all_of(cls, process: str, status: Mapping[str, Any]) -> Iterator[ConferenceState]:
@@ -40,9 +41,16 @@ class ConferenceState:
                 client["unacked"] + client["queued"],
                 client["fetching"],
                 frozenset(device for device, standing in client["standings"].items() if standing == "away"),
+                _heads(client),
             )
         for name, view in (status.get("proxy") or {}).get("conferences", {}).items():
-            yield cls(node, "proxy", name, "joined", view["state_digest"], frozenset(view["roster"]), 0)
+            yield cls(
+                node, "proxy", name, "joined", view["state_digest"], frozenset(view["roster"]), 0, heads=_heads(view)
+            )
+
+
+def _heads(view: Mapping[str, Any]) -> frozenset[tuple[str, int, int]]:
+    return frozenset((device, boot, seq) for device, boot, seq in view["heads"])
 
 
 def disagreement(states: Sequence[ConferenceState], *, rosters: Mapping[str, set[str]] | None) -> str:
@@ -77,4 +85,21 @@ def disagreement(states: Sequence[ConferenceState], *, rosters: Mapping[str, set
             usual = digests.most_common(1)[0][0]
             odd = [state.node for state in members if (state.digest, state.away) != usual]
             return f"{component} {odd[0]} and {len(odd) - 1} others see another state of {conference}"
+    for (conference, component), members in groups.items():
+        if component == "client" and (behind := _behind(members[0], groups.get((conference, "proxy"), []))):
+            return behind
+    return ""
+
+
+def _behind(client: ConferenceState, proxies: Sequence[ConferenceState]) -> str:
+    """Return what a client has not been told of yet that its proxies know; all clients see the same, and so do all proxies.
+
+    That a client is ahead is no reason to wait: what was only `accepted` may have been lost with a proxy.
+    """
+    if not proxies:
+        return ""
+    seen = {(device, boot): seq for device, boot, seq in client.heads}
+    for device, boot, seq in sorted(proxies[0].heads):
+        if seen.get((device, boot), 0) < seq:
+            return f"{client.node} has not got update {seq} of {device} yet"
     return ""
