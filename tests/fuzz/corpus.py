@@ -200,8 +200,8 @@ def _values(info: msgspec.inspect.Type) -> st.SearchStrategy[Any]:  # noqa: PLR0
             return st.sampled_from(IDENTIFIERS) | st.text(min_size=info.min_length or 0, max_size=longest)
         case inspect.BytesType():
             return st.binary(min_size=info.min_length or 0, max_size=min(info.max_length or 40, 40))
-        case inspect.FloatType():
-            return st.floats()
+        case inspect.FloatType(ge=lowest, le=highest):
+            return st.floats(lowest, highest)
         case inspect.BoolType():
             return st.booleans()
         case inspect.NoneType():
