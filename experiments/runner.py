@@ -118,6 +118,23 @@ def run_experiment(
     write_topology(folder.raw / TOPOLOGY_FILE, experiment.topology)
     run.save()
     try:
+        return _carry_through(run)
+    except Exception as error:
+        if not _is_disk_full(error):
+            raise
+        raise CapabilityError(
+            where=str(folder.path),
+            problem="the disk is full; the network is gone, and the records are kept as far as they were written",
+            remedy="make room or choose another place with --out, and run it again",
+        ) from error
+    finally:
+        folder.hand_over()
+
+
+def _carry_through(run: _Run) -> Outcome:
+    """Hold the conference, make the CSV files, write down the verdict: of whatever happened."""
+    folder, progress = run.folder, run.progress
+    try:
         with progress:
             try:
                 trio.run(run.supervise)
@@ -132,20 +149,12 @@ def run_experiment(
         run.save()
         write_report(folder, analysis, run.manifest)
     except BaseException as error:
-        interrupted, full = isinstance(error, KeyboardInterrupt), _is_disk_full(error)
+        interrupted = isinstance(error, KeyboardInterrupt)
         run.manifest |= {"verdict": "interrupted" if interrupted else "error"}
         run.manifest.setdefault("problem", "" if interrupted else f"{type(error).__name__}: {error}")
-        with contextlib.suppress(OSError) if full else contextlib.nullcontext():
+        with contextlib.suppress(OSError):  # what failed may be the disk
             run.save()
-        if full:
-            raise CapabilityError(
-                where=str(folder.path),
-                problem="the disk is full; the network is gone, and the records are kept as far as they were written",
-                remedy="make room or choose another place with --out, and run it again",
-            ) from error
         raise
-    finally:
-        folder.hand_over()
     return Outcome(folder.path, verdict, analysis, run.manifest)
 
 
