@@ -75,8 +75,18 @@ class _Draw:
         if self.data_chance.random() < DATA_RATIO:
             case["workload"] += [self.draw_data() for _ in range(self.data_chance.randint(1, 2))]
         self.draw_homes(case)  # after everything else, so that what a seed drew before there was this it draws still
-        case["fault"] = self.faults
+        case["fault"] = self.survivable(case["attendance"])
         return case
+
+    def survivable(self, attendance: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the faults that lose nothing by design.
+
+        A proxy UE that has left has handed over what it acked, maybe to one other proxy: `durable` means one disk, and there
+        it is that one.
+        """
+        leaving = {device for section in attendance if "leave_at_s" in section for device in section["devices"]}
+        hands_over = not leaving.isdisjoint(self.topology.proxy_ues)
+        return [fault for fault in self.faults if not (hands_over and fault["kind"] == "disk-loss")]
 
     # ------------------------------------------------------------------ what there is
 
