@@ -104,5 +104,9 @@ def compile_machines() -> Path:
         made = [path for path in target.parent.iterdir() if not path.name.startswith("making-")]
         for old in sorted(made, key=lambda path: path.stat().st_mtime)[: -KEPT_MAX + 1]:
             shutil.rmtree(old, ignore_errors=True)  # a process that runs from it keeps its libraries
-        (scratch / "out").rename(target)
+        try:
+            (scratch / "out").rename(target)
+        except OSError:
+            if not target.is_dir():  # else somebody else was quicker, with the same sources
+                raise
     return target

@@ -1,7 +1,7 @@
-"""The machines as machine code: proxy.core and proxy.wire, compiled from the very same sources by mypyc.
+"""The machines as machine code: proxy.core, proxy.wire and two loops, compiled from the very same sources by mypyc.
 
 A packet passes some ten processes on its way, each with cold caches: compiled, a forwarder core takes half the time for it.
-`testbed.compiler` compiles; here the processes of a run find what it has made. It lies in the virtual environment, in a
+`experiments.compiler` compiles; here the processes of a run find what it has made. It lies in the virtual environment, in a
 folder named after the contents of the sources, so that sources that were edited since are simply interpreted.
 """
 
