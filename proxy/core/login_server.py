@@ -9,7 +9,7 @@ from proxy.core.events import LOCAL_FACE, Effect, Event, Log, PacketReceived, Re
 from proxy.core.outbox import NO_REPLY_LIFETIME_MS
 from proxy.core.seeded import SplitMix64
 from proxy.core.signing import Signer, Verifier
-from proxy.core.trust import place_of, seal
+from proxy.core.trust import place_of, place_of_message, seal
 from proxy.records import Granted, Revoked
 from proxy.wire.lp import decode_link_packet
 from proxy.wire.messages import (
@@ -93,7 +93,8 @@ class LoginServer:
             raise MalformedError("not a login")
         reply = self._decide(decode(interest.parameters, LoginRequest), name, now_s)
         self.counters["logins_granted" if reply.granted else "logins_refused"] += 1
-        self._effects.append(Send(LOCAL_FACE, encode_data(interest.name, encode(reply))))
+        sealed = seal(self._signer, reply, place_of_message(name))
+        self._effects.append(Send(LOCAL_FACE, encode_data(interest.name, encode(sealed))))
 
     def _decide(self, request: LoginRequest, name: MessageName, now_s: float) -> LoginReply:
         registered = self._devices.get(request.device)

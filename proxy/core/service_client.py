@@ -66,7 +66,7 @@ RESERVED_EVENTS = frozenset({"join", "renew", "leave"})
 #: What a proxy refuses because of the token; a new one helps.
 TOKEN_REFUSALS = frozenset({"token_expired", "token_forged"})
 #: What the answers are that are believed for what is in them. (A segment is no message.)
-PLAIN_ANSWERS: dict[str, type[Struct]] = {"login": LoginReply, "keys": KeysReply, "serve": ServeReply}
+PLAIN_ANSWERS: dict[str, type[Struct]] = {"keys": KeysReply, "serve": ServeReply}
 
 
 class ServiceClient:
@@ -226,6 +226,9 @@ class ServiceClient:
             place = place_of_message(parse_message_name(data.name))
             opened: type[Struct] = RecoveryReply if kind == "recover" else JoinReply
             return self._out.trust.open_from_proxy(decode(data.content, Sealed), opened, place, pending.peer)
+        if kind == "login":
+            place = place_of_message(parse_message_name(data.name))
+            return self._out.trust.open_from_login(decode(data.content, Sealed), LoginReply, place)
         if kind in ("update", "close"):
             ack = decode(data.content, UpdateAck)
             check_ack(ack, data.name, self._out.session_key, self._out.trust, pending.peer)

@@ -222,6 +222,8 @@ class LoginRequest(Struct, frozen=True, array_like=True):
 
 
 class LoginReply(Struct, frozen=True, array_like=True):
+    """Sealed by the login server, for the place of the request: neither a refusal nor the proxies can be made up."""
+
     granted: bool
     reason: str
     token: SignedToken | None

@@ -165,7 +165,7 @@ PARAMETERS = {
     messages.SERVE: messages.Sealed,
 }
 CONTENTS = {
-    messages.LOGIN: messages.LoginReply,
+    messages.LOGIN: messages.Sealed,
     messages.JOIN: messages.Sealed,
     messages.UPDATE: messages.UpdateAck,
     messages.SYNC: messages.SyncUpdate,

@@ -306,6 +306,7 @@ def test_a_message_is_found_by_the_name_of_its_packet(word: bytes, is_data: bool
 
 
 SEALED = [
+    (messages.LOGIN, True, messages.node_prefix("login"), "LoginReply"),
     (messages.JOIN, True, messages.node_prefix("csr1"), "JoinReply"),
     (messages.RECOVER, True, messages.node_prefix("csr1"), "RecoveryReply"),
     (messages.HEARTBEAT, False, messages.node_prefix("ue1"), "ClientHeartbeat"),

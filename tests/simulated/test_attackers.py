@@ -16,6 +16,7 @@ from proxy.wire.messages import (
     EMPTY_DIGEST,
     HEARTBEAT,
     JOIN,
+    LOGIN,
     NOTIFY,
     PRESENCE,
     PUSH,
@@ -28,6 +29,7 @@ from proxy.wire.messages import (
     ConferenceState,
     Head,
     JoinReply,
+    LoginReply,
     Notification,
     ProxyHeartbeat,
     RecoveryReply,
@@ -346,6 +348,23 @@ def test_forged_join_reply(conference: Conference, attacker: Attacker, reply: Jo
     conference.join(["ue8"])
     assert refused(conference, "ue8.forwarder", "seal_forged") == 1
     assert "nobody" not in conference.network.client("ue8").view.roster()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [LoginReply(False, "revoked", None, ()), LoginReply(True, "", None, ("csr9",))],
+    ids=["refusal", "proxies"],
+)
+def test_forged_login_reply(conference: Conference, attacker: Attacker, reply: LoginReply) -> None:
+    """The client neither gives up nor turns to a proxy that somebody else names: it waits for the true answer."""
+
+    def forge(interest: Interest) -> bytes:
+        return encode(seal(attacker.key_of("ue7"), reply, place_of_message(parse_message_name(interest.name))))
+
+    answer_first(conference, "login.forwarder", LOGIN, "ue8", forge)
+    conference.join(["ue8"])
+    assert refused(conference, "ue8.forwarder", "seal_forged") == 1
+    assert "ue8" in conference.network.client("ue1").view.roster()
 
 
 def test_forged_snapshot_for_a_proxy(conference: Conference, attacker: Attacker) -> None:

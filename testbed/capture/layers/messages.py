@@ -57,7 +57,7 @@ _PARAMETERS: Final[dict[bytes, tuple[type[Struct], ...]]] = {
     wire.SERVE: (wire.Sealed, wire.ServeRequest),
 }
 _CONTENTS: Final[dict[bytes, tuple[type[Struct], ...]]] = {
-    wire.LOGIN: (wire.LoginReply,),
+    wire.LOGIN: (wire.Sealed, wire.LoginReply),
     wire.JOIN: (wire.Sealed, wire.JoinReply),
     wire.UPDATE: (wire.UpdateAck,),
     wire.SYNC: (wire.SyncUpdate,),

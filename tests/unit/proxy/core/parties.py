@@ -24,6 +24,7 @@ from proxy.wire.messages import (
     FpUpdate,
     JoinReply,
     JoinRequest,
+    LoginReply,
     LoginRequest,
     MessageName,
     Position,
@@ -123,6 +124,8 @@ class Sent(msgspec.Struct):
             return PROXY_TRUST.open_from_proxy(
                 decode(self.payload, Sealed), kind, place_of_message(self.parsed), "csr1"
             )
+        if kind is LoginReply:
+            return PROXY_TRUST.open_from_login(decode(self.payload, Sealed), kind, place_of_message(self.parsed))
         return decode(self.payload, kind)
 
 
@@ -149,7 +152,7 @@ class Party:
         return self.handle(PacketReceived(LOCAL_FACE, packet, more))
 
     def answer(self, question: Sent, payload: msgspec.Struct | bytes) -> list[Sent]:
-        """Answer an Interest that it sent; a proxy's reply, as that proxy seals it."""
+        """Answer an Interest that it sent; a reply of a proxy or of the login server, as that one seals it."""
         if isinstance(payload, JoinReply) and payload.granted:
             payload = msgspec.structs.replace(payload, exchange_key=EXCHANGE.public_key)
         if isinstance(payload, UpdateAck):
@@ -157,6 +160,8 @@ class Party:
             payload = proven_ack(payload, question.name, self.core._out.session_key, STRANGER)
         if isinstance(payload, SEALED_REPLIES):
             payload = seal(PROXIES[component_text(question.name, 1)], payload, place_of_message(question.parsed))
+        if isinstance(payload, LoginReply):
+            payload = seal(LOGIN, payload, place_of_message(question.parsed))
         content = payload if isinstance(payload, bytes) else encode(payload)
         return self.handle(PacketReceived(LOCAL_FACE, encode_data(question.name, content)))
 
