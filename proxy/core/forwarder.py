@@ -79,9 +79,12 @@ class Forwarder:
 
     @property
     def deadline_s(self) -> float:
-        """The earliest of what its faces wait for and PIT expiries."""
-        deadline_s, expiry_s = self._table.deadline_s, self.pit.timers.next_s
-        return deadline_s if expiry_s is None or deadline_s <= expiry_s else expiry_s
+        """The earliest of what its faces wait for, PIT expiries and routes that run out."""
+        deadline_s = self._table.deadline_s
+        for other_s in (self.pit.timers.next_s, self.management.deadline_s):
+            if other_s is not None and other_s < deadline_s:
+                deadline_s = other_s
+        return deadline_s
 
     def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
         """Have effects performed as they come, in the same order, instead of returned by `handle`.
@@ -108,6 +111,7 @@ class Forwarder:
                 for entry in self.pit.pop_expired(now_s):  # Interest finalize
                     self.counters["unsatisfied"] += 1
                     self._remember_nonces(entry, now_s)
+                self._table.perform(self.management.on_timer(now_s=now_s))
             case _:
                 raise TypeError(f"not for a forwarder: {event!r}")
         return self._table.take_effects()
@@ -167,7 +171,9 @@ class Forwarder:
             self._on_incoming_nack(face, peek_interest(fragment), link_packet.nack_reason, now_s)
         elif fragment[0] == INTEREST:
             counts.in_interests += 1
-            self._on_incoming_interest(face, peek_interest(fragment), now_s, is_detour=link_packet.is_detour)
+            token = link_packet.pit_token if face.is_local else b""  # neighbours of ours ask under names alone
+            interest = peek_interest(fragment)
+            self._on_incoming_interest(face, interest, now_s, is_detour=link_packet.is_detour, pit_token=token)
         else:
             counts.in_data += 1
             self._on_incoming_data(face, fragment, now_s, hop_count=link_packet.hop_count)
@@ -205,7 +211,9 @@ class Forwarder:
 
     # ------------------------------------------------------------------ Interest pipelines
 
-    def _on_incoming_interest(self, face: Face, interest: Interest, now_s: float, *, is_detour: bool) -> None:
+    def _on_incoming_interest(
+        self, face: Face, interest: Interest, now_s: float, *, is_detour: bool, pit_token: bytes = b""
+    ) -> None:
         if interest.nonce < 0:
             if not face.is_local:
                 raise MalformedError("Interest without a nonce")
@@ -216,7 +224,8 @@ class Forwarder:
                 self.counters["refused_scope"] += 1
                 return
             if self.management.is_for_it(interest):
-                self._table.perform(self.management.handle(face.face_id, interest, now_s=now_s))
+                effects = self.management.handle(face.face_id, interest, pit_token=pit_token, now_s=now_s)
+                self._table.perform(effects)
                 return
         if interest.hop_limit_at:
             hops = wire[interest.hop_limit_at]
@@ -229,7 +238,7 @@ class Forwarder:
                 stays = hops == 1
         entry = self.pit.find(interest)
         if self._is_loop(face, interest, entry):
-            self._on_interest_loop(face, interest, now_s)
+            self._on_interest_loop(face, interest, now_s, pit_token)
             return
         if entry is not None and self._was_passed_on(face, interest, entry):
             self.counters["repeated_nonces"] += 1
@@ -237,14 +246,14 @@ class Forwarder:
         if entry is None:
             stored = self.cs.find(interest, now_s=now_s)  # content store hit
             if stored is not None:
-                self._send_data(face, stored, interest.name, now_s)
+                self._send_data(face, stored, interest.name, now_s, pit_token=pit_token)
                 return
-            entry = self._new_entry(face, interest, now_s)
+            entry = self._new_entry(face, interest, now_s, pit_token)
             if entry is None:
                 return
         lifetime_s = min(interest.lifetime_ms / 1e3, INTEREST_LIFETIME_MAX_S)
         previous = entry.in_records.get(face.face_id)
-        record = InRecord(interest.nonce, now_s + lifetime_s, lifetime_s, wire, interest.nonce_at, stays)
+        record = InRecord(interest.nonce, now_s + lifetime_s, lifetime_s, wire, interest.nonce_at, stays, pit_token)
         entry.in_records[face.face_id] = record
         if previous is not None and previous.nonce != record.nonce:
             # A copy of it may still be on its way round; two in one circle would else replace each other here for ever.
@@ -277,20 +286,20 @@ class Forwarder:
             return False
         return any(out.nonce == interest.nonce for out in entry.out_records.values())
 
-    def _on_interest_loop(self, face: Face, interest: Interest, now_s: float) -> None:
+    def _on_interest_loop(self, face: Face, interest: Interest, now_s: float, pit_token: bytes) -> None:
         self.counters["loops"] += 1
         if self.fib.lookup(interest.name)[1] != "multicast":  # there, copies that meet are the normal case
-            self._send_nack(face, interest.wire, NackReason.DUPLICATE, now_s)
+            self._send_nack(face, interest.wire, NackReason.DUPLICATE, now_s, pit_token=pit_token)
 
-    def _new_entry(self, face: Face, interest: Interest, now_s: float) -> PitEntry | None:
+    def _new_entry(self, face: Face, interest: Interest, now_s: float, pit_token: bytes) -> PitEntry | None:
         if self.pit.is_full:
             self.counters["pit_full"] += 1
-            self._send_nack(face, interest.wire, NackReason.CONGESTION, now_s)
+            self._send_nack(face, interest.wire, NackReason.CONGESTION, now_s, pit_token=pit_token)
             return None
         share = self._pit_shares.get(face.face_id)
         if share is not None and self.pit.held_by(face.face_id) >= share:
             self.counters["refused_pit_share"] += 1  # whoever is behind that face, the others find room
-            self._send_nack(face, interest.wire, NackReason.CONGESTION, now_s)
+            self._send_nack(face, interest.wire, NackReason.CONGESTION, now_s, pit_token=pit_token)
             return None
         next_hops, strategy = self.fib.lookup(interest.name)
         if interest.name.startswith(LOCALHOST):
@@ -305,7 +314,7 @@ class Forwarder:
         """Tell all who wait that there is no way, and forget the entry."""
         self._remember_nonces(entry, now_s)
         for face_id, record in entry.in_records.items():
-            self._send_nack(self.faces[face_id], record.wire, reason, now_s)
+            self._send_nack(self.faces[face_id], record.wire, reason, now_s, pit_token=record.pit_token)
         self.pit.erase(entry)
 
     def send_interest(
@@ -336,27 +345,32 @@ class Forwarder:
             return
         self.counters["satisfied"] += len(entries)
         self.cs.insert(data, now_s=now_s)
-        asking: dict[int, None] = {}  # in order, each face once
+        asking: dict[tuple[int, bytes], None] = {}  # in order, each face once for each token
         for entry in entries:
             for face_id, record in entry.in_records.items():
                 if record.expiry_s > now_s and face_id != face.face_id:
-                    asking[face_id] = None
+                    asking[face_id, record.pit_token] = None
             self._remember_nonces(entry, now_s)
             self.pit.erase(entry)
-        for face_id in asking:
-            self._send_data(self.faces[face_id], wire, data.name, now_s, hop_count=hop_count)
+        for face_id, token in asking:
+            self._send_data(self.faces[face_id], wire, data.name, now_s, hop_count=hop_count, pit_token=token)
 
-    def _send_data(self, face: Face, wire: bytes, name: bytes, now_s: float, *, hop_count: int | None = 0) -> None:
+    def _send_data(
+        self, face: Face, wire: bytes, name: bytes, now_s: float, *, hop_count: int | None = 0, pit_token: bytes = b""
+    ) -> None:
         """Outgoing Data; of the data plane it says how many links it has crossed since it was given out."""
         face.counts.out_data += 1
         counted = hop_count if name.startswith(OBJECT_ROOT) else None
         if face.is_local:
-            own = counted is not None and face.face_id == LOCAL_FACE  # other applications have no use for it
-            self._table.send(face, encode_link_packet(LinkPacket(wire, hop_count=counted)) if own else wire)
+            if face.face_id != LOCAL_FACE:
+                counted = None  # other applications have no use for it
+            is_bare = counted is None and not pit_token
+            packet = wire if is_bare else encode_link_packet(LinkPacket(wire, hop_count=counted, pit_token=pit_token))
+            self._table.send(face, packet)
         elif face.is_up:
             acked = not name.startswith(self._unreliable)
-            packet = LinkPacket(wire, hop_count=counted)
-            self._table.transmit(face, message_type(name, data=True), packet, now_s, acked=acked)
+            link_packet = LinkPacket(wire, hop_count=counted)
+            self._table.transmit(face, message_type(name, data=True), link_packet, now_s, acked=acked)
         else:
             self.counters["data_to_dead_face"] += 1
 
@@ -371,11 +385,13 @@ class Forwarder:
         known = reason in (NackReason.CONGESTION, NackReason.DUPLICATE, NackReason.NO_ROUTE)
         self._strategies[entry.strategy].after_nack(entry, NackReason(reason) if known else NackReason.NONE, now_s)
 
-    def _send_nack(self, face: Face, interest_wire: bytes, reason: NackReason, now_s: float) -> None:
+    def _send_nack(
+        self, face: Face, interest_wire: bytes, reason: NackReason, now_s: float, *, pit_token: bytes = b""
+    ) -> None:
         self.counters["nacks_sent"] += 1
         face.counts.out_nacks += 1
         if face.is_local:
-            self._table.send(face, encode_nack(interest_wire, reason))
+            self._table.send(face, encode_nack(interest_wire, reason, pit_token=pit_token))
         elif face.is_up:
             self._table.transmit(face, "nack", LinkPacket(interest_wire, nack_reason=reason), now_s)
 

@@ -15,8 +15,9 @@ from proxy.config import ROOT, FaceConfig
 from proxy.core.events import Effect, Log, Send
 from proxy.core.rate_limit import RateLimit
 from proxy.core.table.fib import ORIGIN_APPLICATION, Fib, StrategyName
+from proxy.core.timers import Timers
 from proxy.records import PrefixChanged
-from proxy.wire.lp import NackReason, encode_nack
+from proxy.wire.lp import LinkPacket, NackReason, encode_link_packet, encode_nack
 from proxy.wire.management import (
     LOCALHOST,
     PREFIX,
@@ -107,6 +108,7 @@ class Management:
         }
         self._links = frozenset(self._uris)
         self._routes: dict[bytes, dict[int, None]] = {}  #: prefix -> faces that registered it
+        self._expiry: Timers[tuple[bytes, int]] = Timers()  #: of routes that are to be refreshed
         self._seen: OrderedDict[bytes, None] = OrderedDict()  #: signatures of commands
         self._limit = RateLimit(per_s=COMMANDS_PER_S, burst=COMMANDS_BURST)
         self._newest_ms: dict[int, int] = {}  #: face -> time of its newest command
@@ -122,6 +124,20 @@ class Management:
             PREFIX + component("status") + component("general"): self._general,
         }
         self._effects: list[Effect] = []
+        self._pit_token = b""  #: of the Interest that is being answered
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When the next route runs out."""
+        return self._expiry.next_s
+
+    def on_timer(self, *, now_s: float) -> list[Effect]:
+        """Take away the routes that nobody has refreshed in time."""
+        self._effects = []
+        for prefix, face_id in self._expiry.pop_due(now_s):
+            self._counters["routes_expired"] += 1
+            self._remove_route(prefix, face_id, now_s)
+        return self._effects
 
     # ------------------------------------------------------------------ faces of applications
 
@@ -145,15 +161,16 @@ class Management:
         """Tell whether an Interest is to be handed to ``handle``, if it comes from an application of this node."""
         return interest.name.startswith(PREFIX)
 
-    def handle(self, face_id: int, interest: Interest, *, now_s: float) -> list[Effect]:
+    def handle(self, face_id: int, interest: Interest, *, now_s: float, pit_token: bytes = b"") -> list[Effect]:
         """Take in an Interest of an application, return what is to be done. Raises: MalformedError for a broken name."""
-        self._effects = []
+        self._effects, self._pit_token = [], pit_token
         if not self._answer_dataset(face_id, interest, now_s):
             parts = split(interest.name)[2:4]
             perform = self._commands.get((parts[0][1], parts[1][1])) if len(parts) == 2 else None
             if perform is None:
                 self._counters["refused_command_unknown"] += 1
-                self._effects.append(Send(face_id, encode_nack(interest.wire, NackReason.NO_ROUTE)))
+                nack = encode_nack(interest.wire, NackReason.NO_ROUTE, pit_token=self._pit_token)
+                self._effects.append(Send(face_id, nack))
             else:
                 self._answer_command(face_id, interest, perform, now_s)
         return self._effects
@@ -193,16 +210,19 @@ class Management:
 
     def _reply(self, face_id: int, name: bytes, content: bytes) -> None:
         try:
-            self._effects.append(Send(face_id, encode_data(name, content, freshness_ms=FRESHNESS_MS)))
+            self._send_data(face_id, encode_data(name, content, freshness_ms=FRESHNESS_MS))
         except ValueError:
             self._counters["refused_command_too_long"] += 1  # its name alone fills a packet
+
+    def _send_data(self, face_id: int, data: bytes) -> None:
+        token = self._pit_token
+        packet = encode_link_packet(LinkPacket(data, pit_token=token)) if token else data
+        self._effects.append(Send(face_id, packet))
 
     # ------------------------------------------------------------------ commands
 
     def _register(self, asking: int, parameters: ControlParameters, now_s: float) -> ControlParameters:
         prefix, face_id = self._route_of(asking, parameters)
-        if parameters.expiration_period_ms is not None:
-            raise CommandError("unsupported", 501, "routes that expire are not supported")
         faces = self._routes.get(prefix)
         if (faces is None or face_id not in faces) and sum(map(len, self._routes.values())) >= ROUTES_MAX:
             raise CommandError("too_many_routes", 403, f"{ROUTES_MAX} routes are registered at this node already")
@@ -213,12 +233,18 @@ class Management:
             faces = self._routes[prefix] = {}
             self._announce(prefix, "registered", now_s)
         faces[face_id] = None
+        period_ms = parameters.expiration_period_ms
+        if period_ms is None:
+            self._expiry.cancel((prefix, face_id))
+        else:
+            self._expiry.set((prefix, face_id), now_s + period_ms / 1e3)
         return ControlParameters(
             name=prefix,
             face_id=face_id,
             origin=parameters.origin or ORIGIN_APPLICATION,
             cost=cost,
             flags=CHILD_INHERIT if parameters.flags is None else parameters.flags,
+            expiration_period_ms=period_ms,
         )
 
     def _unregister(self, asking: int, parameters: ControlParameters, now_s: float) -> ControlParameters:
@@ -256,6 +282,7 @@ class Management:
         if faces is None or face_id not in faces:
             return
         self._forwarder.fib.unregister(prefix, face_id)
+        self._expiry.cancel((prefix, face_id))
         del faces[face_id]
         if not faces:
             del self._routes[prefix]
@@ -284,7 +311,7 @@ class Management:
         encode = self._encoders.get(interest.name)
         if encode is not None:
             if interest.can_be_prefix:  # else no answer could bear its name
-                self._effects.append(Send(face_id, self._publish(interest.name, encode(now_s), now_s)[0]))
+                self._send_data(face_id, self._publish(interest.name, encode(now_s), now_s)[0])
             return True
         ends = boundaries(interest.name)
         if len(ends) < 2:
@@ -293,7 +320,7 @@ class Management:
         kind, value = split(interest.name)[-1]
         if segments is None or kind != SEGMENT or (at := read_number(value)) >= len(segments):
             return False
-        self._effects.append(Send(face_id, segments[at]))
+        self._send_data(face_id, segments[at])
         return True
 
     def _publish(self, name: bytes, content: bytes, now_s: float) -> list[bytes]:

@@ -18,8 +18,10 @@ LP_PACKET: Final = 0x64
 FRAGMENTS_MAX: Final = 400
 #: Acks in one packet.
 ACKS_MAX: Final = 16
+PIT_TOKEN_MAX_BYTES: Final = 32
 _FRAGMENT, _SEQUENCE, _NACK, _NACK_REASON = 0x50, 0x51, 0x0320, 0x0321
 _FRAG_INDEX, _FRAG_COUNT = 0x52, 0x53
+_PIT_TOKEN: Final = 0x62
 _ACK, _TX_SEQUENCE = 0x0344, 0x0348
 # Our own header fields, in the range that a receiver which does not know them must ignore ([800:959], two low bits zero).
 #: How many links this Data has crossed since a store, or its producer, gave it out.
@@ -63,6 +65,7 @@ class LinkPacket(Struct, frozen=True):
     )
     frag_index: int = 0  #: which part of a network packet this is
     frag_count: int = 1  #: of so many
+    pit_token: bytes = b""  #: of an Interest: its sender wants it back with the answer; nothing: none
 
     @property
     def is_plain(self) -> bool:
@@ -96,6 +99,8 @@ def encode_link_packet(packet: LinkPacket) -> bytes:
     if packet.frag_count > 1:
         fields += tlv(_FRAG_INDEX, non_negative_integer(packet.frag_index))
         fields += tlv(_FRAG_COUNT, non_negative_integer(packet.frag_count))
+    if packet.pit_token:
+        fields += tlv(_PIT_TOKEN, packet.pit_token)
     if packet.nack_reason is not None:
         fields += _NACKS[NackReason(packet.nack_reason)]
     for ack in packet.acks:
@@ -128,9 +133,9 @@ def encode_sequenced(sequence: int, fragment: bytes) -> bytes:
     return tlv(LP_PACKET, b"\x51\x08" + sequence.to_bytes(8, "big") + tlv(_FRAGMENT, fragment))
 
 
-def encode_nack(interest_wire: bytes, reason: NackReason) -> bytes:
+def encode_nack(interest_wire: bytes, reason: NackReason, *, pit_token: bytes = b"") -> bytes:
     """Return the Nack of an Interest."""
-    return encode_link_packet(LinkPacket(interest_wire, nack_reason=reason))
+    return encode_link_packet(LinkPacket(interest_wire, nack_reason=reason, pit_token=pit_token))
 
 
 def decode_link_packet(datagram: bytes) -> LinkPacket:
@@ -164,6 +169,10 @@ def decode_link_packet(datagram: bytes) -> LinkPacket:
             others[field] = read_non_negative_integer(datagram, start, at)
         elif (field := _FLAG_FIELDS.get(kind)) is not None:
             others[field] = True
+        elif kind == _PIT_TOKEN:
+            if not 1 <= at - start <= PIT_TOKEN_MAX_BYTES:
+                raise MalformedError(f"PIT token of {at - start} octets")
+            others["pit_token"] = datagram[start:at]
         elif kind == _NACK:
             nack_reason = _nack_reason(datagram, start, at)
         elif not _may_be_ignored(kind):

@@ -76,6 +76,20 @@ def test_fragment_by_hand() -> None:
     assert decode_link_packet(wire) == packet
 
 
+def test_pit_token_of_another_implementation() -> None:
+    """What a consumer made with NDNts sends: NDNLPv2 "PIT token", then the Interest."""
+    wire = bytes.fromhex("642962064206ffffffff501f051d070f08076578616d706c6508017808013012000a0468e3fa380c0207cf")
+    packet = decode_link_packet(wire)
+    assert (packet.pit_token, packet.fragment) == (bytes.fromhex("4206ffffffff"), wire[12:])
+    assert encode_link_packet(packet) == wire
+
+
+@pytest.mark.parametrize("octets", [0, 33])
+def test_pit_token_has_1_to_32_octets(octets: int) -> None:
+    with pytest.raises(MalformedError, match="PIT token"):
+        decode_link_packet(link_packet(f"62{octets:02x}" + "00" * octets, "500d" + INTEREST.hex()))
+
+
 def test_too_many_acks_are_malformed() -> None:
     wire = encode_link_packet(LinkPacket(INTEREST, acks=tuple(range(ACKS_MAX + 1))))
     with pytest.raises(MalformedError, match="acks"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.core.forwarder import APPLICATION_PIT_SHARE_RATIO
-from proxy.wire.lp import NackReason
+from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet
 from proxy.wire.name import from_uri
 from tests.unit.proxy.core.bench import Bench, interest_wire
 
@@ -25,6 +25,54 @@ def test_application_asks_and_is_answered_in_plain_packets() -> None:
     assert bench.packet(face, wire) == [(1, "interest", "/p/1")]
     assert bench.data(1, "/p/1") == [(face, "data", "/p/1")]
     assert bench.sent_packets[-1][1][0] == 6  # not in a link packet
+
+
+def with_token(wire: bytes, token: bytes) -> bytes:
+    return encode_link_packet(LinkPacket(wire, pit_token=token))
+
+
+def answers(bench: Bench, face: int) -> list[tuple[bytes, int | None]]:
+    """Return the PIT token and the reason of the Nack, if it is one, of every packet sent to an application."""
+    packets = [decode_link_packet(packet) for to, packet in bench.sent_packets if to == face]
+    return [(packet.pit_token, packet.nack_reason) for packet in packets]
+
+
+def test_an_answer_brings_back_the_pit_token_of_what_it_answers() -> None:
+    """NDNLPv2 "PIT token": on Data from upstream and from the content store, on Nacks, and never further than to who set it."""
+    bench = Bench(ROUTES)
+    face = attach(bench)
+    bench.packet(face, with_token(interest_wire("/p/1", 1), b"one"))
+    bench.packet(face, with_token(interest_wire("/p/2", 2), b"two"))
+    assert not [packet for to, packet in bench.sent_packets if to == 1 and decode_link_packet(packet).pit_token]
+    bench.data(1, "/p/2")
+    bench.data(1, "/p/1", freshness_ms=1_000)
+    bench.packet(face, with_token(interest_wire("/p/1", 3), b"three"))
+    bench.packet(face, with_token(interest_wire("/nowhere", 4), b"four"))
+    bench.packet(face, with_token(interest_wire("/p/5", 5), b"five"))
+    bench.nack(1, NackReason.NO_ROUTE)
+    assert answers(bench, face) == [
+        (b"two", None),
+        (b"one", None),
+        (b"three", None),
+        (b"four", NackReason.NO_ROUTE),
+        (b"five", NackReason.NO_ROUTE),
+    ]
+
+
+def test_one_data_answers_each_question_of_an_application_under_its_token() -> None:
+    bench = Bench(ROUTES)
+    face = attach(bench)
+    bench.packet(face, with_token(interest_wire("/p/1", 1), b"exact"))
+    bench.packet(face, with_token(interest_wire("/p", 2, can_be_prefix=True), b"prefix"))
+    bench.data(1, "/p/1")
+    assert answers(bench, face) == [(b"exact", None), (b"prefix", None)]
+
+
+def test_pit_token_of_a_neighbour_is_not_ours_to_keep() -> None:
+    bench = Bench(ROUTES)
+    bench.packet(4, with_token(interest_wire("/p/1", 1), b"token"))
+    bench.data(1, "/p/1")
+    assert {decode_link_packet(packet).pit_token for _, packet in bench.sent_packets} == {b""}
 
 
 def test_what_an_application_registers_is_asked_of_it() -> None:

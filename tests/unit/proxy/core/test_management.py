@@ -14,7 +14,7 @@ from proxy.core.forwarder import Forwarder
 from proxy.core.liveness import State
 from proxy.core.management import COMMAND_AGE_MAX_MS, COMMANDS_BURST, COMMANDS_MAX, DATASETS_MAX, ROUTES_MAX
 from proxy.records import PrefixChanged
-from proxy.wire.lp import NackReason, decode_link_packet
+from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet
 from proxy.wire.management import PREFIX, ControlParameters, decode_parameters, encode_parameters
 from proxy.wire.name import SEGMENT, component, from_uri, number, split, to_uri
 from proxy.wire.packet import INTEREST, decode_data, peek_interest
@@ -41,6 +41,7 @@ class Node:
             routes=(RouteConfig("/far", (NextHopConfig(LINK, 1.0),)),),
         )
         self.forwarder = Forwarder(config, node="a", seed=1, local_attached=True)
+        self.now_s = NOW_S
         self.records: list[PrefixChanged] = []
         self._numbers = iter(range(1, 100_000))
         self.forwarder.handle(TimerExpired(), now_s=NOW_S)
@@ -56,10 +57,15 @@ class Node:
         return face_id
 
     def leave(self, face_id: int) -> None:
-        self._sent(self.forwarder.handle(ApplicationLeft(face_id), now_s=NOW_S))
+        self._sent(self.forwarder.handle(ApplicationLeft(face_id), now_s=self.now_s))
+
+    def pass_time(self, duration_s: float) -> None:
+        self.now_s += duration_s
+        self.packet(LINK, idle(State.UP))  # the link must not be missed
+        self._sent(self.forwarder.handle(TimerExpired(), now_s=self.now_s))
 
     def packet(self, face_id: int, wire: bytes) -> list[tuple[int, bytes]]:
-        return list(self._sent(self.forwarder.handle(PacketReceived(face_id, wire), now_s=NOW_S)))
+        return list(self._sent(self.forwarder.handle(PacketReceived(face_id, wire), now_s=self.now_s)))
 
     def _sent(self, effects: list[Effect]) -> Iterator[tuple[int, bytes]]:
         packets = []
@@ -122,6 +128,56 @@ def test_a_registered_prefix_leads_to_who_registered_it_until_it_leaves() -> Non
     ]
 
 
+def test_a_route_runs_out_unless_it_is_refreshed_in_time() -> None:
+    """``rib/register`` with ExpirationPeriod, as NDNts registers."""
+    node = Node()
+    first, second = node.attach(), node.attach()
+    assert node.register(first, "/demo", cost=10, expiration_period_ms=2_000).body.expiration_period_ms == 2_000
+    node.register(second, "/demo", cost=5, expiration_period_ms=1_000)
+    assert node.forwarder.management.deadline_s == NOW_S + 1.0
+    assert node.forwarder.deadline_s <= NOW_S + 1.0
+    node.pass_time(0.9)
+    assert node.asked("/demo/1") == [second]
+    node.pass_time(0.2)
+    assert node.asked("/demo/2") == [first]
+    node.register(first, "/demo", expiration_period_ms=2_000)
+    node.pass_time(1.5)
+    assert node.asked("/demo/3") == [first]
+    node.register(first, "/demo")  # for good
+    node.pass_time(10.0)
+    assert node.asked("/demo/4") == [first]
+    assert node.counters["routes_expired"] == 1
+    assert [record.state for record in node.records] == ["registered"]
+
+
+def test_a_route_that_ran_out_is_withdrawn_everywhere() -> None:
+    node = Node()
+    node.register(node.attach(), "/demo", expiration_period_ms=1_000)
+    leaving = node.attach()
+    node.register(leaving, "/other", expiration_period_ms=1_000)
+    node.leave(leaving)
+    node.pass_time(5.0)
+    assert node.asked("/demo/1") == []
+    assert [(record.prefix, record.state) for record in node.records] == [
+        ("/demo", "registered"),
+        ("/other", "registered"),
+        ("/other", "unregistered"),
+        ("/demo", "unregistered"),
+    ]
+    assert node.forwarder.management.deadline_s is None
+
+
+@pytest.mark.parametrize("uri", ["/localhost/nfd/rib/register", "/localhost/nfd/nothing", "/localhost/nfd/faces/list"])
+def test_answers_of_the_management_bring_back_the_pit_token(uri: str) -> None:
+    node = Node()
+    face = node.attach()
+    wire = interest_wire(uri, 1, can_be_prefix=True)
+    if uri.endswith("register"):
+        wire = node.command_wire("rib/register", ControlParameters(name=from_uri("/demo")))
+    ((to, packet),) = node.packet(face, encode_link_packet(LinkPacket(wire, pit_token=b"token")))
+    assert (to, decode_link_packet(packet).pit_token) == (face, b"token")
+
+
 def test_what_an_application_that_leaves_had_registered_is_withdrawn() -> None:
     node = Node()
     face = node.attach()
@@ -176,7 +232,6 @@ def test_commands_that_lack_something_are_refused() -> None:
     node = Node()
     face = node.attach()
     assert node.command(face, "rib/register").code == 400
-    assert node.register(face, "/demo", expiration_period_ms=1_000).code == 501
     assert node.command(face, "strategy-choice/set", name=from_uri("/demo")).code == 400
     unsigned = from_uri("/localhost/nfd/rib/register") + component(
         encode_parameters(ControlParameters(name=from_uri("/demo")))
