@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,40 +55,57 @@ def topology(delay_ms: float) -> Topology:
     )
 
 
-def in_host(plan: NetworkPlan, host: str, program: str, *arguments: str) -> list[str]:
-    """Return the command that runs one of the two programs in a host."""
-    hconf = [sys.executable, "-m", "experiments.cli", "exec", "--run", plan.run_id, host, "--"]
-    return [*hconf, sys.executable, str(PROGRAMS / program), *arguments]
+@dataclass(frozen=True, slots=True)
+class Applications:
+    """Two programs: one says ``True`` when it is registered and serves a prefix; the other asks, and prints what it found."""
+
+    name: str
+    producer: tuple[str, ...]  #: a prefix is added
+    consumer: tuple[str, ...]  #: a prefix and a number of Interests are added
 
 
-async def measure(plan: NetworkPlan, *, producer: str, consumer: str, interests: int) -> dict[str, Any]:
+PYTHON_NDN = Applications(
+    "python-ndn",
+    (sys.executable, str(PROGRAMS / "ndn_producer.py")),
+    (sys.executable, str(PROGRAMS / "ndn_consumer.py")),
+)
+
+
+def in_host(plan: NetworkPlan, host: str, *command: str) -> list[str]:
+    """Return what runs a command in a host."""
+    return [sys.executable, "-m", "experiments.cli", "exec", "--run", plan.run_id, host, "--", *command]
+
+
+async def measure(
+    plan: NetworkPlan, applications: Applications, *, producer: str, consumer: str, interests: int
+) -> dict[str, Any]:
     """Return what the consumer found."""
-    prefix = f"/bench/{producer}/{consumer}"
+    prefix = f"/bench/{applications.name}/{producer}/{consumer}"
     async with trio.open_nursery() as nursery:
-        command = in_host(plan, producer, "ndn_producer.py", prefix)
+        command = in_host(plan, producer, *applications.producer, prefix)
         serving = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE, check=False, cwd=ROOT))
         if (await serving.stdout.receive_some()).strip() != b"True":
             raise RuntimeError("the producer was not registered")
         done = await trio.run_process(
-            in_host(plan, consumer, "ndn_consumer.py", prefix, str(interests)), capture_stdout=True, cwd=ROOT
+            in_host(plan, consumer, *applications.consumer, prefix, str(interests)), capture_stdout=True, cwd=ROOT
         )
         serving.terminate()
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-async def run(interests: int, delay_ms: float) -> bool:
+async def run(applications: Applications, interests: int, delay_ms: float) -> bool:
     """Measure, print, and return whether what is required holds."""
     with tempfile.TemporaryDirectory() as folder:
-        plan = NetworkPlan("bench-python-ndn", topology(delay_ms), 7, Path(folder) / "run")
+        plan = NetworkPlan(f"bench-{applications.name}", topology(delay_ms), 7, Path(folder) / "run")
         async with emulated_network(plan):
-            alone = await measure(plan, producer="ue1", consumer="ue1", interests=interests)
-            found = await measure(plan, producer="ue2", consumer="ue1", interests=interests)
+            alone = await measure(plan, applications, producer="ue1", consumer="ue1", interests=interests)
+            found = await measure(plan, applications, producer="ue2", consumer="ue1", interests=interests)
     path_ms = 2 * HOPS * delay_ms
     rtts_ms: list[float] = sorted(found["rtts_ms"])
     own_ms, p50_ms = statistics.median(alone["rtts_ms"]), statistics.median(rtts_ms)
     p99_ms = rtts_ms[int(0.99 * (len(rtts_ms) - 1))]
-    print(f"answered: {len(rtts_ms)} of {found['asked']}")
+    print(f"{applications.name}: answered {len(rtts_ms)} of {found['asked']}")
     print(f"round trip of the path: {path_ms:.1f} ms")
     print(f"round trip seen: p50 {p50_ms:.2f} ms, p99 {p99_ms:.2f} ms; beyond the path: p50 {p50_ms - path_ms:.2f} ms")
     print(f"both programs on one host: p50 {own_ms:.2f} ms")
@@ -100,7 +118,7 @@ def main() -> int:
     parser.add_argument("--interests", type=int, default=1_000)
     parser.add_argument("--delay-ms", type=float, default=5.0, help="of each of the four links, one way")
     arguments = parser.parse_args()
-    return 0 if trio.run(run, arguments.interests, arguments.delay_ms) else 1
+    return 0 if trio.run(run, PYTHON_NDN, arguments.interests, arguments.delay_ms) else 1
 
 
 if __name__ == "__main__":
