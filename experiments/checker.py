@@ -169,6 +169,7 @@ def check_agreement(history: History) -> Check:
             session.proxy
             for session in history.sessions
             if session.conference == conference
+            and session.proxy  # in modes without proxies there is none
             and session.state == "joined"  # one that was only asked may know nothing
         } - (history.cut_off | history.handed_over())
         for component, expected in (("proxy", proxies), ("client", devices)):

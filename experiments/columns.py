@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Final, Literal
+from typing import Final, Literal, get_args
+
+from proxy.records import Via
 
 #: How a column is written: text as it is, ``number`` with a fraction, ``count`` as an integer, ``flag`` as true or false.
 Kind = Literal["text", "count", "number", "flag"]
@@ -51,7 +53,10 @@ UPDATES: Final = Table(
         Column("conference", "text", "conference it belongs to"),
         Column("publisher", "text", "device ID of the publishing client"),
         Column(
-            "proxy", "text", "service proxy that acked it; without an ack, the one its publisher had a session with"
+            "proxy",
+            "text",
+            "service proxy that acked it; without an ack, the one its publisher had a session with; in modes without proxies "
+            "its publisher, which keeps it for all others to fetch",
         ),
         Column("boot", "count", "boot number of the publisher; grows at each of its starts"),
         Column("seq", "count", "sequence number within the boot"),
@@ -90,7 +95,8 @@ DELIVERIES: Final = Table(
         Column(
             "via",
             "text",
-            "how it reached the receiver's proxy: `armed` (a waiting sync interest), `push`, `recovery`, or `snapshot`",
+            "how it reached the receiver's proxy: `armed` (a waiting sync interest), `push`, `recovery`, or `snapshot`; "
+            "without proxies: `fetch`, by name",
         ),
         Column(
             "during_fault",
@@ -150,7 +156,7 @@ RECOVERY: Final = Table(
             "number",
             "clients: from `applied_s` to `recovered_s`; 0 where nothing was late; up to the end of the run where an "
             "update never came. An update is late if its latency exceeds 1.15 times the path delay that the fault leaves "
-            "+ 10 ms. The outage is over when what comes from every CSR affected is on time again and everything "
+            "+ 10 ms; in modes without proxies, where it is fetched, 1.15 times three times that. The outage is over when what comes from every CSR affected is on time again and everything "
             "published until then is there; where no link loses packets at random, an update that is another 100 ms later, "
             "published while the fault is in force, extends it",
         ),
@@ -354,7 +360,7 @@ def _metrics() -> Iterator[Metric]:
     yield Metric("deliveries.expected", "count", "sum of `expected_receivers` over updates with `published_s` ≥ 0")
     yield Metric("deliveries.delivered", "count", "sum of `delivered_receivers` over the same")
     yield Metric("deliveries.lost", "count", "the difference: deliveries that never happened")
-    for via in ("armed", "push", "recovery", "snapshot"):
+    for via in get_args(Via):
         yield Metric(f"deliveries.via.{via}", "count", f"deliveries with `via` = `{via}`")
     for (scope, which), (quantity, (unit, words)) in product(DELIVERY_SCOPES.items(), QUANTITIES.items()):
         for statistic in STATISTICS:

@@ -319,6 +319,7 @@ def plan_of(experiment: Experiment, *, run_id: str, run_dir: Path) -> NetworkPla
         proxy_settings=sections["proxy"],
         client_settings=sections["client"],
         login_settings=sections["login"],
+        sync_settings=experiment.sync,
     )
 
 

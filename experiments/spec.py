@@ -29,6 +29,7 @@ from experiments.spec_checks import (
 )
 from experiments.spec_forwarding import check_forwarding
 from experiments.spec_messages import checked
+from experiments.spec_modes import check_mode
 from experiments.spec_overrides import apply_override
 from experiments.spec_places import KeyPath, Source, key_lines
 from experiments.spec_schema import (
@@ -89,6 +90,7 @@ class Experiment:
     conference: ConferenceSection
     forwarding: ForwardingSection
     conference_of: dict[str, str]  #: UE -> conference
+    sync: dict[str, Any]  #: settings of the sync protocol that a mode without service proxies has
     workloads: tuple[Workload, ...]  #: stop_s and publishers filled in
     faults: tuple[Fault, ...]  #: in the order of the file
     expectations: tuple[Expectation, ...]
@@ -121,6 +123,7 @@ def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Ex
     topology, parameters = _build_topology(file.topology, source)
     topology = with_links(topology, file.links, source)
     conference_of = check_conferences(file.conference, topology, source)
+    topology, sync = check_mode(file, topology, conference_of, source)
     check_forwarding(file.forwarding, source)
     workloads = check_workloads(file.workload, topology, file.experiment, source)
     faults = check_faults(file.fault, topology, file.experiment, source)
@@ -143,6 +146,7 @@ def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Ex
         conference=file.conference,
         forwarding=file.forwarding,
         conference_of=conference_of,
+        sync=sync,
         workloads=workloads,
         faults=faults,
         expectations=expectations,

@@ -325,7 +325,9 @@ def _fault_target(topology: Topology, fault: Fault, path: KeyPath, source: Sourc
         raise source.error(
             path,
             problem=f"`{fault.target}` has no disk: only service proxies store something",
-            remedy=f"name one, such as {topology.proxies[0]}.proxy",
+            remedy=f"name one, such as {topology.proxies[0]}.proxy"
+            if topology.proxies
+            else "leave this fault out: in this mode there are none",
         )
     node = topology.node(fault.target.partition(".")[0])
     if isinstance(fault, Crash) and node.role == "ue" and not fault.target.endswith(".proxy"):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from testbed.plan import Mode
 from topologies.model import SIMULATED_ONLY
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -31,7 +32,6 @@ Name = Annotated[
 ]
 Word = Annotated[str, Meta(min_length=1, max_length=200)]
 
-Mode = Literal["hybrid", "push", "pull"]
 AckLevel = Literal["accepted", "durable", "replicated"]
 Event = Literal["message", "stroke", "object"]
 
@@ -135,6 +135,24 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
         }
 
 
+class SvsSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[svs]``: State Vector Sync, for mode ``svs``; the defaults are those of its specification, version 3."""
+
+    periodic_s: Seconds = 30.0  #: from one sync Interest to the next where nothing happens
+    periodic_jitter_ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.1  #: so much longer or shorter, at random
+    suppression_s: Seconds = 0.2  #: longest wait before others are told that they are behind
+    suppression_decay: Annotated[float, Meta(gt=0, le=1_000)] = 10.0  #: the greater, the nearer most waits are to it
+    sync_interest_lifetime_s: Seconds = 1.0
+    fetch_window: Count = 64  #: publications of one participant that are asked for at the same time
+    store_max: Count = 100_000  #: own publications that a participant keeps for the others
+
+
+class CentralSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[central]``: the star of mode ``central``."""
+
+    focus: Word | None = None  #: the CSR that serves all; None: that with the least path delay to the UEs, on average
+
+
 class ForwardingSection(Struct, frozen=True, forbid_unknown_fields=True):
     """``[forwarding]``: what routers do with packets; the defaults are those of proxy/config.py."""
 
@@ -148,7 +166,7 @@ class ForwardingSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     def node_section(self) -> dict[str, Any]:
         """Return the settings for the section of a forwarder in a node's configuration (proxy/config.py)."""
-        chosen = {"/hconf/32=all": "multicast"} | self.strategies
+        chosen = {"/hconf/32=all": "multicast", "/hconf/32=group": "multicast"} | self.strategies
         return {
             "link_reliability": self.link_reliability,
             "unreliable_prefixes": self.unreliable,
@@ -293,6 +311,8 @@ class ExperimentFile(Struct, frozen=True, forbid_unknown_fields=True):
     links: dict[str, LinkSection] = {}
     conference: ConferenceSection = ConferenceSection()
     forwarding: ForwardingSection = ForwardingSection()
+    central: CentralSection = CentralSection()
+    svs: SvsSection = SvsSection()
     attendance: tuple[AttendanceSection, ...] = ()
     clocks: ClocksSection = ClocksSection()
     workload: tuple[Workload, ...] = ()

@@ -63,7 +63,10 @@ class StrategyConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class ForwarderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     faces: tuple[FaceConfig, ...]
     routes: tuple[RouteConfig, ...]
-    strategies: tuple[StrategyConfig, ...] = (StrategyConfig("/hconf/32=all", "multicast"),)
+    strategies: tuple[StrategyConfig, ...] = (
+        StrategyConfig("/hconf/32=all", "multicast"),
+        StrategyConfig("/hconf/32=group", "multicast"),
+    )
     #: Where the service proxy of a CSR or proxy UE attaches; None where there is none.
     service_socket: str | None = None
     #: Where applications attach: a unix stream socket, and a port for TCP and UDP on the loopback interface.
@@ -87,7 +90,8 @@ class ProxyConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     forwarder_socket: str  #: the service_socket of this node's forwarder
     key_seed_hex: str  #: 32 bytes: the seed of the Ed25519 key that signs sync stream, heartbeats and snapshots
-    mode: Literal["hybrid", "push", "pull"] = "hybrid"
+    #: central: this is the focus of a star (RFC 4353), the only proxy there is; it has nobody to synchronise with
+    mode: Literal["hybrid", "push", "pull", "central"] = "hybrid"
     liveness: LivenessConfig = LivenessConfig(desired_min_tx_s=0.2)
     sync_interest_lifetime_s: Seconds = 4.0
     armed_max: Annotated[int, Meta(ge=1, le=256)] = 32  #: most consecutive sync interests kept armed per stream
@@ -119,6 +123,25 @@ class ClientConfig(Struct, frozen=True, forbid_unknown_fields=True):
     #: each time that none is, or that the return did not last, up to the maximum. Up to half as long again, at random.
     return_hold_down_s: Seconds = 5.0
     return_hold_down_max_s: Seconds = 60.0
+
+
+class FetchConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a participant that is told only of names fetches what they name, and keeps its own for the others."""
+
+    fetch_window: Count = 64  #: publications of one participant that are asked for at the same time
+    store_max: Count = 100_000  #: own publications kept; the oldest go first, and who comes later never gets them
+
+
+class SvsConfig(FetchConfig, frozen=True, forbid_unknown_fields=True):
+    """A participant of State Vector Sync; the defaults are those of its specification, version 3, section 4.1."""
+
+    periodic_s: Seconds = 30.0  #: from one sync Interest to the next where nothing happens
+    periodic_jitter_ratio: Annotated[float, Meta(ge=0, lt=1)] = (
+        0.1  #: that is made so much longer or shorter, at random
+    )
+    suppression_s: Seconds = 0.2  #: longest wait before others are told that they are behind
+    suppression_decay: Annotated[float, Meta(gt=0)] = 10.0  #: the greater, the nearer most waits are to the longest
+    sync_interest_lifetime_s: Seconds = 1.0
 
 
 class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,4 +177,6 @@ class NodeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     forwarder: ForwarderConfig | None = None
     proxy: ProxyConfig | None = None
     client: ClientConfig | None = None
+    #: Of a UE: instead of the service client, a participant of this protocol, with identity and conference of ``client``.
+    svs: SvsConfig | None = None
     login: LoginConfig | None = None

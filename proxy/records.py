@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-Via = Literal["armed", "push", "recovery", "snapshot"]
+Via = Literal["armed", "push", "recovery", "snapshot", "fetch"]
 SessionState = Literal["login", "joining", "joined", "suspect", "closing", "closed", "refused"]
 
 

@@ -13,13 +13,15 @@ from typing import Any, Final
 from nacl.signing import SigningKey
 
 from testbed.addresses import AddressPlan
-from testbed.plan import RUNTIME_ROOT, NetworkPlan
+from testbed.plan import PROXYLESS_MODES, RUNTIME_ROOT, NetworkPlan
 from testbed.routing import path_delays_ms, ranked_next_hops
 from topologies.model import Node, Topology
 
 #: Prefix of everything; the application of node X is under ``/hconf/X``, all service proxies are ``/hconf/32=all``.
 ROOT_PREFIX: Final = "/hconf"
 ALL_PROXIES_PREFIX: Final = "/hconf/32=all"
+#: Of all who take part in a conference, in modes without proxies: ``/hconf/32=group/32=<mode>/<conference>``.
+GROUP_PREFIX: Final = "/hconf/32=group"
 #: Of the data plane: what UE X publishes is under ``/hconf-data/X``.
 DATA_PREFIX: Final = "/hconf-data"
 
@@ -61,6 +63,8 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
         forwarder["forwarder"] = _forwarder_section(plan, node, addresses, next_hops)
         if node.role == "ue":
             forwarder["client"] = _client_section(plan, node) | trust | dict(plan.client_settings)
+            if plan.mode in PROXYLESS_MODES:
+                forwarder[plan.mode] = dict(plan.sync_settings)
         if node.role == "login":
             forwarder["login"] = _login_section(plan, node)
         configs.append((f"{node.name}.forwarder", forwarder))
@@ -190,7 +194,7 @@ def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, ne
             faces[-1]["pit_share_ratio"] = UE_PIT_SHARE_RATIO
     return {
         "faces": faces,
-        "routes": _routes(plan.topology, node, by_peer, next_hops[node.name]),
+        "routes": [*_routes(plan.topology, node, by_peer, next_hops[node.name]), *_group_routes(plan, node, by_peer)],
         "service_socket": service_socket(plan, node.name) if node.runs_proxy else None,
         "application_socket": str(application_socket(plan.run_id, node.name)),
         "application_port": APPLICATION_PORT,
@@ -214,7 +218,7 @@ def _routes(
         link = topology.links_of(node.name)[0]
         only = {"face_id": by_peer[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
         return [*own, *_everything(only)]
-    routes = [] if node.role == "core" else own
+    routes = [] if node.role == "core" or (node.role == "csr" and not node.runs_proxy) else own
     if node.role in ("ue", "login"):
         # It asks proxies and the login server, each by the best way; for all the rest one route does, its own link first.
         ways = [
@@ -233,7 +237,28 @@ def _routes(
         for prefix in ((ROOT_PREFIX, DATA_PREFIX) if topology.node(destination).role == "ue" else (ROOT_PREFIX,))
     ]
     if node.role in ("core", "csr"):
-        routes.append(_to_all_proxies(topology, node, by_peer, local if node.role == "csr" else None))
+        routes.append(_to_all_proxies(topology, node, by_peer, local if node.runs_proxy else None))
+    return routes
+
+
+def _group_routes(plan: NetworkPlan, node: Node, by_peer: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return the multicast routes to all who take part in a conference: over all links between routers, and to its UEs.
+
+    Copies that meet are known by their nonces. Whatever link fails, the others carry them, without anybody noticing first.
+    """
+    if plan.mode not in PROXYLESS_MODES or node.role == "login":
+        return []
+    conference_of = {ue: plan.conferences.get(ue, plan.conference) for ue in plan.topology.ues}
+    routes: list[dict[str, Any]] = []
+    for conference in sorted(set(conference_of.values())):
+        if node.role == "ue" and conference_of[node.name] != conference:
+            continue
+        hops = [{"face_id": LOCAL_FACE, "cost_ms": 0.0}] if node.role == "ue" else []
+        for link in plan.topology.links_of(node.name):
+            peer = link.other_end(node.name)
+            if plan.topology.node(peer).role in ("core", "csr") or conference_of.get(peer) == conference:
+                hops.append({"face_id": by_peer[peer], "cost_ms": link.properties.delay_ms})
+        routes.append({"prefix": f"{GROUP_PREFIX}/32={plan.mode}/{conference}", "next_hops": hops})
     return routes
 
 

@@ -12,6 +12,11 @@ from topologies.model import Topology
 
 Settings = Mapping[str, Any]
 
+#: By service proxies (the first three), by one of them, which is the focus of all, or by the UEs alone.
+Mode = Literal["hybrid", "push", "pull", "central", "svs"]
+#: Modes without service proxies: UEs tell each other what there is.
+PROXYLESS_MODES: Final = frozenset({"svs"})
+
 #: Where every run keeps its sockets and the record of what it owns. A tmpfs: a reboot empties it.
 RUNTIME_ROOT: Final = Path("/run/hconf")
 
@@ -36,15 +41,21 @@ class NetworkPlan:
     conference: str = "main"
     #: UE -> its conference, for those that are not in the one above
     conferences: Mapping[str, str] = field(default_factory=dict)
-    mode: Literal["hybrid", "push", "pull"] = "hybrid"
+    mode: Mode = "hybrid"
     forwarder_settings: Settings = field(default_factory=dict)
     proxy_settings: Settings = field(default_factory=dict)
     client_settings: Settings = field(default_factory=dict)
     login_settings: Settings = field(default_factory=dict)
+    #: of the section of a UE that is called as the mode, in a mode without service proxies
+    sync_settings: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not RUN_ID_PATTERN.fullmatch(self.run_id):
             raise ValueError(f"run_id = {self.run_id!r} is not 1 to 40 letters, digits, dots, dashes or underscores")
+        if self.mode in PROXYLESS_MODES and self.topology.proxies:
+            raise ValueError(f"mode {self.mode} is without service proxies; give it topology.served_by(())")
+        if self.mode == "central" and len(self.topology.proxies) != 1:
+            raise ValueError("mode central is with one service proxy; give it topology.served_by([its node])")
 
     @property
     def runtime_dir(self) -> Path:

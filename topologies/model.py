@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, get_args
@@ -41,11 +41,12 @@ class Node:
     role: Role
     position: tuple[float, float] | None = None  #: longitude, latitude in degrees
     is_proxy: bool = False  #: a UE that serves as sync proxy where its network has no CSR
+    serves: bool = True  #: False: no service proxy runs here, although the above says so
 
     @property
     def runs_proxy(self) -> bool:
         """Tell whether a service proxy runs beside its forwarder."""
-        return self.role == "csr" or self.is_proxy
+        return self.serves and (self.role == "csr" or self.is_proxy)
 
 
 #: What no link back end but the simulator does to packets.
@@ -182,12 +183,12 @@ class Topology:
 
     @property
     def proxy_ues(self) -> tuple[str, ...]:
-        return tuple(node.name for node in self.nodes if node.is_proxy)
+        return tuple(node.name for node in self.nodes if node.is_proxy and node.serves)
 
     @property
     def proxies(self) -> tuple[str, ...]:
         """Return every node that runs a service proxy: the CSRs, then the proxy UEs."""
-        return self.csrs + self.proxy_ues
+        return tuple(csr for csr in self.csrs if self.node(csr).serves) + self.proxy_ues
 
     def proxy_of(self, ue: str) -> str:
         """Return the service proxy of the network that *ue* is in (its first link): the CSR, else the proxy UE.
@@ -218,6 +219,14 @@ class Topology:
             for link in self.links
         )
         return dataclasses.replace(self, links=links)
+
+    def served_by(self, servers: Collection[str]) -> Topology:
+        """Return the same network where service proxies run at none but these nodes, be it nowhere."""
+        nodes = tuple(
+            dataclasses.replace(node, serves=node.name in servers, is_proxy=node.is_proxy and node.name in servers)
+            for node in self.nodes
+        )
+        return dataclasses.replace(self, nodes=nodes)
 
     def _meant_link(self, name: str) -> str:
         """Return a remedy for the unknown link *name*."""
@@ -303,6 +312,8 @@ class Topology:
                     "choose one of them",
                 )
             proxy_ues[router] = node.name
+        if not all(node.serves for node in self.nodes):
+            return  # not every network is meant to have its own
         for ue in self.ues:
             router = self.csr_of(ue)
             if self.node(router).role == "core" and router not in proxy_ues:

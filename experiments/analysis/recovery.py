@@ -22,13 +22,16 @@ from experiments.columns import RECOVERY
 from experiments.history import FaultRecord
 from experiments.recorded_run import LINK_DOWN, LINK_UP, RecordedRun, links_down
 from testbed.faults.targets import PROCESS_KINDS, processes_of
+from testbed.plan import PROXYLESS_MODES
 from testbed.routing import path_delays_ms
 from topologies.errors import InputError
 from topologies.model import Link, Topology
 
-#: An update is late if its latency exceeds LATE_RATIO x floor + LATE_MS.
+#: An update is late if its latency exceeds LATE_RATIO x floor + LATE_MS, the floor times FETCH_CROSSINGS where receivers fetch.
 LATE_RATIO: Final = 1.15
 LATE_MS: Final = 10.0
+#: In modes without service proxies an update crosses the path three times: that there is one, the question, the answer.
+FETCH_CROSSINGS: Final = 3
 
 #: An update this much later than that, in a network without random loss, is a relapse; a busy machine delays less.
 RELAPSE_MS: Final = 100.0
@@ -112,7 +115,13 @@ def _reach(run: RecordedRun, fault: FaultRecord, link: Link, devices: Sequence[s
         floor = whole + more_ms + _parameter(fault, "jitter_ms")
         reachable = floor
     detour = _detour_ms(run, path_delays_ms(run.topology), devices)
-    return _Reach(affected, floor, LATE_RATIO * (reachable + detour) + LATE_MS)
+    return _Reach(affected, floor, LATE_RATIO * (_crossings(run) * reachable + detour) + LATE_MS)
+
+
+def _crossings(run: RecordedRun) -> int:
+    """Return how often an update has to cross the path to a receiver in the mode of the run."""
+    conference = run.manifest.get("experiment", {}).get("conference", {})
+    return FETCH_CROSSINGS if conference.get("mode") in PROXYLESS_MODES else 1
 
 
 def _detour_ms(run: RecordedRun, delays: Mapping[str, Mapping[str, float]], devices: Sequence[str]) -> Floats:
@@ -148,6 +157,11 @@ def _reach_of_proxies(run: RecordedRun, fault: FaultRecord, deliveries: Deliveri
     }
     left = [proxy for proxy in topology.proxies if proxy not in struck]
     moved = np.array([served_by.get(device) in struck for device in devices], dtype=np.bool_)
+    if not topology.proxies:  # then whoever is behind a router that is struck
+        routers = {name.partition(".")[0] for name in processes_of(topology, fault.target)}
+        moved = np.array(
+            [device in topology.ues and topology.csr_of(device) in routers for device in devices], dtype=np.bool_
+        )
     floor = np.full((len(devices), len(devices)), math.inf)
     if left:
         via = {
@@ -163,7 +177,8 @@ def _reach_of_proxies(run: RecordedRun, fault: FaultRecord, deliveries: Deliveri
     affected = np.logical_or.outer(moved, moved)
     np.fill_diagonal(affected, val=False)
     whole = delay_matrix_ms(delays, devices)
-    return _Reach(affected, floor, LATE_RATIO * np.where(np.isfinite(floor), floor, whole) + LATE_MS)
+    reachable = np.where(np.isfinite(floor), floor, whole)
+    return _Reach(affected, floor, LATE_RATIO * _crossings(run) * reachable + LATE_MS)
 
 
 def _client_rows(

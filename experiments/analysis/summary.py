@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from experiments.analysis.deliveries import Deliveries, Flags, Floats
 from experiments.columns import DELIVERY_SCOPES, METRICS, QUANTITIES, STATISTICS
 from experiments.recorded_run import RecordedRun
-from proxy.records import SessionChanged
+from proxy.records import SessionChanged, Via
 
 Values = dict[str, float]
 
@@ -92,7 +92,7 @@ def _update_metrics(updates: pd.DataFrame) -> Values:
 def _delivery_metrics(run: RecordedRun, deliveries: Deliveries) -> Values:
     frame = deliveries.deliveries
     frame = frame[(frame["published_s"] >= 0) & frame["was_joined"]]
-    values = {f"deliveries.via.{via}": 0.0 for via in ("armed", "push", "recovery", "snapshot")}
+    values = {f"deliveries.via.{via}": 0.0 for via in get_args(Via)}
     values |= {f"deliveries.via.{via}": float(count) for via, count in frame["via"].value_counts().items()}
     applied = [fault.applied_s - run.epoch_s for fault in run.faults if fault.applied_s is not None]
     during: Flags = frame["during_fault"].to_numpy(dtype=np.bool_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxy.config import NodeConfig
+from proxy.core.baselines.participant import Participant
 from proxy.core.events import LOCAL_FACE, SERVICE_FACE
 from proxy.core.forwarder import Forwarder
 from proxy.core.host import Host
@@ -11,6 +12,7 @@ from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 
 NodeCore = Forwarder | Host | ServiceProxy
+Client = ServiceClient | Participant
 
 
 def build_core(config: NodeConfig) -> NodeCore:
@@ -27,8 +29,10 @@ def build_core(config: NodeConfig) -> NodeCore:
     shared = service_face(config) != LOCAL_FACE
     seed = config.seed + (config.boot << 64)  # link sequences of two boots must not look alike
     forwarder = Forwarder(config.forwarder, node=config.node, seed=seed % 0xFFFF_FFFF_FFFF_FFC5, local_attached=shared)
-    application: ServiceClient | LoginServer
-    if config.client is not None:
+    application: Client | LoginServer
+    if config.client is not None and config.svs is not None:
+        application = Participant(config.client, config.svs, device=config.node, boot=config.boot, seed=config.seed + 1)
+    elif config.client is not None:
         application = ServiceClient(config.client, device=config.node, boot=config.boot, seed=config.seed + 1)
     elif config.login is not None:
         application = LoginServer(config.login, device=config.node, boot=config.boot, seed=config.seed + 1)
@@ -51,9 +55,9 @@ def forwarder_of(core: NodeCore) -> Forwarder | None:
     return core if isinstance(core, Forwarder) else None
 
 
-def client_of(core: NodeCore) -> ServiceClient | None:
-    """Return the service client in a core, None elsewhere."""
-    if isinstance(core, Host) and isinstance(core.application, ServiceClient):
+def client_of(core: NodeCore) -> Client | None:
+    """Return the service client, or what is in its place, in the core of a UE; None elsewhere."""
+    if isinstance(core, Host) and isinstance(core.application, ServiceClient | Participant):
         return core.application
     return None
 

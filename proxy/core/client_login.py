@@ -27,8 +27,8 @@ class LoginRefusedError(Exception):
 class ClientLogin:
     """Sets the timers ``login`` (ask again) and ``expiry`` (of the token) among *timers*, and the grant of *out*."""
 
-    def __init__(self, out: ClientOutbox, timers: Timers[str]) -> None:
-        self._out, self._timers = out, timers
+    def __init__(self, out: ClientOutbox, timers: Timers[str], *, needs_proxy: bool = True) -> None:
+        self._out, self._timers, self._needs_proxy = out, timers, needs_proxy
         self._in_vain = 0  #: logins since the last token
 
     @property
@@ -62,7 +62,7 @@ class ClientLogin:
 
         Raises: LoginRefusedError, Refusal (the reply is not from our login server).
         """
-        if not reply.granted or reply.token is None or not reply.proxies:
+        if not reply.granted or reply.token is None or (self._needs_proxy and not reply.proxies):
             raise LoginRefusedError(reply.reason or "no proxy assigned")
         out = self._out
         try:

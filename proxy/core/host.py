@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from proxy.core.baselines.participant import Participant
 from proxy.core.events import (
     LOCAL_FACE,
     ApplicationLeft,
@@ -33,10 +34,12 @@ class Host:
     The client of a UE with several links is told which of its neighbours are in reach.
     """
 
-    def __init__(self, forwarder: Forwarder, application: ServiceClient | LoginServer) -> None:
+    def __init__(self, forwarder: Forwarder, application: ServiceClient | Participant | LoginServer) -> None:
         self.forwarder, self.application = forwarder, application
         links = sum(not face.is_local for face in forwarder.faces.values())
-        self._tells_neighbours = links > 1 and isinstance(application, ServiceClient)
+        # A service client with one link has its session, which tells it more.
+        self._tells_neighbours = isinstance(application, ServiceClient) and links > 1
+        self._tells_neighbours |= isinstance(application, Participant)
 
     @property
     def counters(self) -> dict[str, int]:

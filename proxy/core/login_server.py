@@ -107,8 +107,8 @@ class LoginServer:
         proof = login_proof(request, name)
         if not Verifier(request.public_key).is_valid(request.signature, proof):
             return self._refusal("signature does not match the key")
-        proxies = self._config.ranked_proxies.get(request.device, ())
-        if not proxies:
+        proxies = self._config.ranked_proxies.get(request.device)
+        if proxies is None:  # there may be none at all, in modes without
             return self._refusal("no proxy serves this device")
         expires_s = now_s + self._config.token_lifetime_s
         token = Token(request.device, request.conference, request.role, request.public_key, now_s, expires_s)

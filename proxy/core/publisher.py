@@ -5,26 +5,24 @@ They are numbered and chained when the window admits them, kept until they are a
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from proxy.core.client_outbox import ClientOutbox
+from proxy.core.own_updates import OwnUpdates
 from proxy.core.positions import Positions
-from proxy.core.trust import KEY_EVENTS, OBSERVER_EVENTS
-from proxy.core.view import View, chained
-from proxy.records import Acked, Published
+from proxy.core.trust import OBSERVER_EVENTS
+from proxy.core.view import View
+from proxy.records import Acked
 from proxy.wire.messages import (
     BODY_MAX_BYTES,
     CLOSE,
-    EMPTY_DIGEST,
     IDENTIFIER_MAX_OCTETS,
     OBJECT_NAME_MAX_OCTETS,
     UPDATE,
     CloseRequest,
-    FpUpdate,
     SignedUpdate,
     UpdateAck,
     encode,
@@ -52,10 +50,9 @@ class Publisher:
     """The sequence of one device's updates. What it publishes is offered to *view*, acks add to *positions*."""
 
     def __init__(self, out: ClientOutbox, *, view: View, positions: Positions) -> None:
-        self._out, self._view, self._positions = out, view, positions
+        self._out, self._positions = out, positions
         self.is_announced = False  #: our update `join` is out and no `leave` is
-        self._seq = 0
-        self._digest = EMPTY_DIGEST  #: chained over our own updates
+        self._own = OwnUpdates(out, view)
         self._acked_seq = 0
         self._acked_early: set[int] = set()
         self._is_leaving = False  #: the last thing in the queue, or unacked, says that we leave
@@ -77,7 +74,7 @@ class Publisher:
     @property
     def published_seq(self) -> int:
         """Sequence number of the last update made, sent or not."""
-        return self._seq + len(self._queue)
+        return self._own.seq + len(self._queue)
 
     @property
     def settled_seq(self) -> int:
@@ -137,28 +134,9 @@ class Publisher:
 
     def _make(self, unsent: Unsent) -> int:
         """Make the FP update with our next sequence number; return that."""
-        out = self._out
-        assert out.grant is not None, "published without a token"
-        self._seq += 1
-        body = encode(out.grant.signed) if unsent.event in KEY_EVENTS else unsent.body
-        last_digest = self._digest
-        self._digest = chained(last_digest, unsent.event.encode(), unsent.object_name.encode(), body)
-        update = encode(
-            FpUpdate(
-                out.conference, out.device, out.boot, self._seq, unsent.event, unsent.object_name,
-                out.grant.fingerprint, out.now_s, last_digest, self._digest, body,
-            )
-        )  # fmt: skip
-        signed = SignedUpdate(update, out.signer.sign(update))
-        self._view.offer(signed, "push", grant=out.grant)  # what we publish is part of what we see
-        out.log(
-            Published(
-                out.now_s, out.conference, out.device, out.boot, self._seq, unsent.event, len(body),
-                unsent.object_name, short_digest(update),
-            )
-        )  # fmt: skip
-        self._unacked[self._seq] = signed
-        return self._seq
+        signed = self._own.make(unsent.event, unsent.body, unsent.object_name)
+        self._unacked[self._own.seq] = signed
+        return self._own.seq
 
     def _send(self, seq: int) -> None:
         self._out.sent_s = self._out.now_s
@@ -208,7 +186,7 @@ class Publisher:
             ("close", 0),
             CLOSE,
             encode(CloseRequest(self._unacked[self._leave_seq])),
-            seq=self._seq,
+            seq=self._own.seq,
             attempts_max=CLOSE_ATTEMPTS,
         )
 
@@ -234,8 +212,3 @@ def check_limits(event: str, body: bytes, object_name: str) -> None:
         raise PublishError(f"event type of {len(event.encode())} octets; 1 to {IDENTIFIER_MAX_OCTETS} are allowed")
     if len(object_name.encode()) > OBJECT_NAME_MAX_OCTETS:
         raise PublishError(f"object name of {len(object_name)} characters; {OBJECT_NAME_MAX_OCTETS} octets at most")
-
-
-def short_digest(update: bytes) -> str:
-    """Return the first 16 hex digits of the SHA-256 of an update's signed bytes, as records carry it."""
-    return hashlib.sha256(update).hexdigest()[:16]

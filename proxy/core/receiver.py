@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 
 from proxy.core.client_outbox import ClientOutbox
+from proxy.core.own_updates import short_digest
 from proxy.core.packing import known_for_request
 from proxy.core.positions import Positions
-from proxy.core.publisher import short_digest
 from proxy.core.snapshot_transfer import SnapshotFetch
 from proxy.core.trust import Refusal, place_of
 from proxy.core.view import AppliedUpdate, View
@@ -36,6 +36,21 @@ from proxy.wire.messages import (
 from proxy.wire.packet import Interest
 
 RECOVERY_ATTEMPTS = 6
+
+
+def log_applied(out: ClientOutbox, applied: list[AppliedUpdate], on_update: Callable[[FpUpdate], None]) -> None:
+    """Write down what has just become visible of others, and tell *on_update*."""
+    for item in applied:
+        update = item.update
+        if update.device == out.device and update.boot == out.boot:
+            continue
+        out.log(
+            Applied(
+                out.now_s, out.conference, out.device, update.device, update.boot, update.seq, item.via,
+                short_digest(item.signed.update),
+            )
+        )  # fmt: skip
+        on_update(update)
 
 
 class Receiver:
@@ -117,18 +132,7 @@ class Receiver:
             self._log_applied(self.view.offer(signed, "snapshot"))
 
     def _log_applied(self, applied: list[AppliedUpdate]) -> None:
-        out = self._out
-        for item in applied:
-            update = item.update
-            if update.device == out.device and update.boot == out.boot:
-                continue
-            out.log(
-                Applied(
-                    out.now_s, out.conference, out.device, update.device, update.boot, update.seq, item.via,
-                    short_digest(item.signed.update),
-                )
-            )  # fmt: skip
-            self._on_update(update)
+        log_applied(self._out, applied, self._on_update)
 
     def open_heartbeat(self, interest: Interest, name: MessageName) -> ClientHeartbeat:
         """Return what our proxy says. Raises: Refusal where it does not, or has said it before; MalformedError."""

@@ -1,5 +1,11 @@
 """The service proxy of a node, for all its conferences: takes packets apart and hands them to the half they are for.
 
+In mode ``central`` there is no other proxy: this is the focus of a star (RFC 4353, section 3), which accepts every update and
+notifies every client (RFC 4575). The position in its stream is the version, which grows by one with each update; a
+notification is partial, saying from which version to which it leads; who joins gets the full state, and who sees a gap asks
+for what is missing, of which RFC 4575 would send the full state again. Notifications are not held back (section 3.10 of the
+RFC recommends 5 s between two), repeated until they are acked, and an update is acked as in the other modes.
+
 Control plane only. Its only face leads to the forwarder of its CSR, or of the UE that serves a network without one.
 """
 
@@ -269,6 +275,8 @@ class ServiceProxy:
             conference.frozen.forget_idle(now_s=now_s)
             conference.armed = {seq: until_s for seq, until_s in conference.armed.items() if until_s > now_s}
         self.hand_over.advance()
+        if self._out.config.mode == "central":
+            return  # there is no other proxy to hear it
         states = [
             ConferenceState(conference.name, conference.log.state_digest(), conference.log.vector())
             for conference in self.conferences.values()

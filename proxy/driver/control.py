@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from proxy.config import RouteConfig
-from proxy.core.build import client_of, forwarder_of, login_server_of
+from proxy.core.build import Client, client_of, forwarder_of, login_server_of
 from proxy.core.events import (
     CloseRequested,
     JoinRequested,
@@ -20,7 +20,7 @@ from proxy.core.events import (
     RevokeRequested,
     ScheduleExtended,
 )
-from proxy.core.service_client import PublishError, ServiceClient
+from proxy.core.service_client import PublishError
 from proxy.driver.register import revoked_path, save_revoked
 from proxy.records import FaceChanged, PrefixChanged, SessionChanged
 from proxy.wire.messages import FRAME_MAX_BYTES, FRAMES_MAX, OBJECT_MAX_BYTES
@@ -204,7 +204,7 @@ class ControlServer:
             except OSError as error:
                 raise RequestError(f"{device} is revoked until this server restarts: {error}") from error
 
-    def _client(self, op: str) -> ServiceClient:
+    def _client(self, op: str) -> Client:
         client = client_of(self._program.core)
         if client is None:
             raise RequestError(f"{op} is for UEs; {self._program.config.node} is a {self._program.config.role}")

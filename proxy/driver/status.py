@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy.config import NodeConfig
-from proxy.core.build import NodeCore, client_of, forwarder_of
+from proxy.core.build import Client, NodeCore, client_of, forwarder_of
 from proxy.core.conference import Conference
 from proxy.core.fragmentation import PARTIAL_MAX_BYTES
 from proxy.core.host import Host
-from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.core.view import View
 from proxy.records import MessageCount, StateReported
@@ -112,6 +111,8 @@ def bounds_of(config: NodeConfig) -> dict[str, int]:
         bounds["history_entries"] = config.proxy.history_max_entries
     if config.client is not None:
         bounds |= {"queued": config.client.queue_max, "unacked": config.client.window_max}
+    if config.svs is not None:
+        bounds["publications_kept"] = config.svs.store_max
     return bounds
 
 
@@ -125,7 +126,7 @@ def sent_messages(core: NodeCore) -> list[MessageCount]:
     ]
 
 
-def _client_status(client: ServiceClient) -> dict[str, Any]:
+def _client_status(client: Client) -> dict[str, Any]:
     return {
         "state": client.state,
         "proxy": client.proxy,

@@ -27,6 +27,11 @@ KEYS, REVOKE, SNAPSHOT = (keyword(word) for word in ("keys", "revoke", "snapshot
 PRESENCE = keyword("presence")
 #: A device to its own service proxy, on a UE that is one: serve, or hand over.
 SERVE = keyword("serve")
+#: Where there are no proxies (modes ``svs`` and ``psync``): one published update, and the token of its publisher.
+PUBLICATION, CERTIFICATE = keyword("publication"), keyword("certificate")
+#: In the place of an addressee: everybody who takes part in the sync group that the name goes on with.
+GROUP: Final = ROOT + keyword("group")
+SVS = keyword("svs")
 #: What a proxy sends to clients; everything else under a device's name is for the service proxy of that name.
 TO_CLIENTS: Final = (NOTIFY, HEARTBEAT)
 
@@ -46,6 +51,9 @@ MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
     SNAPSHOT: ("snapshot-interest", "snapshot-segment"),
     PRESENCE: ("heartbeat", "heartbeat-reply"),
     SERVE: ("serve-request", "serve-reply"),
+    PUBLICATION: ("publication-interest", "publication"),
+    CERTIFICATE: ("certificate-interest", "certificate"),
+    SVS: ("svs-sync-interest", "svs-sync-data"),
 }
 
 #: Identifiers are components of names, so it is octets that count there.
@@ -56,7 +64,7 @@ Number = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 Digest = Annotated[bytes, Meta(min_length=16, max_length=16)]
 #: (proxy, boot, seq): a position in a sync stream; everything up to it is known
 Position = tuple[Identifier, Number, Number]
-Via = Literal["armed", "push", "recovery", "snapshot"]
+Via = Literal["armed", "push", "recovery", "snapshot", "fetch"]
 
 EMPTY_DIGEST: Final = bytes(16)
 #: What one packet may carry of updates, so that it stays below PACKET_MAX_BYTES with its name and signature.
@@ -431,6 +439,11 @@ def message_name(to: bytes, kind: bytes, *parts: str, boot: int, seq: int) -> by
 
 def _number_kind(kind: bytes) -> int:
     return SEGMENT if kind == SNAPSHOT else SEQUENCE
+
+
+def sync_group(protocol: bytes, conference: str) -> bytes:
+    """Return the prefix of what a sync protocol (its keyword component) says to all who take part in a conference."""
+    return GROUP + protocol + component(conference)
 
 
 class MessageName(Struct, frozen=True):

@@ -58,7 +58,7 @@ class ActiveProcessFaults:
                 raise InputError(
                     where=f"fault {fault.fault_id}",
                     problem=f"{fault.target} stores nothing",
-                    remedy=f"name a service proxy, such as {self._topology.proxies[0]}.proxy",
+                    remedy=f"name a service proxy{_example(self._topology)}",
                 )
         before = [self.state(name) for name in processes]
         self._active[fault.fault_id] = (fault, processes)
@@ -83,3 +83,7 @@ class ActiveProcessFaults:
                     effects.append(SetProcess(name, "running"))
                 effects.append(SetProcess(name, now))
         return tuple(effects)
+
+
+def _example(topology: Topology) -> str:
+    return f", such as {topology.proxies[0]}.proxy" if topology.proxies else "; in this mode there are none"

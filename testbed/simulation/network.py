@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from proxy.config import NodeConfig
-from proxy.core.build import NodeCore, build_core, client_of, forwarder_of, login_server_of, service_face
+from proxy.core.build import Client, NodeCore, build_core, client_of, forwarder_of, login_server_of, service_face
 from proxy.core.events import (
     LOCAL_FACE,
     CarrierChanged,
@@ -192,7 +192,13 @@ class SimulatedNetwork:
         self._deliver(f"{node}.forwarder", event)
 
     def client(self, node: str) -> ServiceClient:
-        """Return the client core of a UE."""
+        """Return the service client of a UE."""
+        client = client_of(self.processes[f"{node}.forwarder"].core)
+        assert isinstance(client, ServiceClient), f"{node} has no service client"
+        return client
+
+    def participant(self, node: str) -> Client:
+        """Return the client core of a UE, whatever the mode."""
         client = client_of(self.processes[f"{node}.forwarder"].core)
         assert client is not None, f"{node} is no UE"
         return client

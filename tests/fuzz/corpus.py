@@ -24,7 +24,7 @@ from proxy.core.host import Host
 from proxy.wire import messages
 from proxy.wire.messages import ALL_PROXIES, MESSAGE_TYPES, encode, message_name, node_prefix
 from proxy.wire.packet import encode_data, encode_interest
-from testbed.plan import NetworkPlan
+from testbed.plan import PROXYLESS_MODES, Mode, NetworkPlan
 from testbed.simulation.network import SimulatedNetwork
 from tests.simulated.interception import Handler, intercept
 from topologies.catalogue import build
@@ -37,7 +37,10 @@ TARGETS = {
     "forwarder of a UE": ("ue1.forwarder", False),
     "service client": ("ue1.forwarder", True),
     "login server": ("login.forwarder", True),
+    "participant of svs": ("ue1.forwarder", True),
 }
+#: The mode in which a target is found, where that is not the usual one.
+MODES: dict[str, Mode] = {"participant of svs": "svs"}
 
 
 @dataclass
@@ -67,10 +70,21 @@ class Recording:
 @cache
 def recordings() -> dict[str, Recording]:
     """Return one recording per target; everybody joins, publishes across a lossy network, and two leave."""
+    found: dict[str, Recording] = {}
+    for mode in dict.fromkeys(MODES.get(title, "hybrid") for title in TARGETS):
+        found |= _recordings_in(mode)
+    return found
+
+
+def _recordings_in(mode: Mode) -> dict[str, Recording]:
     topology = build("tiers", {"cores": 3, "csrs": 2, "ues_per_csr": 2})
-    network = SimulatedNetwork(NetworkPlan("corpus", topology, 3, Path("nowhere")))
+    if mode in PROXYLESS_MODES:
+        topology = topology.served_by(())
+    network = SimulatedNetwork(NetworkPlan("corpus", topology, 3, Path("nowhere"), mode=mode))
     found = {}
     for title, (process, is_application) in TARGETS.items():
+        if MODES.get(title, "hybrid") != mode:
+            continue
         simulated: Any = network.processes[process]
         recording = found[title] = Recording(simulated.config, is_application)
         intercept(simulated, _noting(recording), application=is_application)
@@ -173,6 +187,8 @@ CONTENTS = {
     messages.CLOSE: messages.UpdateAck,
     messages.KEYS: messages.KeysReply,
     messages.SERVE: messages.ServeReply,
+    messages.PUBLICATION: messages.SignedUpdate,
+    messages.CERTIFICATE: messages.SignedToken,
 }
 numbers = st.integers(0, 12) | st.integers(0, 2**63 - 1)
 

@@ -12,6 +12,8 @@ from proxy.wire.management import PREFIX, CommandError, ControlParameters, decod
 from proxy.wire.messages import component_text, decode, encode, message_type, parse_message_name
 from proxy.wire.name import boundaries, split, to_uri
 from proxy.wire.packet import decode_data, decode_interest, peek_interest
+from proxy.wire.signed_data import decode_signed_data
+from proxy.wire.svs import decode_state_vector, encode_state_vector
 from proxy.wire.tlv import MalformedError, tlv
 from tests.fuzz.corpus import MESSAGES, message_values, mutations, recordings
 
@@ -27,12 +29,27 @@ wrapped = st.builds(tlv, st.sampled_from([0x05, 0x06, 0x07, 0x64]), octets)
 names = st.lists(st.builds(tlv, st.sampled_from([0, 1, 2, 8, 32, 54, 58, 300]), st.binary(max_size=12)), max_size=9)
 
 
-@pytest.mark.parametrize("decoder", [decode_link_packet, decode_interest, peek_interest, decode_data])
+@pytest.mark.parametrize(
+    "decoder",
+    [decode_link_packet, decode_interest, peek_interest, decode_data, decode_signed_data, decode_state_vector],
+)
 @settings(max_examples=EXAMPLES)
 @given(datagram=datagrams | wrapped)
 def test_packet_decoders(decoder: type, datagram: bytes) -> None:
     with contextlib.suppress(MalformedError):
         decoder(datagram)
+
+
+node_names = st.sampled_from([b"\x08\x01a", b"\x08\x05hconf\x08\x03ue1", b"\x20\x01b"])
+vectors = st.dictionaries(node_names, st.dictionaries(st.integers(0, 2**64 - 1), st.integers(1, 2**64 - 1), max_size=3))
+
+
+@settings(max_examples=EXAMPLES)
+@given(draw=st.data())
+def test_damaged_state_vectors(draw: st.DataObject) -> None:
+    wire = draw.draw(mutations([encode_state_vector(draw.draw(vectors))]))
+    with contextlib.suppress(MalformedError):
+        encode_state_vector(decode_state_vector(wire))
 
 
 @settings(max_examples=EXAMPLES)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -29,13 +29,12 @@ from proxy.records import (
     SnapshotApplied,
     StateReported,
 )
-from testbed.plan import NetworkPlan
+from testbed.plan import PROXYLESS_MODES, Mode, NetworkPlan
 from testbed.routing import path_delays_ms
 from testbed.simulation.network import SimulatedNetwork
 from topologies.catalogue import build
 from topologies.model import Topology
 
-Mode = Literal["hybrid", "push", "pull"]
 R = TypeVar("R")
 
 #: Everybody is given so long to join, and to agree after the last event.
@@ -63,8 +62,14 @@ class Conference:
         forwarder_settings: Mapping[str, Any] | None = None,
         login_settings: Mapping[str, Any] | None = None,
         conferences: Mapping[str, str] | None = None,
+        sync_settings: Mapping[str, Any] | None = None,
+        focus: str = "csr1",
     ) -> None:
         self.topology = topology if isinstance(topology, Topology) else build(*topology)
+        if mode in PROXYLESS_MODES:
+            self.topology = self.topology.served_by(())
+        elif mode == "central":
+            self.topology = self.topology.served_by([focus])
         self.network = SimulatedNetwork(
             NetworkPlan(
                 "simulated",
@@ -77,6 +82,7 @@ class Conference:
                 forwarder_settings=forwarder_settings or {},
                 login_settings=login_settings or {},
                 conferences=conferences or {},
+                sync_settings=sync_settings or {},
             )
         )
         self.ues = self.topology.ues
@@ -139,7 +145,7 @@ class Conference:
 
     def disagreement(self) -> str:
         """Return what keeps the members from agreeing, empty where nothing does."""
-        clients = {ue: self.network.client(ue) for ue in sorted(self.members)}
+        clients = {ue: self.network.participant(ue) for ue in sorted(self.members)}
         for ue, client in clients.items():
             if client.state != "joined":
                 return f"{ue} is {client.state}"
@@ -232,7 +238,7 @@ class Conference:
         """Every member has everything that was ever published by anybody, from the network or in a snapshot."""
         published = {(update.publisher, update.boot, update.seq) for update in self._records(Published)}
         for ue in sorted(self.members):
-            have = {(head.device, head.boot): head.seq for head in self.network.client(ue).view.heads()}
+            have = {(head.device, head.boot): head.seq for head in self.network.participant(ue).view.heads()}
             missing = {each for each in published if have.get(each[:2], 0) < each[2]}
             assert not missing, f"{ue} lacks {sorted(missing)[:5]}"
 

@@ -6,7 +6,8 @@ import pytest
 
 from proxy.core.events import JoinRequested
 from proxy.records import SnapshotApplied
-from tests.simulated.conference import ABILENE, TIERS, Conference, Mode
+from testbed.plan import Mode
+from tests.simulated.conference import ABILENE, TIERS, Conference
 
 topologies = pytest.mark.parametrize("topology", [ABILENE, TIERS], ids=["abilene", "tiers"])
 modes = pytest.mark.parametrize("mode", ["hybrid", "push", "pull"])

@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 
 from proxy.records import FaceChanged
+from testbed.plan import Mode
 from testbed.routing import path_delays_ms
-from tests.simulated.conference import SMALL_ABILENE, TIERS, Conference, Mode, impair_everywhere
+from tests.simulated.conference import SMALL_ABILENE, TIERS, Conference, impair_everywhere
 
 #: Of faces, by default: 0.095 s x 3.
 DETECTION_S = 0.285

@@ -3,8 +3,9 @@
 import pytest
 
 from proxy.records import Acked, PeerChanged
+from testbed.plan import Mode
 from testbed.simulation.disk import FSYNC_S
-from tests.simulated.conference import ABILENE, TIERS, Conference, Mode, impair_everywhere
+from tests.simulated.conference import ABILENE, TIERS, Conference, impair_everywhere
 
 modes = pytest.mark.parametrize("mode", ["hybrid", "push", "pull"])
 

@@ -9,7 +9,8 @@ import msgspec
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.simulated.conference import Conference, Mode, impair_everywhere
+from testbed.plan import Mode
+from tests.simulated.conference import Conference, impair_everywhere
 
 EXAMPLES = 15
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from proxy.records import SessionChanged
-from tests.simulated.conference import Conference, Mode, impair_everywhere
+from testbed.plan import Mode
+from tests.simulated.conference import Conference, impair_everywhere
 
 SMALL = ("tiers", {"cores": 3, "csrs": 3, "ues_per_csr": 1})
 #: Longer than the crashes here, so that no client asks in vain.

@@ -65,6 +65,8 @@ _CONTENTS: Final[dict[bytes, tuple[type[Struct], ...]]] = {
     wire.CLOSE: (wire.UpdateAck,),
     wire.KEYS: (wire.KeysReply,),
     wire.SERVE: (wire.ServeReply,),
+    wire.PUBLICATION: (wire.SignedUpdate,),
+    wire.CERTIFICATE: (wire.SignedToken,),
 }
 
 

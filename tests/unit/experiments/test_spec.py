@@ -198,6 +198,7 @@ def test_forwarding(load: Callable[..., Experiment]) -> None:
     assert forwarder.return_hold_down_s == 0
     assert {choice.prefix: choice.strategy for choice in forwarder.strategies} == {
         "/hconf/32=all": "multicast",
+        "/hconf/32=group": "multicast",
         "/all": "multicast",
         "/": "best-route",
     }

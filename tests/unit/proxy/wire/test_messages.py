@@ -53,6 +53,9 @@ TYPES = [
     ("snapshot", "snapshot-interest", "snapshot-segment"),
     ("presence", "heartbeat", "heartbeat-reply"),
     ("serve", "serve-request", "serve-reply"),
+    ("publication", "publication-interest", "publication"),
+    ("certificate", "certificate-interest", "certificate"),
+    ("svs", "svs-sync-interest", "svs-sync-data"),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Alternatives to service proxies, each as its specification has it, on the same forwarders, faces and records."""
