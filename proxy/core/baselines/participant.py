@@ -37,7 +37,7 @@ from proxy.core.own_updates import OwnUpdates
 from proxy.core.positions import Positions
 from proxy.core.publisher import PublishError, Unsent, check_limits
 from proxy.core.timers import Timers
-from proxy.core.trust import OBSERVER_EVENTS, Refusal
+from proxy.core.trust import OBSERVER_EVENTS, Refusal, place_of_message
 from proxy.core.view import View
 from proxy.records import Acked
 from proxy.wire.lp import NackReason, decode_link_packet
@@ -47,6 +47,7 @@ from proxy.wire.messages import (
     OBJECT_ROOT,
     PUBLICATION,
     LoginReply,
+    Sealed,
     decode,
     parse_message_name,
 )
@@ -215,7 +216,8 @@ class Participant:
                 self._consumer.on_data(data, now_s=out.now_s)
                 self._key_ring.take(device, verifier)
         elif out.consumer.asked(data) is not None:
-            reply = decode(data.content, LoginReply)
+            place = place_of_message(parse_message_name(data.name))
+            reply = out.trust.open_from_login(decode(data.content, Sealed), LoginReply, place)
             out.consumer.on_data(data, now_s=out.now_s)
             self._on_login_reply(reply)
         elif not self._group.on_data(data):
