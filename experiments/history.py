@@ -31,6 +31,7 @@ from proxy.records import (
     StateReported,
 )
 from topologies.errors import InputError
+from topologies.model import mean_loss_ratio
 
 #: Raw files that nodes do not write; everything else in raw/*.jsonl is a node's.
 FAULTS_FILE: Final = "faults.jsonl"
@@ -67,8 +68,21 @@ class Configured(Struct, frozen=True):
 
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
+    jitter_distribution: str = "uniform"
     loss_ratio: float = 0.0
+    good_to_bad_ratio: float = 0.0
+    bad_to_good_ratio: float = 0.0
+    bad_loss_ratio: float = 1.0
     rate_mbps: float | None = None
+    duplicate_ratio: float = 0.0
+    reorder_ratio: float = 0.0
+    corrupt_ratio: float = 0.0
+    mtu_bytes: int = 1500
+
+    @property
+    def mean_loss_ratio(self) -> float:
+        """Loss in the long run, bursts included."""
+        return mean_loss_ratio(self)
 
 
 class LinkRecord(Struct, frozen=True):
@@ -89,6 +103,9 @@ class LinkRecord(Struct, frozen=True):
     measured_loss_ratio: float | None = None
     measured_rate_mbps: float | None = None
     expected_lost_packets: float = 0.0
+    expected_lost_variance: float | None = None  #: None: of independent losses
+    drawn_packets: int | None = None  #: frames that loss was decided for; None: those lost and carried
+    altered_packets: dict[str, int] = {}
 
 
 class NodeExit(Struct, frozen=True):

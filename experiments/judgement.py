@@ -184,14 +184,26 @@ def _loss(links: Sequence[LinkRecord]) -> Check:
     lossy = [link for link in links if link.expected_lost_packets > 0 or link.dropped_packets.get("loss", 0) > 0]
     for link in lossy:
         lost = link.dropped_packets.get("loss", 0)
-        offered = lost + link.packets
-        tail = binomial_tail(lost, offered, min(1.0, link.expected_lost_packets / offered)) if offered else 1.0
+        offered = lost + link.packets if link.drawn_packets is None else link.drawn_packets
+        tail = _loss_tail(link, lost, offered) if offered else 1.0
         if 2 * tail < LOSS_FALSE_ALARM / len(lossy):
             wrong.append(
                 f"{link.sender} to {link.receiver} lost {lost} of {offered}, expected {link.expected_lost_packets:.1f}"
             )
     required = "loss of every link within the 99.9 % binomial interval"
     return _check("fidelity.link-loss", wrong, f"{len(wrong)} of {len(lossy)} lossy directions outside", required)
+
+
+def _loss_tail(link: LinkRecord, lost: int, offered: int) -> float:
+    """Return how likely it is to lose at least (or at most) so many of the frames.
+
+    Losses in bursts vary more than single ones: so many frames say as much as fewer independent ones do, in proportion of the
+    variances (Kish's design effect).
+    """
+    ratio = min(1.0, link.expected_lost_packets / offered)
+    single, in_bursts = offered * ratio * (1 - ratio), link.expected_lost_variance
+    effect = in_bursts / single if in_bursts is not None and in_bursts > single > 0 else 1.0
+    return binomial_tail(round(lost / effect), round(offered / effect), ratio) if offered >= effect else 1.0
 
 
 def _rate(links: Sequence[LinkRecord]) -> Check:

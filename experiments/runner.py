@@ -10,7 +10,6 @@ Everything that can be wrong with the input or the machine is found before the r
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import platform
 import signal
@@ -32,11 +31,9 @@ from experiments.recorded_run import write_topology
 from experiments.report import write_report
 from experiments.run_folder import SCHEMA_VERSION, RunFolder, RunVerdict, check_can_create
 from experiments.spec import Experiment
-from experiments.spec_schema import Impair
 from experiments.workloads import check_size
 from testbed.plan import NetworkPlan
 from topologies.errors import CapabilityError, HconfError, InputError
-from topologies.model import SIMULATED_ONLY
 
 if TYPE_CHECKING:
     from experiments.analysis import Analysis
@@ -462,10 +459,7 @@ def check_mode(experiment: Experiment, mode: RunMode, *, hold: bool = False) -> 
                 remedy="leave it out, or run the experiment emulated",
             )
         return
-    impaired = [(link.name, dataclasses.asdict(link.properties)) for link in experiment.topology.links]
-    impaired += [(fault.target, fault.changes()) for fault in experiment.faults if isinstance(fault, Impair)]
-    wanted = [f"{name} of {link}" for link, properties in impaired for name in SIMULATED_ONLY if properties.get(name)]
-    wanted += [f"clocks.skew_ppm of {node}" for node, ppm in experiment.clock_skew_ppm.items() if ppm]
+    wanted = [f"clocks.skew_ppm of {node}" for node, ppm in experiment.clock_skew_ppm.items() if ppm]
     if wanted:
         raise InputError(
             where=where,

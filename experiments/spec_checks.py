@@ -27,6 +27,7 @@ from experiments.spec_schema import (
     LinkDown,
     LinkSection,
     LinkUp,
+    OneWaySection,
     ProcessFault,
     Workload,
     fault_ids,
@@ -41,18 +42,13 @@ _SAME_MOMENT_S: Final = 1e-9
 
 
 def with_links(topology: Topology, links: Mapping[str, LinkSection], source: Source) -> Topology:
-    """Return *topology* with ``[links.<tier>]``, then ``[links."<a>-<b>"]`` applied."""
+    """Return *topology* with ``[links.<tier>]``, then ``[links."<a>-<b>"]`` applied; in each, ``from`` after what is for both ways."""
     by_tier: dict[str, LinkSection] = {}
-    by_name: dict[str, LinkSection] = {}
+    by_name: dict[str, tuple[str, LinkSection]] = {}
     for key, section in links.items():
+        _check_queues(section, ("links", key), source)
         if key in TIERS:
-            if not any(link.tier == key for link in topology.links):
-                present = [tier for tier in TIERS if any(link.tier == tier for link in topology.links)]
-                raise source.error(
-                    ("links", key),
-                    problem=f"{topology.name} has no links of the tier {key}",
-                    remedy=f"its tiers are {', '.join(present)}",
-                )
+            _check_tier(key, section, topology, source)
             by_tier[key] = section
             continue
         link = _link(topology, key, ("links", key), source, also=TIERS)
@@ -60,13 +56,92 @@ def with_links(topology: Topology, links: Mapping[str, LinkSection], source: Sou
             raise source.error(
                 ("links", key), problem=f"the link {link.name} has two tables", remedy="merge them into one"
             )
-        by_name[link.name] = section
+        for sender in section.from_:
+            if sender not in (link.a, link.b):
+                raise source.error(
+                    ("links", key, "from", sender),
+                    problem=f"`{sender}` is no end of {link.name}",
+                    remedy=f"use {link.a} or {link.b}",
+                )
+        by_name[link.name] = (key, section)
     changed: dict[str, LinkProperties] = {}
+    back: dict[str, LinkProperties] = {}
     for link in topology.links:
-        given = _given(by_tier.get(link.tier)) | _given(by_name.get(link.name))
-        if given:
-            changed[link.name] = dataclasses.replace(link.properties, **given)
-    return topology.with_properties(changed)
+        tier, (key, named) = by_tier.get(link.tier), by_name.get(link.name, ("", None))
+        if tier is None and named is None:
+            continue
+        for sender, properties in ((link.a, changed), (link.b, back)):
+            given = _merged(
+                tier,
+                tier and tier.from_.get(topology.node(sender).role),
+                named,
+                named and named.from_.get(sender),
+            )
+            properties[link.name] = dataclasses.replace(link.properties_from(sender), **given)
+            _check_bursts(properties[link.name], ("links", key if named is not None else link.tier), source)
+    return topology.with_properties(changed, back)
+
+
+def _check_tier(tier: str, section: LinkSection, topology: Topology, source: Source) -> None:
+    """The network has links of that tier, and one end of each has a role that a ``from`` names."""
+    links = [link for link in topology.links if link.tier == tier]
+    if not links:
+        present = [known for known in TIERS if any(link.tier == known for link in topology.links)]
+        raise source.error(
+            ("links", tier),
+            problem=f"{topology.name} has no links of the tier {tier}",
+            remedy=f"its tiers are {', '.join(present)}",
+        )
+    roles = {link.name: {topology.node(end).role for end in (link.a, link.b)} for link in links}
+    known_roles = sorted({role for pair in roles.values() for role in pair})
+    for sender in section.from_:
+        path: KeyPath = ("links", tier, "from", sender)
+        if sender not in known_roles:
+            raise source.error(
+                path,
+                problem=f"no link of the tier {tier} has an end of the role `{sender}`",
+                remedy=f"use {' or '.join(known_roles)}; a node's name in the table of a link: "
+                f'[links."{links[0].name}".from.{links[0].a}]',
+            )
+        both = next((name for name, pair in roles.items() if pair == {sender}), None)
+        if both is not None:
+            raise source.error(
+                path,
+                problem=f"both ends of {both} are of the role {sender}: that is no direction",
+                remedy=f'name an end in the table of each such link: [links."{both}".from.{both.partition("-")[0]}]',
+            )
+
+
+def _check_queues(section: LinkSection, path: KeyPath, source: Source) -> None:
+    """A queue is bounded one way."""
+    for one, place in ((section, path), *((each, (*path, "from", name)) for name, each in section.from_.items())):
+        if one.queue_packets is not None and one.queue_bytes is not None:
+            raise source.error(
+                (*place, "queue_bytes"),
+                problem="the queue is bounded by packets and by bytes",
+                remedy="give queue_packets or queue_bytes, not both",
+            )
+
+
+def _check_bursts(properties: LinkProperties, path: KeyPath, source: Source) -> None:
+    """A bad state that is entered is left again."""
+    if properties.good_to_bad_ratio > 0 and properties.bad_to_good_ratio == 0:
+        raise source.error(
+            (*path, "good_to_bad_ratio"),
+            problem="a burst of loss would never end: bad_to_good_ratio is 0",
+            remedy="give bad_to_good_ratio, 1 over the mean length of a burst in packets: 0.2 for five",
+        )
+
+
+def _merged(*sections: OneWaySection | None) -> dict[str, Any]:
+    """Return what is given, a later section before an earlier one; of the two bounds of a queue the one given last."""
+    merged: dict[str, Any] = {}
+    for section in sections:
+        given = _given(section)
+        if "queue_packets" in given:
+            merged["queue_bytes"] = None
+        merged |= given
+    return merged
 
 
 def check_conferences(section: ConferenceSection, topology: Topology, source: Source) -> dict[str, str]:
@@ -156,6 +231,8 @@ def check_faults(
             raise source.error(
                 path, problem="it changes nothing", remedy="give delay_ms, jitter_ms, loss_ratio or rate_mbps"
             )
+        if isinstance(fault, Impair):
+            _check_impaired_link(fault, topology.link(target), path, source)
         if isinstance(fault, Impair) and fault.sender is not None and fault.sender not in target.split("-"):
             raise source.error(
                 (*path, "sender"),
@@ -346,6 +423,21 @@ def _fault_target(topology: Topology, fault: Fault, path: KeyPath, source: Sourc
     return fault.target
 
 
+def _check_impaired_link(fault: Impair, link: Link, path: KeyPath, source: Source) -> None:
+    """What the fault makes of the link is one that can be."""
+    if fault.queue_packets is not None and fault.queue_bytes is not None:
+        raise source.error(
+            (*path, "queue_bytes"),
+            problem="the queue is bounded by packets and by bytes",
+            remedy="give queue_packets or queue_bytes, not both",
+        )
+    for sender in (link.a, link.b) if fault.sender is None else (fault.sender,):
+        if sender in (link.a, link.b):
+            changes: dict[str, Any] = dict(fault.changes())
+            changed = dataclasses.replace(link.properties_from(sender), **changes)
+            _check_bursts(changed, path, source)
+
+
 def _check_impairments(faults: Sequence[Fault], source: Source) -> None:
     """At no time do two impairments of a link set the same property of the same direction."""
     active: dict[tuple[str, str], list[tuple[int, Impair]]] = {}  # link, property -> the impairments so far
@@ -399,7 +491,8 @@ def _pick_ue(name: str, topology: Topology) -> str:
     return f"the UEs are {ues[0]} to {ues[-1]}"
 
 
-def _given(section: LinkSection | None) -> dict[str, Any]:
+def _given(section: OneWaySection | None) -> dict[str, Any]:
     if section is None:
         return {}
-    return {name: value for name, value in msgspec.structs.asdict(section).items() if value is not None}
+    names = OneWaySection.__struct_fields__
+    return {name: value for name in names if (value := getattr(section, name)) is not None}

@@ -7,12 +7,12 @@ checked in `experiments.spec_checks`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from testbed.plan import Mode
-from topologies.model import SIMULATED_ONLY
+from topologies.model import MTU_MAX_BYTES, MTU_MIN_BYTES, QUEUE_MAX_BYTES, QUEUE_MAX_PACKETS, JitterDistribution
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Moment = Annotated[float, Meta(ge=0, le=86_400, description="seconds since the start of the run")]
@@ -20,6 +20,9 @@ SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
 DelayMs = Annotated[float, Meta(ge=0, le=60_000, description="one way")]
 Ratio = Annotated[float, Meta(ge=0, le=1, description="a fraction, not a percentage")]
 RateMbps = Annotated[float, Meta(ge=0.001, le=1_000_000)]
+QueuePackets = Annotated[int, Meta(ge=1, le=QUEUE_MAX_PACKETS)]
+QueueBytes = Annotated[int, Meta(ge=1, le=QUEUE_MAX_BYTES)]
+MtuBytes = Annotated[int, Meta(ge=MTU_MIN_BYTES, le=MTU_MAX_BYTES, description="of IP, without the Ethernet header")]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 CountOrNone = Annotated[int, Meta(ge=0, le=10_000_000)]
 DetectMult = Annotated[int, Meta(ge=1, le=255)]
@@ -45,17 +48,32 @@ class ExperimentSection(Struct, frozen=True, forbid_unknown_fields=True):
     settle_s: Annotated[float, Meta(ge=0, le=3_600)] = 10.0  #: most time after duration_s until everybody agrees
 
 
-class LinkSection(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[links.<tier>]`` or ``[links."<a>-<b>"]``: what is not given stays as the topology has it."""
+class OneWaySection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[links.<tier>.from.<role>]`` or ``[links."<a>-<b>".from.<a>]``: what one end sends; all else is as in the table above."""
 
     delay_ms: DelayMs | None = None
     jitter_ms: DelayMs | None = None
-    loss_ratio: Ratio | None = None
+    jitter_distribution: JitterDistribution | None = None
+    jitter_keeps_order: bool | None = None
+    loss_ratio: Ratio | None = None  #: with bursts: in the good state (1-k)
+    good_to_bad_ratio: Ratio | None = None  #: Gilbert-Elliott's p, per packet; these three are for bursts of loss
+    bad_to_good_ratio: Ratio | None = None  #: r, per packet
+    bad_loss_ratio: Ratio | None = None  #: 1-h; 1 unless given
     rate_mbps: RateMbps | None = None
-    queue_packets: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-    duplicate_ratio: Ratio | None = None  #: this and the next two with --mode simulated only
+    queue_packets: QueuePackets | None = None
+    queue_bytes: QueueBytes | None = None  #: instead of queue_packets
+    duplicate_ratio: Ratio | None = None
     reorder_ratio: Ratio | None = None
     corrupt_ratio: Ratio | None = None
+    late_max_ms: DelayMs | None = None  #: most by which duplicates and what is reordered come later
+    mtu_bytes: MtuBytes | None = None
+
+
+class LinkSection(OneWaySection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[links.<tier>]`` or ``[links."<a>-<b>"]``: what is not given stays as the topology has it."""
+
+    #: By sender, for one direction only: of a link, the name of an end; of a tier, the role of the sending nodes.
+    from_: dict[Word, OneWaySection] = field(name="from", default_factory=dict)
 
 
 class ClocksSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -242,19 +260,28 @@ class Impair(_Fault, frozen=True, forbid_unknown_fields=True, tag="impair", kw_o
     delay_ms: DelayMs | None = None
     jitter_ms: DelayMs | None = None
     loss_ratio: Ratio | None = None
+    good_to_bad_ratio: Ratio | None = None  #: this and the next two: bursts of loss, as in `LinkSection`
+    bad_to_good_ratio: Ratio | None = None
+    bad_loss_ratio: Ratio | None = None
     rate_mbps: RateMbps | None = None
-    duplicate_ratio: Ratio | None = None  #: this and the next two with --mode simulated only
+    queue_packets: QueuePackets | None = None
+    queue_bytes: QueueBytes | None = None
+    duplicate_ratio: Ratio | None = None
     reorder_ratio: Ratio | None = None
     corrupt_ratio: Ratio | None = None
+    late_max_ms: DelayMs | None = None
     sender: Word | None = None  #: only what this end of the link sends; None: both directions
 
     def changes(self) -> dict[str, float]:
         """Return the properties that are given, by name."""
-        return {
-            name: value
-            for name in ("delay_ms", "jitter_ms", "loss_ratio", "rate_mbps", *SIMULATED_ONLY)
-            if (value := getattr(self, name)) is not None
-        }
+        return {name: value for name in _IMPAIRED if (value := getattr(self, name)) is not None}
+
+
+#: What `impair` can change, by name; all are numbers.
+_IMPAIRED: Final = (
+    *("delay_ms", "jitter_ms", "loss_ratio", "good_to_bad_ratio", "bad_to_good_ratio", "bad_loss_ratio"),
+    *("rate_mbps", "queue_packets", "queue_bytes", "duplicate_ratio", "reorder_ratio", "corrupt_ratio", "late_max_ms"),
+)
 
 
 class Crash(_Fault, frozen=True, forbid_unknown_fields=True, tag="crash", kw_only=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from topologies.model import LinkProperties, Topology
+from topologies.describe import other_properties
+from topologies.model import Link, LinkProperties, Topology
 
 
 def print_topology(console: Console, topology: Topology) -> None:
@@ -31,11 +32,31 @@ def print_topology(console: Console, topology: Topology) -> None:
             f"  UEs of {whose}: {', '.join(served) or 'none'}{also}", highlight=False, markup=False, soft_wrap=True
         )
     table = Table()
-    for column in ("link", "tier", "delay", "jitter", "loss", "rate"):
-        table.add_column(column, justify="left" if column in ("link", "tier") else "right")
+    one_way = any(link.back is not None for link in topology.links)
+    has_more = any(other_properties(properties) for link in topology.links for _, properties in _ways(link))
+    for column in (
+        "link",
+        *(["from"] if one_way else []),
+        "tier",
+        "delay",
+        "jitter",
+        "loss",
+        "rate",
+        *(["also"] if has_more else []),
+    ):
+        table.add_column(column, justify="left" if column in ("link", "from", "tier", "also") else "right")
     for link in topology.links:
-        table.add_row(link.name, link.tier, *_spell(link.properties))
+        for sender, properties in _ways(link):
+            more = [other_properties(properties)] if has_more else []
+            table.add_row(link.name, *([sender] if one_way else []), link.tier, *_spell(properties), *more)
     console.print(table)
+
+
+def _ways(link: Link) -> list[tuple[str, LinkProperties]]:
+    """Return (sender, properties) of each direction; one, of both senders, where the directions are alike."""
+    if link.back is None:
+        return [("both", link.properties)]
+    return [(link.a, link.properties), (link.b, link.back)]
 
 
 def _spell(properties: LinkProperties) -> tuple[str, str, str, str]:

@@ -29,7 +29,7 @@ _PACKAGES: Final = ("proxy/core", "proxy/wire")
 #: What else every packet of a run passes: the nodes' loop, and the links'.
 _LOOPS: Final = (
     *("proxy/driver/packet_loop.py", "proxy/driver/program.py", "proxy/lag.py"),
-    *("testbed/links/channel.py", "testbed/links/frame_loop.py"),
+    *("testbed/links/channel.py", "testbed/links/frame_loop.py", "testbed/links/frame_names.py"),
 )
 
 

@@ -179,6 +179,7 @@ def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, ne
     faces: list[dict[str, Any]] = []
     for link in plan.topology.links_of(node.name):
         end, peer = addresses.end(link.name, node.name), link.other_end(node.name)
+        sent = link.properties_from(node.name)
         faces.append(
             {
                 "face_id": by_peer[peer],
@@ -187,7 +188,8 @@ def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, ne
                 "local_address": end.address,
                 "remote_address": end.peer_address,
                 "peer": peer,
-                "rate_mbps": link.properties.rate_mbps,
+                "rate_mbps": sent.rate_mbps,
+                "mtu_bytes": sent.mtu_bytes,
             }
         )
         if plan.topology.node(peer).role == "ue" and not plan.topology.node(peer).is_proxy:
@@ -216,13 +218,13 @@ def _routes(
     if node.role in ("ue", "login") and len(by_peer) == 1:
         # Everything else is behind the only link: one route, however many nodes there are.
         link = topology.links_of(node.name)[0]
-        only = {"face_id": by_peer[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
+        only = {"face_id": by_peer[link.other_end(node.name)], "cost_ms": link.properties_from(node.name).delay_ms}
         return [*own, *_everything(only)]
     routes = [] if node.role == "core" or (node.role == "csr" and not node.runs_proxy) else own
     if node.role in ("ue", "login"):
         # It asks proxies and the login server, each by the best way; for all the rest one route does, its own link first.
         ways = [
-            {"face_id": by_peer[link.other_end(node.name)], "cost_ms": link.properties.delay_ms}
+            {"face_id": by_peer[link.other_end(node.name)], "cost_ms": link.properties_from(node.name).delay_ms}
             for link in topology.links_of(node.name)
         ]
         routes = [*routes, *_everything(*ways)]
@@ -272,7 +274,7 @@ def _to_all_proxies(
 ) -> dict[str, Any]:
     """Return the multicast route: to the proxy of the node itself, the routers beside it and the proxy UE behind it."""
     onward = [
-        {"face_id": by_peer[peer], "cost_ms": link.properties.delay_ms}
+        {"face_id": by_peer[peer], "cost_ms": link.properties_from(node.name).delay_ms}
         for link in topology.links_of(node.name)
         if topology.node(peer := link.other_end(node.name)).role in ("core", "csr") or topology.node(peer).is_proxy
     ]

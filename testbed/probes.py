@@ -46,7 +46,7 @@ def try_taps() -> dict[str, str | None]:
     """Make a link end as a run does, then take its carrier away and read that back."""
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        tap = make_taps({"probe": [_END]}, netns_fds={"probe": own})["probe", "probe0"]
+        tap = make_taps({"probe": [(_END, 1_500)]}, netns_fds={"probe": own})["probe", "probe0"]
     except (HconfError, OSError) as error:
         return {"tap": str(getattr(error, "problem", error)), "carrier": "not tried: there is no TAP interface"}
     (number,) = tap.route.carry_out([set_carrier(tap.index, up=False)])

@@ -41,7 +41,7 @@ def path_hops(topology: Topology) -> dict[str, dict[str, int]]:
 
 def _costs(topology: Topology, without: frozenset[str]) -> dict[str, dict[str, _Cost | None]]:
     """Return the cost of the shortest path between any two nodes; None where there is no path."""
-    routers, attached = _split(topology, without)
+    routers, attached, leading_to = _split(topology, without)
     between = {name: _shortest(routers, name) for name in routers}
 
     costs: dict[str, dict[str, _Cost | None]] = {}
@@ -54,7 +54,7 @@ def _costs(topology: Topology, without: frozenset[str]) -> dict[str, dict[str, _
             elif destination.name in routers:
                 row[destination.name] = to_routers.get(destination.name)
             else:
-                last_hops = attached[destination.name].items()
+                last_hops = leading_to[destination.name].items()
                 row[destination.name] = min(
                     (_add(to_routers[r], hop) for r, hop in last_hops if r in to_routers), default=None
                 )
@@ -74,7 +74,7 @@ def ranked_next_hops(
 
     Returns: node -> destination -> [(neighbour, cost in ms)], ranked by delay, then hops, then name.
     """
-    routers, attached = _split(topology, frozenset())
+    routers, attached, leading_to = _split(topology, frozenset())
     if destinations is None:
         destinations = [node.name for node in topology.nodes if node.role != "core"]
     anywhere = {name: _shortest(routers, name) for name in routers}
@@ -91,7 +91,7 @@ def ranked_next_hops(
         for destination in destinations:
             if destination == node.name:
                 continue
-            ranked = _ranked(node.name, destination, first_hops, beyond, attached)
+            ranked = _ranked(node.name, destination, first_hops, beyond, leading_to)
             row[destination] = [(neighbour, _ms(cost)) for cost, neighbour in ranked]
         table[node.name] = row
     return table
@@ -102,11 +102,11 @@ def _ranked(
     destination: str,
     first_hops: Mapping[str, int],
     beyond: Mapping[str, Mapping[str, _Cost]],
-    attached: _Neighbours,
+    leading_to: _Neighbours,
 ) -> list[tuple[_Cost, str]]:
     """Return (cost, neighbour) of every usable next hop of *node* towards *destination*, sorted."""
     found: list[tuple[_Cost, str]] = []
-    last_hops = attached.get(destination)  # None: the destination is a router
+    last_hops = leading_to.get(destination)  # None: the destination is a router
     if last_hops is not None and node in last_hops:
         found.append(((last_hops[node], 1), destination))
     for neighbour, first_hop in first_hops.items():
@@ -120,20 +120,23 @@ def _ranked(
     return sorted(found)
 
 
-def _split(topology: Topology, without: frozenset[str]) -> tuple[_Neighbours, _Neighbours]:
-    """Return the links among routers, and those of every other node to routers, in ns."""
+def _split(topology: Topology, without: frozenset[str]) -> tuple[_Neighbours, _Neighbours, _Neighbours]:
+    """Return the links among routers, those from every other node to routers, and the same from routers to it, in ns."""
     routers: dict[str, dict[str, int]] = {}
     attached: dict[str, dict[str, int]] = {}
     for node in topology.nodes:
         (routers if node.role in ("core", "csr") else attached)[node.name] = {}
+    leading_to: dict[str, dict[str, int]] = {name: {} for name in attached}
     for link in topology.links:
         if link.name in without:
             continue
-        delay_ns = round(link.properties.delay_ms * _NS_PER_MS)
         for here, there in ((link.a, link.b), (link.b, link.a)):
+            delay_ns = round(link.properties_from(here).delay_ms * _NS_PER_MS)
             if there in routers:
                 (routers if here in routers else attached)[here][there] = delay_ns
-    return routers, attached
+            if here in routers and there in leading_to:
+                leading_to[there][here] = delay_ns
+    return routers, attached, leading_to
 
 
 def _shortest(neighbours: _Neighbours, source: str, *, avoid: str | None = None) -> dict[str, _Cost]:

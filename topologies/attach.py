@@ -46,7 +46,7 @@ def nearest_csrs(csrs: Sequence[str], router_links: Sequence[Link], *, count: in
     neighbours: dict[str, dict[str, float]] = {}
     for link in router_links:
         for here, there in ((link.a, link.b), (link.b, link.a)):
-            neighbours.setdefault(here, {})[there] = link.properties.delay_ms
+            neighbours.setdefault(here, {})[there] = link.properties_from(here).delay_ms
     found: dict[str, tuple[str, ...]] = {}
     for csr in csrs if count else ():
         delays_ms: dict[str, float] = {}

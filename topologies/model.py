@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from topologies.errors import InputError, nearest, pick_one_of
 
@@ -49,38 +49,97 @@ class Node:
         return self.serves and (self.role == "csr" or self.is_proxy)
 
 
-#: What no link back end but the simulator does to packets.
-SIMULATED_ONLY: Final = ("duplicate_ratio", "reorder_ratio", "corrupt_ratio")
+JitterDistribution = Literal["uniform", "normal"]
+
+JITTER_DISTRIBUTIONS: Final[tuple[JitterDistribution, ...]] = get_args(JitterDistribution)
+
+DELAY_MAX_MS: Final = 60_000.0
+RATE_MIN_MBPS: Final = 0.001
+QUEUE_MAX_PACKETS: Final = 100_000
+QUEUE_MAX_BYTES: Final = 1_000_000_000
+#: IPv4's least (RFC 791: every host takes 576 octets), and jumbo frames.
+MTU_MIN_BYTES: Final = 576
+MTU_MAX_BYTES: Final = 9_000
 
 
 @dataclass(frozen=True, slots=True)
 class LinkProperties:
-    """How a link treats a packet; both directions alike.
+    """How a link treats the packets that one end sends (`testbed.links.model.Impairment` says in which order).
 
     Raises: ValueError for a value that no link can have.
     """
 
     delay_ms: float = 0.0  #: one way
-    jitter_ms: float = 0.0  #: extra delay of a packet, drawn uniformly from 0 to this
-    loss_ratio: float = 0.0  #: a fraction, 0 to 1
+    jitter_ms: float = 0.0  #: see jitter_distribution
+    #: `uniform`: adds 0 to jitter_ms. `normal`: the delay's mean is delay_ms and its standard deviation jitter_ms, as far as
+    #: four of them and never below 0.
+    jitter_distribution: JitterDistribution = "uniform"
+    jitter_keeps_order: bool = True  #: a packet waits for a slower one ahead of it; else it overtakes
+    loss_ratio: float = (
+        0.0  #: a fraction, 0 to 1: of each packet on its own; with bursts, of one in the good state (1-k)
+    )
+    #: Bursts (Gilbert 1960, Elliott 1963): before each packet the link goes from its good state to its bad one with this
+    #: probability (p), 0: never …
+    good_to_bad_ratio: float = 0.0
+    bad_to_good_ratio: float = 0.0  #: … and back with this (r): a bad period lasts for 1/r packets in the mean
+    bad_loss_ratio: float = 1.0  #: loss of each packet in the bad state (1-h)
     rate_mbps: float | None = None  #: None: not limited
     queue_packets: int = 1000  #: what waits for the rate; more is dropped
-    duplicate_ratio: float = 0.0  #: this and the next two only in a simulation (testbed/links/model.py, Impairment)
-    reorder_ratio: float = 0.0
-    corrupt_ratio: float = 0.0
+    queue_bytes: int | None = None  #: the same in bytes, instead of queue_packets
+    duplicate_ratio: float = 0.0  #: arrives a second time, up to late_max_ms later
+    reorder_ratio: float = 0.0  #: comes up to late_max_ms later than it should, so that others overtake it
+    corrupt_ratio: float = 0.0  #: arrives with a bit changed
+    late_max_ms: float = 10.0  #: of duplicates and of what is reordered; drawn uniformly from 0
+    mtu_bytes: int = 1500  #: of the sending interface; what is longer goes in fragments
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.delay_ms) and self.delay_ms >= 0):
-            raise ValueError(f"delay_ms = {self.delay_ms} is not a finite time of 0 or more")
-        if not (math.isfinite(self.jitter_ms) and self.jitter_ms >= 0):
-            raise ValueError(f"jitter_ms = {self.jitter_ms} is not a finite time of 0 or more")
-        for name in ("loss_ratio", *SIMULATED_ONLY):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} = {getattr(self, name)} is outside 0.0 to 1.0")
-        if self.rate_mbps is not None and not (math.isfinite(self.rate_mbps) and self.rate_mbps > 0):
-            raise ValueError(f"rate_mbps = {self.rate_mbps} is not a finite rate above 0")
-        if self.queue_packets < 1:
-            raise ValueError(f"queue_packets = {self.queue_packets} is below 1")
+        verify_link_values(self)
+
+
+def mean_loss_ratio(values: Any) -> float:  # noqa: ANN401  an `Impairment` has the attributes of `LinkProperties` too
+    """Return how much of what enters is lost in the long run: of a link with bursts, by its states' shares of the packets.
+
+    >>> mean_loss_ratio(LinkProperties(good_to_bad_ratio=0.25, bad_to_good_ratio=0.75, bad_loss_ratio=0.5))
+    0.125
+    """
+    good: float = values.loss_ratio
+    if values.good_to_bad_ratio <= 0:
+        return good
+    bad: float = values.good_to_bad_ratio / (values.good_to_bad_ratio + values.bad_to_good_ratio)
+    return bad * float(values.bad_loss_ratio) + (1 - bad) * good
+
+
+#: Properties that are a probability, for each packet.
+RATIO_NAMES: Final = (
+    *("loss_ratio", "good_to_bad_ratio", "bad_to_good_ratio", "bad_loss_ratio"),
+    *("duplicate_ratio", "reorder_ratio", "corrupt_ratio"),
+)
+
+
+def verify_link_values(values: Any) -> None:  # noqa: ANN401  an `Impairment` has the attributes of `LinkProperties` too
+    """Raise ValueError, naming it, if a property in *values* is one that no link can have."""
+    for name in ("delay_ms", "jitter_ms", "late_max_ms"):
+        value: float = getattr(values, name)
+        if not 0.0 <= value <= DELAY_MAX_MS:
+            raise ValueError(f"{name} = {value} is outside 0 to {DELAY_MAX_MS:.0f}")
+    for name in RATIO_NAMES:
+        value = getattr(values, name)
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name} = {value} is outside 0.0 to 1.0; it is a fraction, not per cent")
+    if values.jitter_distribution not in JITTER_DISTRIBUTIONS:
+        known = " nor ".join(JITTER_DISTRIBUTIONS)
+        raise ValueError(f"jitter_distribution = {values.jitter_distribution!r} is neither {known}")
+    rate_mbps: float | None = values.rate_mbps
+    if rate_mbps is not None and not (math.isfinite(rate_mbps) and rate_mbps >= RATE_MIN_MBPS):
+        raise ValueError(f"rate_mbps = {rate_mbps} is not a rate of at least {RATE_MIN_MBPS} (leave it out: no limit)")
+    for name, low, high in (
+        ("queue_packets", 1, QUEUE_MAX_PACKETS),
+        ("queue_bytes", 1, QUEUE_MAX_BYTES),
+        ("mtu_bytes", MTU_MIN_BYTES, MTU_MAX_BYTES),
+    ):
+        count: int | None = getattr(values, name)
+        if count is not None and not low <= count <= high:
+            raise ValueError(f"{name} = {count} is outside {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +148,18 @@ class Link:
     a: str
     b: str
     tier: Tier
-    properties: LinkProperties = LinkProperties()
+    properties: LinkProperties = LinkProperties()  #: of both directions, or of what `a` sends
+    back: LinkProperties | None = None  #: of what `b` sends, where that differs
 
     @classmethod
     def between(cls, a: str, b: str, tier: Tier, properties: LinkProperties) -> Link:
         return cls(f"{a}-{b}", a, b, tier, properties)
+
+    def properties_from(self, sender: str) -> LinkProperties:
+        """Return how the link treats what *sender* sends. Raises: ValueError if it is at neither end."""
+        if sender not in (self.a, self.b):
+            raise ValueError(f"{sender} is not an end of the link {self.name}")
+        return self.back if self.back is not None and sender == self.b else self.properties
 
     def other_end(self, node: str) -> str:
         """Return the node at the other end. Raises: ValueError if *node* is at neither."""
@@ -212,13 +278,22 @@ class Topology:
             raise ValueError(f"{ue} is not a UE")
         return self.links_of(ue)[0].other_end(ue)
 
-    def with_properties(self, changed: Mapping[str, LinkProperties]) -> Topology:
-        """Return the same network with the properties of the links named in *changed* replaced."""
-        links = tuple(
-            dataclasses.replace(link, properties=changed[link.name]) if link.name in changed else link
-            for link in self.links
-        )
-        return dataclasses.replace(self, links=links)
+    def with_properties(
+        self, changed: Mapping[str, LinkProperties], back: Mapping[str, LinkProperties] | None = None
+    ) -> Topology:
+        """Return the same network with the properties of the links named in *changed* replaced.
+
+        What end `b` sends gets those in *back*, where a link is named there, else the same.
+        """
+        others = back or {}
+
+        def replaced(link: Link) -> Link:
+            both, of_b = changed.get(link.name, link.properties), others.get(link.name)
+            if link.name not in changed and of_b is None:
+                return link
+            return dataclasses.replace(link, properties=both, back=None if of_b == both else of_b)
+
+        return dataclasses.replace(self, links=tuple(map(replaced, self.links)))
 
     def served_by(self, servers: Collection[str]) -> Topology:
         """Return the same network where service proxies run at none but these nodes, be it nowhere."""

@@ -19,6 +19,10 @@ from proxy.records import CountersReported
 REFUSED: Final = "refused_"
 
 
+#: Why a frame was dropped, in the order of the columns of links.csv.
+_CAUSES: Final = ("loss", "queue", "carrier", "blocked", "corrupt", "overrun")
+
+
 def measure_messages(run: RecordedRun) -> pd.DataFrame:
     """Return the rows of messages.csv: the last totals of every forwarder."""
     rows = [
@@ -39,13 +43,18 @@ def measure_links(run: RecordedRun) -> pd.DataFrame:
             link.configured.delay_ms,
             link.measured_delay_mean_ms,
             link.configured.jitter_ms,
-            link.configured.loss_ratio,
+            link.configured.mean_loss_ratio,
             link.measured_loss_ratio,
             _bps(link.configured.rate_mbps),
             _bps(link.measured_rate_mbps),
+            link.configured.duplicate_ratio,
+            link.configured.reorder_ratio,
+            link.configured.corrupt_ratio,
+            link.configured.mtu_bytes,
             link.packets,
             link.carried_bytes,
-            *(link.dropped_packets.get(cause, 0) for cause in ("loss", "queue", "carrier", "corrupt", "overrun")),
+            *(link.dropped_packets.get(cause, 0) for cause in _CAUSES),
+            *(link.altered_packets.get(alteration, 0) for alteration in ("duplicate", "reorder", "corrupt")),
             link.delay_error_p50_ms,
             link.delay_error_p99_ms,
             link.delay_error_max_ms,

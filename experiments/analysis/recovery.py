@@ -25,7 +25,7 @@ from testbed.faults.targets import PROCESS_KINDS, processes_of
 from testbed.plan import PROXYLESS_MODES
 from testbed.routing import path_delays_ms
 from topologies.errors import InputError
-from topologies.model import Link, Topology
+from topologies.model import Link, Topology, mean_loss_ratio
 
 #: An update is late if its latency exceeds LATE_RATIO x floor + LATE_MS, the floor times FETCH_CROSSINGS where receivers fetch.
 LATE_RATIO: Final = 1.15
@@ -101,9 +101,15 @@ def _reach(run: RecordedRun, fault: FaultRecord, link: Link, devices: Sequence[s
     others = links_down(run.faults, at_s=fault.applied_s or 0.0) - {link.name}
     delays = path_delays_ms(run.topology, without=others)
     whole = delay_matrix_ms(delays, devices)
-    to_a = np.array([delays.get(device, {}).get(link.a, math.inf) for device in devices])
-    to_b = np.array([delays.get(device, {}).get(link.b, math.inf) for device in devices])
-    across = link.properties.delay_ms + np.minimum(np.add.outer(to_a, to_b), np.add.outer(to_b, to_a))
+    (to_a, from_a), (to_b, from_b) = (
+        (
+            np.array([delays.get(device, {}).get(end, math.inf) for device in devices]),
+            np.array([delays.get(end, {}).get(device, math.inf) for device in devices]),
+        )
+        for end in (link.a, link.b)
+    )
+    ab_ms, ba_ms = (link.properties_from(end).delay_ms for end in (link.a, link.b))
+    across = np.minimum(ab_ms + np.add.outer(to_a, from_b), ba_ms + np.add.outer(to_b, from_a))
     affected = np.isfinite(whole) & (across <= whole + 1e-6)  # delays are exact to 1 ns
     np.fill_diagonal(affected, val=False)
     if fault.kind in (LINK_DOWN, LINK_UP):
@@ -111,7 +117,7 @@ def _reach(run: RecordedRun, fault: FaultRecord, link: Link, devices: Sequence[s
         # Without another path the update has to wait for the link; what it then may take is the path over the link.
         reachable = np.where(np.isfinite(floor), floor, whole)
     else:
-        more_ms = max(0.0, _parameter(fault, "delay_ms") - link.properties.delay_ms)
+        more_ms = max(0.0, _parameter(fault, "delay_ms") - min(ab_ms, ba_ms))
         floor = whole + more_ms + _parameter(fault, "jitter_ms")
         reachable = floor
     detour = _detour_ms(run, path_delays_ms(run.topology), devices)
@@ -231,9 +237,13 @@ def _client_rows(
 
 
 def _is_lossy(run: RecordedRun) -> bool:
-    return any(link.properties.loss_ratio > 0 for link in run.topology.links) or any(
-        _parameter(fault, "loss_ratio") > 0 for fault in run.faults
+    built_so = any(
+        properties is not None and (mean_loss_ratio(properties) > 0 or properties.corrupt_ratio > 0)
+        for link in run.topology.links
+        for properties in (link.properties, link.back)
     )
+    losses = ("loss_ratio", "good_to_bad_ratio", "corrupt_ratio")
+    return built_so or any(_parameter(fault, name) > 0 for fault in run.faults for name in losses)
 
 
 def _parameter(fault: FaultRecord, name: str) -> float:

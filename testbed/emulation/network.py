@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,11 +40,19 @@ from testbed.emulation.scopes import ShieldedTasks, lone_exception, run_undistur
 from testbed.emulation.worker import WorkerThread
 from testbed.emulation.zygote import NODE_PROGRAM, Exit, Zygote
 from testbed.faults.targets import ProcessState
-from testbed.links.model import Direction, EmulatorStats, Impairment, LinkCounters, LinkEnd, LinkPlan
+from testbed.links.model import (
+    Direction,
+    EmulatorStats,
+    Impairment,
+    LinkCounters,
+    LinkEnd,
+    LinkPlan,
+    impairments_of,
+)
 from testbed.links.wire import WireEmulator
 from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
-from topologies.model import SIMULATED_ONLY, Link
+from topologies.model import Link
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -186,15 +194,29 @@ class EmulatedNetwork:
         return a, b
 
     async def change_link(
-        self, link: str, *, direction: Direction | None = None, **properties: float | None
+        self,
+        link: str,
+        *,
+        direction: Direction | None = None,
+        **properties: Any,  # noqa: ANN401
     ) -> dict[Direction, Impairment]:
         """Change properties of *link* (fields of `Impairment`); frames in flight are not disturbed.
 
         Returns: both directions, read back. Raises: InputError.
         """
         change: Callable[..., dict[Direction, Impairment]] = _there(self._links).change
-        properties = {name: value for name, value in properties.items() if value or name not in SIMULATED_ONLY}
         return await trio.to_thread.run_sync(partial(change, self._link(link).name, direction=direction, **properties))
+
+    async def set_blocked(self, link: str, directions: Collection[Direction]) -> None:
+        """Make *link* a black hole in these *directions*, and in no other; neither end sees it.
+
+        Raises: InputError, CapabilityError if it did not take.
+        """
+        await trio.to_thread.run_sync(_there(self._links).set_blocked, self._link(link).name, directions)
+
+    async def read_blocked(self, link: str) -> frozenset[Direction]:
+        """Return the directions in which *link* is a black hole. Raises: InputError."""
+        return await trio.to_thread.run_sync(_there(self._links).read_blocked, self._link(link).name)
 
     # Faults of processes, as the injector wants them
 
@@ -445,17 +467,8 @@ def build_link_plans(plan: NetworkPlan, addresses: AddressPlan) -> list[LinkPlan
 
     plans = []
     for link in plan.topology.links:
-        asked = link.properties
-        impairment = Impairment(
-            delay_ms=asked.delay_ms,
-            jitter_ms=asked.jitter_ms,
-            loss_ratio=asked.loss_ratio,
-            rate_mbps=asked.rate_mbps,
-            queue_packets=asked.queue_packets,
-        )
-        plans.append(
-            LinkPlan(name=link.name, a=end(link, link.a), b=end(link, link.b), a_to_b=impairment, b_to_a=impairment)
-        )
+        a_to_b, b_to_a = impairments_of(link)
+        plans.append(LinkPlan(name=link.name, a=end(link, link.a), b=end(link, link.b), a_to_b=a_to_b, b_to_a=b_to_a))
     return plans
 
 

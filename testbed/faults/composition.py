@@ -46,10 +46,10 @@ class Change:
 
 
 class ActiveFaults:
-    """The faults in force. Targets must be names of links as in *links*."""
+    """The faults in force. Targets must be names of links as in *links*; *back*: what the other end sends, where it differs."""
 
-    def __init__(self, links: Mapping[str, LinkProperties]) -> None:
-        self._built_as = dict(links)
+    def __init__(self, links: Mapping[str, LinkProperties], back: Mapping[str, LinkProperties] | None = None) -> None:
+        self._built_as, self._built_back = dict(links), dict(back or {})
         self._active: dict[str, Fault] = {}  # in the order applied
 
     def __contains__(self, fault_id: str) -> bool:
@@ -63,6 +63,8 @@ class ActiveFaults:
     def properties(self, link: str, direction: Direction = "a_to_b") -> LinkProperties:
         """Return what one direction of *link* should be like now. Raises: KeyError if there is no such link."""
         composed = self._built_as[link]
+        if direction == "b_to_a":
+            composed = self._built_back.get(link, composed)
         for fault in self._on(link):
             if fault.kind == "impair" and fault.direction in (None, direction):
                 composed = dataclasses.replace(composed, **_as_fields(fault.parameters))
@@ -113,4 +115,9 @@ class ActiveFaults:
 
 def _as_fields(parameters: Mapping[str, float]) -> dict[str, Any]:
     """Return fault parameters with the types that `LinkProperties` has."""
-    return {name: int(value) if name == "queue_packets" else value for name, value in parameters.items()}
+    fields: dict[str, Any] = {
+        name: int(value) if name in ("queue_packets", "queue_bytes") else value for name, value in parameters.items()
+    }
+    if "queue_packets" in fields:  # of the two bounds of a queue the one given last
+        fields.setdefault("queue_bytes", None)
+    return fields

@@ -57,7 +57,10 @@ class FaultInjector:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._network, self._topology, self._rows_path, self._clock = network, topology, rows_path, clock
-        self._active = ActiveFaults({link.name: link.properties for link in topology.links})
+        self._active = ActiveFaults(
+            {link.name: link.properties for link in topology.links},
+            {link.name: link.back for link in topology.links if link.back is not None},
+        )
         self._on_processes = ActiveProcessFaults(topology)
         self._one_at_a_time = trio.Lock()
         self.rows: dict[str, FaultApplied] = {}  #: fault_id -> its latest row

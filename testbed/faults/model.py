@@ -23,9 +23,14 @@ IMPAIR_PARAMETERS: Final[Mapping[str, float]] = {
     "loss_ratio": 1.0,
     "rate_mbps": math.inf,
     "queue_packets": 100_000,
+    "queue_bytes": 1_000_000_000,
+    "good_to_bad_ratio": 1.0,
+    "bad_to_good_ratio": 1.0,
+    "bad_loss_ratio": 1.0,
     "duplicate_ratio": 1.0,
     "reorder_ratio": 1.0,
     "corrupt_ratio": 1.0,
+    "late_max_ms": 60_000.0,
 }
 
 
@@ -80,7 +85,7 @@ class Fault:
             raise self._refuse(f"`impair` knows no `{name}`", pick_one_of(name, IMPAIR_PARAMETERS))
         if not (math.isfinite(value) and 0.0 <= value <= IMPAIR_PARAMETERS[name]):
             raise self._refuse(f"{name} = {value} is out of range", f"give 0 to {IMPAIR_PARAMETERS[name]:g}")
-        if value == 0.0 and name in ("rate_mbps", "queue_packets"):
+        if value == 0.0 and name in ("rate_mbps", "queue_packets", "queue_bytes"):
             raise self._refuse(f"{name} = 0 lets nothing through", "give more than 0, or use `link-down`")
 
     def _refuse(self, problem: str, remedy: str) -> InputError:

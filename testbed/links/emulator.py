@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from testbed.links.channel import Channel
 from testbed.links.frame_loop import FrameLoop, Lane
 from testbed.links.histogram import as_pairs, quantile_ms
@@ -40,12 +42,13 @@ from testbed.links.messages import (
     ReadStats,
     Reply,
     Request,
+    SetBlocked,
     SetCarrier,
     encoder,
     request_decoder,
 )
-from testbed.links.model import EmulatorStats, LinkCounters, LinkEnd, LinkPlan
-from testbed.links.rtnetlink import set_carrier
+from testbed.links.model import DIRECTIONS, Direction, EmulatorStats, Impairment, LinkCounters, LinkEnd, LinkPlan
+from testbed.links.rtnetlink import set_carrier, set_mtu
 from testbed.links.tap import Tap, close_fds, make_taps
 from topologies.errors import CapabilityError, HconfError, InputError
 
@@ -145,12 +148,15 @@ class Emulator:
                 self._awake_fd = hold_cpus_awake() if request.hold_cpus_awake else None
                 return Reply()
             case Change(link, a_to_b, b_to_a):
-                lanes = self._links[link].a_to_b, self._links[link].b_to_a
-                lanes[0].channel.change(a_to_b)
-                lanes[1].channel.change(b_to_a)
-                return Reply(a_to_b=lanes[0].channel.impairment, b_to_a=lanes[1].channel.impairment)
+                found = self._links[link]
+                return Reply(
+                    a_to_b=_change(found.a_to_b, found.a, a_to_b),
+                    b_to_a=_change(found.b_to_a, found.b, b_to_a),
+                )
             case SetCarrier(link, up):
                 return Reply(carriers=self._set_carrier(self._links[link], up=up))
+            case SetBlocked(link, directions):
+                return Reply(blocked=self._set_blocked(self._links[link], directions))
             case ReadCounters(links):
                 return Reply(counters=[row for link in links for row in self._counters(self._links[link])])
             case ReadStats():
@@ -159,10 +165,10 @@ class Emulator:
                 raise _Stopped
 
     def _build(self, plans: list[LinkPlan], *, seed: int, ledger_path: Path) -> None:
-        ends: dict[str, list[LinkEnd]] = {}
+        ends: dict[str, list[tuple[LinkEnd, int]]] = {}
         for plan in plans:
-            for end in (plan.a, plan.b):
-                ends.setdefault(end.host, []).append(end)
+            for end, sent in ((plan.a, plan.a_to_b), (plan.b, plan.b_to_a)):
+                ends.setdefault(end.host, []).append((end, sent.mtu_bytes))
         try:
             self._ledger = Ledger(ledger_path)
         except OSError as error:
@@ -192,6 +198,14 @@ class Emulator:
         link.up = link.a_to_b.up = link.b_to_a.up = up
         return [tap.route.link_state(tap.index).carrier for tap in (link.a, link.b)]
 
+    @staticmethod
+    def _set_blocked(link: _Link, directions: Sequence[Direction]) -> list[Direction]:
+        """Make *link* a black hole in *directions* and no other, and return those in which it now is one."""
+        channels = {"a_to_b": link.a_to_b.channel, "b_to_a": link.b_to_a.channel}
+        for direction, channel in channels.items():
+            channel.blocked = direction in directions
+        return [direction for direction in DIRECTIONS if channels[direction].blocked]
+
     def _counters(self, link: _Link) -> list[LinkCounters]:
         rows = []
         for lane, sender, receiver in ((link.a_to_b, link.a, link.b), (link.b_to_a, link.b, link.a)):
@@ -216,12 +230,21 @@ class Emulator:
         )
 
 
+def _change(lane: Lane, sender: Tap, wanted: Impairment) -> Impairment:
+    """Have *lane* do what is *wanted*; return what it does, as read back."""
+    if wanted.mtu_bytes != lane.channel.impairment.mtu_bytes:
+        sender.route.carry_out([set_mtu(sender.index, wanted.mtu_bytes)])
+        wanted = msgspec.structs.replace(wanted, mtu_bytes=sender.route.link_state(sender.index).mtu_bytes)
+    lane.channel.change(wanted)
+    return lane.channel.impairment
+
+
 def _lane_counters(lane: Lane, *, sender: Tap, receiver: Tap) -> LinkCounters:
     try:
         unread_packets = sender.route.link_state(sender.index).tx_dropped_packets
     except OSError:  # the interface was deleted by someone
         unread_packets = 0
-    lost, max_ns = lane.dropped["loss"], lane.error_max_ns
+    lost, drawn, max_ns = lane.dropped["loss"], lane.channel.frames_drawn, lane.error_max_ns
     expected_lost, expected_variance = lane.channel.expected_loss()
     active_ns = lane.last_ns - lane.first_ns
     return LinkCounters(
@@ -231,16 +254,19 @@ def _lane_counters(lane: Lane, *, sender: Tap, receiver: Tap) -> LinkCounters:
         receiver=receiver.end.host,
         configured=lane.channel.impairment,
         carrier=lane.up,
+        blocked=lane.channel.blocked,
         packets=lane.packets,
         carried_bytes=lane.carried_bytes,
         dropped_packets=lane.dropped | {"overrun": lane.dropped["overrun"] + unread_packets},
+        altered_packets=dict(lane.altered),
         in_flight_packets=lane.in_flight_packets,
+        drawn_packets=drawn,
         delay_error_p50_ms=quantile_ms(lane.bins, 0.5, max_ns=max_ns),
         delay_error_p99_ms=quantile_ms(lane.bins, 0.99, max_ns=max_ns),
         delay_error_max_ms=max_ns / 1e6 if lane.packets else None,
         delay_error_histogram=as_pairs(lane.bins, max_ns=max_ns),
         measured_delay_mean_ms=lane.held_ns / lane.packets / 1e6 if lane.packets else None,
-        measured_loss_ratio=lost / (lost + lane.packets) if lost + lane.packets else None,
+        measured_loss_ratio=lost / drawn if drawn else None,
         measured_rate_mbps=lane.carried_bytes * 8_000 / active_ns if active_ns else None,
         expected_lost_packets=expected_lost,
         expected_lost_variance=expected_variance,

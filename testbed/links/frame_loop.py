@@ -13,16 +13,17 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Final
 
-from testbed.links.channel import LOST, Channel
+from testbed.links.channel import CAUSE_OF, CORRUPTED, DRAW_BITS, DUPLICATED, REORDERED, Channel, alterations
+from testbed.links.frame_names import ETHERNET_BYTES, name_in_frame, spell
 from testbed.links.histogram import BOUNDS_NS, new_bins
-from testbed.links.ledger import FrameDropped, Ledger
+from testbed.links.ledger import FrameAltered, FrameDropped, Ledger
 from testbed.links.linux import Timer
-from testbed.links.model import CAUSES, Cause, Direction
+from testbed.links.model import ALTERATIONS, CAUSES, Alteration, Cause, Direction
 
 #: Frames read from one TAP before the others get their turn.
 READ_BATCH: Final = 64
-#: Larger than any frame: MTU 1500, Ethernet and VLAN headers.
-READ_BYTES: Final = 2_048
+#: Larger than any frame of an interface: the largest MTU, Ethernet and VLAN headers.
+READ_BYTES: Final = 9_216
 #: Frames that may be in flight in all links together (below 200 MB of memory); more are dropped as `overrun`.
 MAX_IN_FLIGHT: Final = 100_000
 #: The timer is set ahead of the time a frame is due, and we poll without sleeping for what remains. How far ahead follows
@@ -42,6 +43,7 @@ class Lane:
     """One direction of a link while it runs: where frames come from, what happens to them, where they go."""
 
     __slots__ = (
+        "altered",
         "bins",
         "carried_bytes",
         "channel",
@@ -65,6 +67,7 @@ class Lane:
         self.packets = 0
         self.carried_bytes = 0
         self.dropped: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
+        self.altered: dict[Alteration, int] = dict.fromkeys(ALTERATIONS, 0)
         self.bins = new_bins()
         self.error_max_ns = 0
         self.held_ns = 0  #: sum over the carried frames of departure - arrival
@@ -72,7 +75,8 @@ class Lane:
 
     @property
     def in_flight_packets(self) -> int:
-        return self.channel.frames_offered - self.packets - sum(self.dropped.values())
+        entered = self.channel.frames_offered + self.altered["duplicate"]
+        return entered - self.packets - sum(self.dropped.values())
 
 
 #: (due, tie-breaker in order of arrival, lane, frame, arrival, frame number)
@@ -156,22 +160,25 @@ class FrameLoop:
 
     def _read(self, lane: Lane) -> None:
         """Read a batch of frames that a host sent into *lane*, and schedule or drop each."""
-        heap, offer, fd = self._heap, lane.channel.offer, lane.from_fd
+        heap, channel, fd = self._heap, lane.channel, lane.from_fd
         read, clock, push = os.read, time.monotonic_ns, heapq.heappush
         try:
             for _ in range(READ_BATCH):
                 now_ns = clock()
                 frame = read(fd, READ_BYTES)
                 if not lane.up:
-                    self._drop(lane, "carrier", lane.channel.refuse(), len(frame))
+                    self._drop(lane, "carrier", channel.refuse(), frame)
                     continue
-                due_ns = offer(len(frame), now_ns=now_ns)
-                number = lane.channel.frames_offered - 1
+                name = name_in_frame(frame) if channel.draws_frames else b""
+                due_ns = channel.offer(len(frame), now_ns=now_ns, name=name)
+                number = channel.frames_offered - 1
                 if due_ns < 0:
-                    self._drop(lane, "loss" if due_ns == LOST else "queue", number, len(frame))
+                    self._drop(lane, CAUSE_OF[due_ns], number, frame, attempt=channel.attempt)
                 elif len(heap) >= self.max_in_flight:
-                    self._drop(lane, "overrun", number, len(frame))
+                    self._drop(lane, "overrun", number, frame, attempt=channel.attempt)
                 else:
+                    if channel.altered:
+                        frame = self._alter(lane, frame, due_ns=due_ns, now_ns=now_ns)
                     self._arrivals += 1
                     push(heap, (due_ns, self._arrivals, lane, frame, now_ns, number))
                 if heap and heap[0][0] <= now_ns:
@@ -181,6 +188,42 @@ class FrameLoop:
         except OSError:
             # the interface is gone from under us (someone deleted it): the link is dead, the others live
             self._epoll.unregister(fd)
+
+    def _alter(self, lane: Lane, frame: bytes, *, due_ns: int, now_ns: int) -> bytes:
+        """Do to a frame what its channel has decided besides its time, and write it down; return it as it goes on."""
+        channel, number = lane.channel, lane.channel.frames_offered - 1
+        bits, name, bit = channel.altered, spell(name_in_frame(frame)), None
+        if bits & CORRUPTED:
+            bit = _bit_to_change(frame, channel.corrupt_draw)
+            changed = bytearray(frame)
+            changed[bit >> 3] ^= 0x80 >> (bit & 7)
+            frame = bytes(changed)
+        done = alterations(bits)
+        for alteration in done:
+            lane.altered[alteration] += 1
+        if self.ledger is not None:
+            record = FrameAltered(
+                now_ns / 1e9,
+                lane.link,
+                lane.direction,
+                done,
+                number,
+                len(frame),
+                name,
+                channel.attempt,
+                channel.late_ns / 1e6 if bits & REORDERED else 0.0,
+                (channel.copy_due_ns - due_ns) / 1e6 if bits & DUPLICATED else 0.0,
+                bit,
+            )
+            self.ledger.add(record)
+            self._plan_flush(now_ns)
+        if bits & DUPLICATED:
+            if len(self._heap) >= self.max_in_flight:
+                self._drop(lane, "overrun", number, frame, attempt=channel.attempt)
+            else:
+                self._arrivals += 1
+                heapq.heappush(self._heap, (channel.copy_due_ns, self._arrivals, lane, frame, now_ns, number))
+        return frame
 
     def send_due(self) -> int:
         """Hand every frame that is due to its receiver; return the time at the end."""
@@ -192,7 +235,7 @@ class FrameLoop:
                 write(lane.to_fd, frame)
             except OSError as error:
                 cause: Cause = "overrun" if isinstance(error, BlockingIOError) else "carrier"
-                self._drop(lane, cause, number, len(frame))
+                self._drop(lane, cause, number, frame)
             else:
                 lane.packets += 1
                 lane.carried_bytes += len(frame)
@@ -214,18 +257,23 @@ class FrameLoop:
         heap = self._heap
         for _, _, owner, frame, _, number in heap:
             if owner is lane:
-                self._drop(lane, "carrier", number, len(frame))
+                self._drop(lane, "carrier", number, frame)
         heap[:] = [flight for flight in heap if flight[2] is not lane]
         heapq.heapify(heap)
 
-    def _drop(self, lane: Lane, cause: Cause, number: int, length_bytes: int) -> None:
+    def _drop(self, lane: Lane, cause: Cause, number: int, frame: bytes, *, attempt: int = 0) -> None:
         lane.dropped[cause] += 1
         if self.ledger is not None:
-            now_ns = time.monotonic_ns()
-            self.ledger.add(FrameDropped(now_ns / 1e9, lane.link, lane.direction, cause, number, length_bytes))
-            if not self._ledger_due_ns:
-                self._ledger_due_ns = now_ns + LEDGER_FLUSH_NS
-                self._ledger_limit_ns = self._ledger_due_ns + LEDGER_POSTPONE_NS
+            now_ns, name = time.monotonic_ns(), spell(name_in_frame(frame))
+            self.ledger.add(
+                FrameDropped(now_ns / 1e9, lane.link, lane.direction, cause, number, len(frame), name, attempt)
+            )
+            self._plan_flush(now_ns)
+
+    def _plan_flush(self, now_ns: int) -> None:
+        if not self._ledger_due_ns:
+            self._ledger_due_ns = now_ns + LEDGER_FLUSH_NS
+            self._ledger_limit_ns = self._ledger_due_ns + LEDGER_POSTPONE_NS
 
     def _flush_ledger(self, now_ns: int) -> None:
         heap = self._heap
@@ -240,3 +288,9 @@ class FrameLoop:
         """Close what the loop opened; the TAPs are their owner's."""
         self._epoll.close()
         self._timer.close()
+
+
+def _bit_to_change(frame: bytes, drawn: int) -> int:
+    """Return one of the bits behind the Ethernet header, which finds the way; of what has no such header any."""
+    first = ETHERNET_BYTES * 8 if len(frame) > ETHERNET_BYTES else 0
+    return first + (drawn * (len(frame) * 8 - first) >> DRAW_BITS)

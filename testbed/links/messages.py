@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from testbed.links.model import EmulatorStats, Impairment, LinkCounters, LinkPlan
+from testbed.links.model import Direction, EmulatorStats, Impairment, LinkCounters, LinkPlan
 
 MAX_FDS_PER_MESSAGE: Final = 200  # the kernel's limit is 253 (SCM_MAX_FD)
 #: Links whose counters are asked for at once: encoding them keeps the emulator from its frames for about 0.3 ms.
@@ -46,6 +46,13 @@ class SetCarrier(Struct, frozen=True, tag_field="op", tag="set-carrier"):
     up: bool
 
 
+class SetBlocked(Struct, frozen=True, tag_field="op", tag="set-blocked"):
+    """Make a link a black hole in these directions, and in no other."""
+
+    link: str
+    directions: list[Direction]
+
+
 class ReadCounters(Struct, frozen=True, tag_field="op", tag="read-counters"):
     links: list[str]
 
@@ -58,7 +65,7 @@ class Stop(Struct, frozen=True, tag_field="op", tag="stop"):
     """Remove all links and end. The reply is the end of the process."""
 
 
-Request = AddHosts | Build | Change | SetCarrier | ReadCounters | ReadStats | Stop
+Request = AddHosts | Build | Change | SetCarrier | SetBlocked | ReadCounters | ReadStats | Stop
 
 
 class Failure(Struct, frozen=True):
@@ -74,9 +81,10 @@ class Reply(Struct, frozen=True, omit_defaults=True):
     """What came of a request; the fields that the request is not about keep their defaults."""
 
     failure: Failure | None = None
-    a_to_b: Impairment | None = None  #: read back from the running channel
+    a_to_b: Impairment | None = None  #: read back from the running channel, the MTU from the kernel
     b_to_a: Impairment | None = None
     carriers: list[bool] | None = None  #: read back from the kernel, ends a and b
+    blocked: list[Direction] | None = None  #: read back from the running channels
     counters: list[LinkCounters] | None = None
     stats: EmulatorStats | None = None
 

@@ -46,6 +46,10 @@ def configure_link(index: int, *, mac: bytes, mtu_bytes: int, txqueuelen_packets
     return _RTM_NEWLINK, 0, _link(index, *attributes)
 
 
+def set_mtu(index: int, mtu_bytes: int) -> Request:
+    return _RTM_NEWLINK, 0, _link(index, _attribute(_IFLA_MTU, struct.pack("=I", mtu_bytes)))
+
+
 def bring_up(index: int) -> Request:
     return _RTM_NEWLINK, 0, _link(index, flags=_IFF_UP, change=_IFF_UP)
 
@@ -70,10 +74,10 @@ def add_permanent_neighbour(index: int, *, address: bytes, mac: bytes) -> Reques
 class LinkState:
     """What the kernel says of an interface."""
 
-    __slots__ = ("carrier", "tx_dropped_packets")
+    __slots__ = ("carrier", "mtu_bytes", "tx_dropped_packets")
 
-    def __init__(self, *, carrier: bool, tx_dropped_packets: int) -> None:
-        self.carrier, self.tx_dropped_packets = carrier, tx_dropped_packets
+    def __init__(self, *, carrier: bool, mtu_bytes: int, tx_dropped_packets: int) -> None:
+        self.carrier, self.mtu_bytes, self.tx_dropped_packets = carrier, mtu_bytes, tx_dropped_packets
 
 
 class RouteSocket:
@@ -126,12 +130,14 @@ class RouteSocket:
         if kind == _NLMSG_ERROR:
             number = -struct.unpack_from("=i", data, 16)[0]
             raise OSError(number, f"interface {index}: {os.strerror(number)}")
-        carrier, tx_dropped, offset = False, 0, 16 + 16
+        carrier, mtu_bytes, tx_dropped, offset = False, 0, 0, 16 + 16
         while offset + 4 <= length:
             size, attribute = struct.unpack_from("=HH", data, offset)
             if attribute == _IFLA_CARRIER:
                 carrier = bool(data[offset + 4])
+            elif attribute == _IFLA_MTU:
+                (mtu_bytes,) = struct.unpack_from("=I", data, offset + 4)
             elif attribute == _IFLA_STATS64:
                 (tx_dropped,) = struct.unpack_from("=Q", data, offset + 4 + 8 * _STATS64_TX_DROPPED)
             offset += (size + 3) & ~3
-        return LinkState(carrier=carrier, tx_dropped_packets=tx_dropped)
+        return LinkState(carrier=carrier, mtu_bytes=mtu_bytes, tx_dropped_packets=tx_dropped)

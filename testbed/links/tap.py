@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from testbed.links.linux import enter_netns, returning_to_own_netns
-from testbed.links.model import MTU_BYTES, LinkEnd
+from testbed.links.model import LinkEnd
 from testbed.links.rtnetlink import (
     Request,
     RouteSocket,
@@ -44,8 +44,12 @@ class Tap:
         self.end, self.fd, self.index, self.route = end, fd, index, route
 
 
-def make_taps(ends: Mapping[str, Sequence[LinkEnd]], *, netns_fds: Mapping[str, int]) -> dict[tuple[str, str], Tap]:
+def make_taps(
+    ends: Mapping[str, Sequence[tuple[LinkEnd, int]]], *, netns_fds: Mapping[str, int]
+) -> dict[tuple[str, str], Tap]:
     """Make the TAPs of every host in its namespace, up and configured; return them by (host, interface name).
+
+    *ends*: of each host, its ends of links, and the MTU of each in bytes.
 
     The calling thread visits the namespaces and returns to its own. Raises: InputError or CapabilityError that names the
     host and the interface; whatever was made by then is gone again.
@@ -78,13 +82,13 @@ def _enter(host: str, fd: int) -> None:
         ) from error
 
 
-def _make_host_taps(host: str, ends: Sequence[LinkEnd], open_fds: list[int]) -> list[Tap]:
+def _make_host_taps(host: str, ends: Sequence[tuple[LinkEnd, int]], open_fds: list[int]) -> list[Tap]:
     route, taps = RouteSocket(), []
     requests: list[tuple[LinkEnd, str, Request]] = []
-    for end in ends:
+    for end, mtu_bytes in ends:
         fd, index = _make_tap(host, end.intf, open_fds)
         taps.append(Tap(end, fd=fd, index=index, route=route))
-        requests += [(end, what, request) for what, request in _configuration(end, index)]
+        requests += [(end, what, request) for what, request in _configuration(end, index, mtu_bytes)]
     errors = route.carry_out([request for _, _, request in requests])
     for (end, what, _), number in zip(requests, errors, strict=True):
         if number:
@@ -127,7 +131,7 @@ def _cannot_open(error: OSError) -> HconfError:
     return CapabilityError(where=_TUN_DEVICE, problem=f"cannot open it ({error.strerror})", remedy=remedy)
 
 
-def _configuration(end: LinkEnd, index: int) -> list[tuple[str, Request]]:
+def _configuration(end: LinkEnd, index: int, mtu_bytes: int) -> list[tuple[str, Request]]:
     try:
         mac, peer_mac = (bytes.fromhex(text.replace(":", "")) for text in (end.mac, end.peer_mac))
         address, _, prefix_length = end.address.partition("/")
@@ -141,7 +145,7 @@ def _configuration(end: LinkEnd, index: int) -> list[tuple[str, Request]]:
             problem=f"{end.mac}, {end.address}, {end.peer_mac}, {end.peer_address}: {error}",
             remedy="write a MAC as 02:00:00:00:00:01 and an IPv4 address as 10.0.0.0/31 (the peer's without /31)",
         ) from error
-    link = configure_link(index, mac=mac, mtu_bytes=MTU_BYTES, txqueuelen_packets=TXQUEUELEN_PACKETS)
+    link = configure_link(index, mac=mac, mtu_bytes=mtu_bytes, txqueuelen_packets=TXQUEUELEN_PACKETS)
     return [
         (f"MAC {end.mac}", link),
         (f"address {end.address}", local),

@@ -14,12 +14,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import IO, Any, Final, Self
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 import testbed
 from testbed.links.messages import (
@@ -32,6 +31,7 @@ from testbed.links.messages import (
     ReadStats,
     Reply,
     Request,
+    SetBlocked,
     SetCarrier,
     Stop,
     encoder,
@@ -78,7 +78,7 @@ class WireEmulator:
             plans: at least the ends' hosts must be keys of *netns_fds*; names of links must be unique.
             netns_fds: open descriptors of the hosts' network namespaces; the caller keeps and closes its own.
             seed: of the run; with the link's name and direction it decides every random draw.
-            ledger_path: JSON lines, one for each dropped frame (`ledger.FrameDropped`); appended to.
+            ledger_path: JSON lines, one for each dropped or altered frame (`ledger.LedgerRecord`); appended to.
             log_path: what the process prints, which is nothing unless it fails; None keeps it for error messages.
             hold_cpus_awake: forbid deep idle states while the links exist, where the kernel lets us: without it every hop
                 of a quiet network takes 0.1 to 0.3 ms longer. `stats().cpus_held_awake` says whether it worked.
@@ -134,26 +134,14 @@ class WireEmulator:
         link: str,
         *,
         direction: Direction | None = None,
-        delay_ms: float | UnsetType = UNSET,
-        jitter_ms: float | UnsetType = UNSET,
-        loss_ratio: float | UnsetType = UNSET,
-        rate_mbps: float | UnsetType | None = UNSET,
-        queue_packets: int | UnsetType = UNSET,
+        **properties: Any,  # noqa: ANN401  checked as JSON is
     ) -> dict[Direction, Impairment]:
-        """Change properties of *link* from the next frame on; frames in flight are not disturbed.
+        """Change properties of *link* (fields of `Impairment`) from the next frame on; frames in flight are not disturbed.
 
         What is not given stays. *direction* None changes both; ``rate_mbps=None`` removes the limit.
-        Returns: both directions as read back from the emulator.
+        Returns: both directions as read back from the emulator, the MTU from the kernel.
         Raises: InputError for an unknown link or a value out of range (nothing is changed); EmulatorDied.
         """
-        given = {
-            "delay_ms": delay_ms,
-            "jitter_ms": jitter_ms,
-            "loss_ratio": loss_ratio,
-            "rate_mbps": rate_mbps,
-            "queue_packets": queue_packets,
-        }
-        properties = {name: value for name, value in given.items() if value is not UNSET}
         wanted = self.impairments(link)
         try:
             for changed in wanted if direction is None else (direction,):
@@ -164,10 +152,38 @@ class WireEmulator:
                 where=f"link {link}", problem=str(error), remedy="give a value within the range"
             ) from error
         reply = self._request(Change(link, wanted["a_to_b"], wanted["b_to_a"]))
-        if (reply.a_to_b, reply.b_to_a) != (wanted["a_to_b"], wanted["b_to_a"]):
-            raise RuntimeError(f"link {link}: asked for {wanted}, read back {reply.a_to_b} and {reply.b_to_a}")
-        self._impairments[link] = wanted
-        return dict(wanted)
+        assert reply.a_to_b is not None
+        assert reply.b_to_a is not None
+        is_now: dict[Direction, Impairment] = {"a_to_b": reply.a_to_b, "b_to_a": reply.b_to_a}
+        self._impairments[link] = is_now
+        if is_now != wanted:
+            raise CapabilityError(
+                where=f"link {link}",
+                problem=f"asked for {wanted}, read back {is_now}",
+                remedy="see whether something else changes these interfaces",
+            )
+        return dict(is_now)
+
+    def set_blocked(self, link: str, directions: Collection[Direction]) -> None:
+        """Make *link* a black hole in these *directions*, and in no other; neither end sees it.
+
+        What is in flight arrives; what enters from now on is gone (`blocked`). Raises: InputError for an unknown link;
+        CapabilityError if it did not take; EmulatorDied.
+        """
+        self._known(link)
+        reply = self._request(SetBlocked(link, sorted(directions)))
+        if reply.blocked is None or set(reply.blocked) != set(directions):
+            raise CapabilityError(
+                where=f"link {link}",
+                problem=f"was to be blocked {sorted(directions)}, read back {reply.blocked}",
+                remedy="this is a bug of the link emulator: report it",
+            )
+
+    def read_blocked(self, link: str) -> frozenset[Direction]:
+        """Return the directions in which *link* is a black hole. Raises: InputError for an unknown link; EmulatorDied."""
+        self._known(link)
+        counters = self._request(ReadCounters([link])).counters or []
+        return frozenset(row.direction for row in counters if row.blocked)
 
     def set_carrier(self, link: str, up: bool) -> None:  # noqa: FBT001  callable from trio.to_thread.run_sync
         """Take *link* down or up at both ends; frames in flight on a link that goes down are dropped (`carrier`).

@@ -5,7 +5,7 @@ Nothing here waits: a request is answered at once, ``sleep_until`` lets virtual 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -201,6 +201,16 @@ class ControlledSimulation:
             self.network.impair(link, msgspec.structs.replace(channels[each].impairment, **properties), each)
         return {each: channels[each].impairment for each in DIRECTIONS}
 
+    async def set_blocked(self, link: str, directions: Collection[Direction]) -> None:
+        """Make *link* a black hole in these *directions*, and in no other; neither end sees it."""
+        for direction in DIRECTIONS:
+            (self.network.block if direction in directions else self.network.unblock)(link, direction)
+
+    async def read_blocked(self, link: str) -> frozenset[Direction]:
+        """Return the directions in which *link* is a black hole."""
+        channels = self.network.links[link].channels
+        return frozenset(direction for direction in DIRECTIONS if channels[direction].blocked)
+
     async def link_counters(self) -> list[LinkCounters]:
         """Return what each direction of each link has carried and dropped."""
         return [_counters(link, direction) for link in self.network.links.values() for direction in DIRECTIONS]
@@ -220,16 +230,19 @@ def _counters(simulated: SimulatedLink, direction: Direction) -> LinkCounters:
         receiver=receiver,
         configured=channel.impairment,
         carrier=simulated.carrier,
+        blocked=channel.blocked,
         packets=packets,
         carried_bytes=traffic.carried_bytes,
         dropped_packets=dict(traffic.dropped),
+        altered_packets=dict(traffic.altered),
         in_flight_packets=traffic.in_flight,
+        drawn_packets=channel.frames_drawn,
         delay_error_p50_ms=0.0 if packets else None,
         delay_error_p99_ms=0.0 if packets else None,
         delay_error_max_ms=0.0 if packets else None,
         delay_error_histogram=[(0.0, packets)] if packets else [],
         measured_delay_mean_ms=traffic.delay_sum_s / packets * 1e3 if packets else None,
-        measured_loss_ratio=lost / (lost + packets) if lost + packets else None,
+        measured_loss_ratio=lost / channel.frames_drawn if channel.frames_drawn else None,
         measured_rate_mbps=traffic.carried_bytes * 8 / time_s / 1e6 if packets > 1 and time_s > 0 else None,
         expected_lost_packets=expected,
         expected_lost_variance=variance,

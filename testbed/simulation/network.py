@@ -29,13 +29,22 @@ from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.records import Record
 from testbed.faults.targets import ProcessState
-from testbed.links.channel import QUEUE_FULL, Channel
-from testbed.links.mangling import Mangler
-from testbed.links.model import CAUSES, DIRECTIONS, Cause, Direction, Impairment
+from testbed.links.channel import CAUSE_OF, CORRUPTED, DUPLICATED, Channel, alterations
+from testbed.links.frame_names import name_in_packet
+from testbed.links.model import (
+    ALTERATIONS,
+    CAUSES,
+    DIRECTIONS,
+    Alteration,
+    Cause,
+    Direction,
+    Impairment,
+    impairments_of,
+)
 from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
 from testbed.simulation.disk import SimulatedDisk
-from topologies.model import Link, LinkProperties
+from topologies.model import Link
 
 #: Ethernet, IPv4 and UDP headers, which a packet has on a `wire` link too.
 HEADERS_BYTES = 14 + 20 + 8
@@ -86,6 +95,7 @@ class LinkTraffic:
     first_s: float | None = None
     last_s: float = 0.0
     dropped: dict[Cause, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
+    altered: dict[Alteration, int] = field(default_factory=lambda: dict.fromkeys(ALTERATIONS, 0))
     in_flight: int = 0
 
 
@@ -95,10 +105,8 @@ class SimulatedLink:
 
     link: Link
     channels: dict[Direction, Channel]
-    manglers: dict[Direction, Mangler]
     traffic: dict[Direction, LinkTraffic]
     carrier: bool = True
-    blocked: set[Direction] = field(default_factory=set)  #: silently: neither end sees it
     epoch: int = 0  #: frames in flight when the carrier is lost do not arrive
 
 
@@ -129,14 +137,12 @@ class SimulatedNetwork:
         #: (node, face) -> (link, direction in which it sends, node at the other end, its face)
         self._wires: dict[tuple[str, int], tuple[SimulatedLink, Direction, str, int]] = {}
         for link in plan.topology.links:
-            impairment = impairment_of(link.properties)
             self.links[link.name] = SimulatedLink(
                 link,
                 {
                     direction: Channel(impairment, seed=plan.seed, link=link.name, direction=direction)
-                    for direction in DIRECTIONS
+                    for direction, impairment in zip(DIRECTIONS, impairments_of(link), strict=True)
                 },
-                {direction: Mangler(seed=plan.seed, link=link.name, direction=direction) for direction in DIRECTIONS},
                 {direction: LinkTraffic() for direction in DIRECTIONS},
             )
         skew_ppm = clock_skew_ppm or {}
@@ -275,19 +281,22 @@ class SimulatedNetwork:
             traffic.dropped["carrier"] += 1
             return
         size_bytes = len(packet) + HEADERS_BYTES
-        due_ns = channel.offer(size_bytes, now_ns=round(self.now_s * 1e9))
-        if due_ns < 0 or direction in simulated.blocked:
-            traffic.dropped["queue" if due_ns == QUEUE_FULL else "loss"] += 1
+        name = name_in_packet(packet) if channel.draws_frames else b""
+        due_ns = channel.offer(size_bytes, now_ns=round(self.now_s * 1e9), name=name)
+        if due_ns < 0:
+            traffic.dropped[CAUSE_OF[due_ns]] += 1
             return
-        epoch, sent_s = simulated.epoch, self.now_s
-        extra_delays_ms = simulated.manglers[direction].extra_delays_ms(channel.impairment)
-        if not extra_delays_ms:
-            traffic.dropped["corrupt"] += 1
+        epoch, sent_s, altered = simulated.epoch, self.now_s, channel.altered
+        for alteration in alterations(altered):
+            traffic.altered[alteration] += 1
 
         def arrive() -> None:
             traffic.in_flight -= 1
             if simulated.epoch != epoch:
                 traffic.dropped["carrier"] += 1
+                return
+            if altered & CORRUPTED:  # the receiver's kernel finds its UDP checksum wrong
+                traffic.dropped["corrupt"] += 1
                 return
             self.delivered_packets += 1
             traffic.packets += 1
@@ -298,9 +307,9 @@ class SimulatedNetwork:
                 traffic.first_s = self.now_s
             self._deliver(f"{peer}.forwarder", PacketReceived(peer_face, packet))
 
-        for extra_ms in extra_delays_ms:
+        for at_ns in (due_ns, channel.copy_due_ns) if altered & DUPLICATED else (due_ns,):
             traffic.in_flight += 1
-            self.at(due_ns / 1e9 + extra_ms / 1e3, arrive)
+            self.at(at_ns / 1e9, arrive)
 
     # ------------------------------------------------------------------ faults
 
@@ -387,12 +396,14 @@ class SimulatedNetwork:
                 self._deliver(f"{node}.forwarder", CarrierChanged(face_id, up))
 
     def block(self, link: str, *directions: Direction) -> None:
-        """Make a black hole of a link, in the directions named (default both); no directions left: ``unblock``."""
-        self.links[link].blocked |= set(directions or DIRECTIONS)
+        """Make a black hole of a link, in the directions named (default both): neither end sees it."""
+        for direction in directions or DIRECTIONS:
+            self.links[link].channels[direction].blocked = True
 
-    def unblock(self, link: str) -> None:
-        """Let everything through again."""
-        self.links[link].blocked.clear()
+    def unblock(self, link: str, *directions: Direction) -> None:
+        """Let everything through again, in the directions named (default both)."""
+        for direction in directions or DIRECTIONS:
+            self.links[link].channels[direction].blocked = False
 
     def impair(self, link: str, impairment: Impairment, *directions: Direction) -> None:
         """Change what a link does, in the directions named (default both), from the next packet on."""
@@ -404,17 +415,3 @@ def _face_of_other_half(process: SimulatedProcess) -> int:
     """Return the face by which the two processes of a node are joined, as *process* calls it."""
     service = service_face(process.config)
     return LOCAL_FACE if service is None else service
-
-
-def impairment_of(properties: LinkProperties) -> Impairment:
-    """Return what a link of a topology does to frames."""
-    return Impairment(
-        delay_ms=properties.delay_ms,
-        jitter_ms=properties.jitter_ms,
-        loss_ratio=properties.loss_ratio,
-        rate_mbps=properties.rate_mbps,
-        queue_packets=properties.queue_packets,
-        duplicate_ratio=properties.duplicate_ratio,
-        reorder_ratio=properties.reorder_ratio,
-        corrupt_ratio=properties.corrupt_ratio,
-    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.links.channel import LOST, QUEUE_FULL, Channel
+from testbed.links.channel import DUPLICATED, LOST, QUEUE_FULL, REORDERED, Channel
 from testbed.links.model import Impairment
 
 FRAME_BYTES = st.integers(42, 1_514)
@@ -15,9 +15,27 @@ IMPAIRMENTS = st.builds(
     Impairment,
     delay_ms=st.integers(0, 40).map(lambda quarters: quarters / 4),
     jitter_ms=st.sampled_from([0.0, 0.0, 2.5]),
+    good_to_bad_ratio=st.sampled_from([0.0, 0.0, 0.2]),
+    bad_to_good_ratio=st.just(0.3),
     loss_ratio=st.sampled_from([0.0, 0.0, 0.3, 1.0]),
     rate_mbps=st.sampled_from([None, 1.0, 10.0, 97.3]),
     queue_packets=st.integers(1, 12),
+)
+#: With what lets frames overtake each other as well.
+DISORDERLY = st.builds(
+    Impairment,
+    delay_ms=st.sampled_from([0.0, 3.0]),
+    jitter_ms=st.sampled_from([0.0, 2.5]),
+    jitter_distribution=st.sampled_from(["uniform", "normal"]),
+    jitter_keeps_order=st.booleans(),
+    loss_ratio=st.sampled_from([0.0, 0.3]),
+    rate_mbps=st.sampled_from([None, 10.0]),
+    queue_packets=st.integers(1, 12),
+    queue_bytes=st.sampled_from([None, None, 100, 5_000]),
+    duplicate_ratio=st.sampled_from([0.0, 0.5, 1.0]),
+    reorder_ratio=st.sampled_from([0.0, 0.5]),
+    corrupt_ratio=st.sampled_from([0.0, 0.5]),
+    late_max_ms=st.sampled_from([0.0, 4.0]),
 )
 
 
@@ -51,6 +69,32 @@ def test_no_frame_is_early_and_none_overtakes(impairment: Impairment, frames: li
         assert passed.result_ns - passed.now_ns >= impairment.delay_ms * 1e6
     dues = [passed.result_ns for passed in arrived]
     assert dues == sorted(dues)
+
+
+@given(st.lists(st.tuples(DISORDERLY, FRAMES), min_size=1, max_size=4), st.booleans())
+def test_time_never_goes_back_and_order_is_kept_where_asked(
+    phases: list[tuple[Impairment, list[tuple[int, int]]]],
+    named: bool,  # noqa: FBT001
+) -> None:
+    """Through live changes: nothing leaves before it came; only what is reordered, or comes twice, is out of order."""
+    made, now_ns, latest_ns = channel(phases[0][0]), 0, 0
+    for impairment, frames in phases:
+        made.change(impairment)
+        for gap_ns, length_bytes in frames:
+            now_ns += gap_ns
+            due_ns = made.offer(length_bytes, now_ns=now_ns, name=b"name" if named else b"")
+            if due_ns < 0:
+                assert due_ns in (LOST, QUEUE_FULL)
+                continue
+            late_ns = made.late_ns if made.altered & REORDERED else 0
+            least_ns = impairment.delay_ms * 1e6 if impairment.jitter_distribution == "uniform" else 0.0
+            assert due_ns - late_ns >= now_ns + least_ns
+            assert 0 <= late_ns <= impairment.late_max_ms * 1e6
+            if made.altered & DUPLICATED:
+                assert due_ns <= made.copy_due_ns <= due_ns + impairment.late_max_ms * 1e6
+            if impairment.jitter_keeps_order:
+                assert due_ns - late_ns >= latest_ns
+            latest_ns = max(latest_ns, due_ns - late_ns)
 
 
 @given(IMPAIRMENTS, st.lists(st.tuples(IMPAIRMENTS, FRAMES), min_size=1, max_size=4), FRAMES)

@@ -140,7 +140,7 @@ def test_a_conference_that_does_not_settle_fails_the_run(tmp_path: Path) -> None
 def test_what_only_a_simulation_can_do_is_refused_before_an_emulated_run(tmp_path: Path) -> None:
     file = tmp_path / "some.toml"
     file.write_text(BUSY)
-    with pytest.raises(InputError, match=r"cannot do duplicate_ratio .* --mode simulated"):
+    with pytest.raises(InputError, match=r"cannot do clocks.skew_ppm of .* --mode simulated"):
         run_experiment(load_experiment(file), out=tmp_path / "out", progress=PlainProgress("some"))
     assert not (tmp_path / "out").exists()
 

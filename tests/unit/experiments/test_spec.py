@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,6 +135,47 @@ def test_the_smallest_file_will_do(load: Callable[..., Experiment]) -> None:
     assert experiment.topology.name == "tiers"
     assert experiment.conference == ConferenceSection()
     assert (experiment.workloads, experiment.faults, experiment.captures) == ((), (), ())
+
+
+def test_directions_of_a_link_may_differ(load: Callable[..., Experiment]) -> None:
+    """What is for one sender beats what is for both ways in the same table; a link's table beats that of its tier."""
+    tables = """
+[links.access.from.ue]
+rate_mbps = 1
+queue_bytes = 30000
+[links."NewYork-ue1"]
+loss_ratio = 0.1
+[links."NewYork-ue1".from.NewYork]
+delay_ms = 9
+queue_packets = 7
+[links."NewYork-ue2"]
+queue_packets = 5
+[links."NewYork-ue3".from.ue3]
+rate_mbps = 2
+mtu_bytes = 1280
+jitter_distribution = "normal"
+jitter_keeps_order = false
+"""
+    topology = load(GOOD.replace("[conference]", f"{tables}[conference]")).topology
+    up = LinkProperties(delay_ms=4.0, rate_mbps=1.0, queue_bytes=30_000)
+    first = topology.link("NewYork-ue1")
+    assert first.properties_from("NewYork") == LinkProperties(delay_ms=9.0, loss_ratio=0.1, queue_packets=7)
+    assert first.properties_from("ue1") == dataclasses.replace(up, loss_ratio=0.1)
+    second = topology.link("NewYork-ue2")
+    assert second.properties == LinkProperties(delay_ms=4.0, queue_packets=5)
+    assert second.back == LinkProperties(delay_ms=4.0, rate_mbps=1.0, queue_packets=5)  # the bound given last
+    third = topology.link("NewYork-ue3")
+    assert third.properties == LinkProperties(delay_ms=4.0)
+    assert third.back == dataclasses.replace(
+        up, rate_mbps=2.0, mtu_bytes=1_280, jitter_distribution="normal", jitter_keeps_order=False
+    )
+    assert topology.link("Chicago-NewYork").back is None
+
+
+def test_bursts_of_loss_are_read(load: Callable[..., Experiment]) -> None:
+    table = "[links.core]\ngood_to_bad_ratio = 0.01\nbad_to_good_ratio = 0.25\nbad_loss_ratio = 0.8\n"
+    properties = load(GOOD.replace("[conference]", f"{table}[conference]")).topology.link("Chicago-NewYork").properties
+    assert (properties.good_to_bad_ratio, properties.bad_to_good_ratio, properties.bad_loss_ratio) == (0.01, 0.25, 0.8)
 
 
 def test_a_links_own_table_beats_that_of_its_tier(load: Callable[..., Experiment]) -> None:
@@ -357,6 +399,62 @@ def test_a_second_entry_is_told_from_the_first(refusal: Refusal) -> None:
             '[links."NewYork-Chicago"]',
             "has two tables",
             "merge",
+        ),
+        (
+            "[conference]",
+            '[links."NewYork-Chicago"]\n[links."NewYork-Chicago".from.Denver]\nloss_ratio = 0.1\n[conference]',
+            '[links."NewYork-Chicago"]: from.Denver',
+            "no end of Chicago-NewYork",
+            "Chicago or NewYork",
+        ),
+        (
+            "[conference]",
+            "[links.access.from.login]\nloss_ratio = 0.1\n[conference]",
+            "[links.access]: from.login",
+            "no link of the tier access has an end of the role `login`",
+            "use csr or ue",
+        ),
+        (
+            "[conference]",
+            "[links.core.from.core]\nloss_ratio = 0.1\n[conference]",
+            "[links.core]: from.core",
+            "are of the role core: that is no direction",
+            '[links."',
+        ),
+        (
+            "[conference]",
+            "[links.core]\nqueue_bytes = 9000\nqueue_packets = 9\n[conference]",
+            "[links.core]: queue_bytes",
+            "by packets and by bytes",
+            "not both",
+        ),
+        (
+            "[conference]",
+            "[links.access.from.ue]\nqueue_bytes = 9000\nqueue_packets = 9\n[conference]",
+            "[links.access]: from.ue.queue_bytes",
+            "by packets and by bytes",
+            "not both",
+        ),
+        (
+            "[conference]",
+            "[links.core]\ngood_to_bad_ratio = 0.01\n[conference]",
+            "[links.core]: good_to_bad_ratio",
+            "would never end",
+            "give bad_to_good_ratio",
+        ),
+        (
+            'kind = "link-down"',
+            'kind = "impair"\ngood_to_bad_ratio = 0.01',
+            "[[fault]] 1: good_to_bad_ratio",
+            "would never end",
+            "give bad_to_good_ratio",
+        ),
+        (
+            'kind = "link-down"',
+            'kind = "impair"\nqueue_bytes = 5000\nqueue_packets = 5',
+            "[[fault]] 1: queue_bytes",
+            "by packets and by bytes",
+            "not both",
         ),
         ('target = "NewYork-Chicago"', 'target = "Chicago-NewYrk"', "target", "no link", "`Chicago-NewYork`?"),
         ('target = "NewYork-Chicago"', 'target = "Chicago"', "target", "no link", "`Chicago` is a node; its links are"),

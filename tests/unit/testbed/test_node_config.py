@@ -270,3 +270,14 @@ def test_a_proxy_ue_has_the_pit_share_of_a_router(edge: Topology, tmp_path: Path
     assert forwarder is not None
     shares = {face.peer: face.pit_share_ratio for face in forwarder.faces}
     assert shares["ue3"] == shares["core2"] > shares["ue2"]
+
+
+def test_a_face_knows_rate_and_mtu_of_what_it_sends(tmp_path: Path) -> None:
+    topology = build("tiers", {"csrs": 1, "ues_per_csr": 1})
+    narrow = LinkProperties(delay_ms=2.0, rate_mbps=1.0, mtu_bytes=1_280)
+    configs = validated(plan_of(topology.with_properties({}, {"csr1-ue1": narrow})), tmp_path)
+    for node, sent in (("ue1", (1.0, 1_280)), ("csr1", (None, 1_500))):
+        forwarder = configs[f"{node}.forwarder"].forwarder
+        assert forwarder is not None
+        (face,) = [face for face in forwarder.faces if face.link == "csr1-ue1"]
+        assert (face.rate_mbps, face.mtu_bytes) == sent

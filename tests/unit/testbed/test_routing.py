@@ -63,3 +63,26 @@ def test_a_ue_with_two_links_never_carries_what_is_not_its_own() -> None:
     assert table["a"]["b"] == [("b", 50.0)]
     assert table["a"]["ue1"] == [("ue1", 1.0), ("b", 51.0)]
     assert table["ue1"]["ue2"] == [("b", 2.0), ("a", 52.0)]
+
+
+def test_directions_of_different_delay_are_different_ways() -> None:
+    """From ue1 it is short by way of a, to ue1 by way of b; each hop costs what its sender is delayed by."""
+    near, far = LinkProperties(delay_ms=1.0), LinkProperties(delay_ms=10.0)
+    nodes = (Node("a", "csr"), Node("b", "csr"), Node("c", "csr"), Node("ue1", "ue"), Node("ue2", "ue"))
+    links = (
+        Link("a-c", "a", "c", "core", near, back=far),
+        Link("b-c", "b", "c", "core", far, back=near),
+        Link("a-ue1", "a", "ue1", "access", far, back=near),
+        Link("b-ue1", "b", "ue1", "access", near, back=far),
+        Link("c-ue2", "c", "ue2", "access", LinkProperties(delay_ms=3.0), back=LinkProperties(delay_ms=5.0)),
+    )
+    topology = Topology("one-way", nodes, links)
+    delays_ms = path_delays_ms(topology)
+    assert delays_ms["ue1"]["ue2"] == 1.0 + 1.0 + 3.0
+    assert delays_ms["ue2"]["ue1"] == 5.0 + 1.0 + 1.0
+    assert (delays_ms["ue1"]["c"], delays_ms["c"]["ue1"]) == (2.0, 2.0)
+    assert (delays_ms["a"]["b"], delays_ms["b"]["a"]) == (1.0 + 1.0, 10.0 + 10.0)
+    table = ranked_next_hops(topology)
+    assert table["ue1"]["ue2"] == [("a", 5.0), ("b", 23.0)]
+    assert table["c"]["ue1"] == [("b", 2.0), ("a", 20.0)]
+    assert table["a"]["ue1"] == [("c", 3.0), ("ue1", 10.0)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from topologies.catalogue import build
 from topologies.describe import LINK_HEADER, link_rows, node_rows, render_text
+from topologies.model import LinkProperties
 
 TOPOLOGY = build("tiers", {"csrs": 2, "ues_per_csr": 30})
 
@@ -41,3 +42,15 @@ def test_links_to_ues_of_other_csrs_have_rows_of_their_own() -> None:
         *("csr1-ue1 … ue2", "csr2-ue3 … ue4", "csr3-ue5 … ue6"),
         *("csr2-ue1 … ue2", "csr3-ue3 … ue4", "csr1-ue5 … ue6"),
     ]
+
+
+def test_directions_that_differ_have_a_row_each_and_what_is_unusual_is_named() -> None:
+    link = TOPOLOGY.link("core1-core2")
+    back = LinkProperties(delay_ms=7.0, rate_mbps=2.0, corrupt_ratio=0.25, mtu_bytes=1_280)
+    rows = link_rows(TOPOLOGY.with_properties({}, {link.name: back}))
+    assert [row for row in rows if row[0].startswith("core1-core2")] == [
+        ("core1-core2 from core1", "core", "10.000", "0", "0", "", "1000", ""),
+        ("core1-core2 from core2", "core", "7.000", "0", "0", "2", "1000", "corrupt_ratio = 0.25, mtu_bytes = 1280"),
+    ]
+    same = TOPOLOGY.with_properties({}, {link.name: link.properties})
+    assert same == TOPOLOGY

@@ -25,8 +25,8 @@ from proxy.wire.lp import ACKS_MAX, FRAGMENTS_MAX, LinkPacket, NackReason, decod
 from proxy.wire.name import from_uri
 from proxy.wire.packet import encode_data, encode_interest
 from proxy.wire.tlv import PACKET_MAX_BYTES, MalformedError
-from testbed.links.model import MTU_BYTES
 from tests.unit.proxy.core.bench import Bench, interest_wire
+from topologies.model import LinkProperties
 
 PAYLOAD_BYTES = payload_max_bytes(1_500)
 
@@ -37,7 +37,7 @@ def numbered(packet: LinkPacket, first: int = 100, *, payload_bytes: int = PAYLO
 
 
 def test_mtu_is_that_of_the_links() -> None:
-    assert FaceConfig(1, "l", "i", "10.0.0.0", "10.0.0.1", "p").mtu_bytes == MTU_BYTES
+    assert FaceConfig(1, "l", "i", "10.0.0.0", "10.0.0.1", "p").mtu_bytes == LinkProperties().mtu_bytes
 
 
 @given(

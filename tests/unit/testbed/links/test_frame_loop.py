@@ -7,11 +7,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from testbed.links.channel import Channel
 from testbed.links.frame_loop import FrameLoop, Lane
 from testbed.links.histogram import bin_of
-from testbed.links.ledger import FrameDropped, Ledger
+from testbed.links.ledger import FrameAltered, FrameDropped, Ledger, LedgerRecord
 from testbed.links.model import Direction, Impairment
 
 
@@ -39,9 +41,16 @@ class LoopedHosts:
             self.loop.turn()
 
     def ledger(self) -> list[FrameDropped]:
+        return [record for record in self.records() if isinstance(record, FrameDropped)]
+
+    def alterations(self) -> list[FrameAltered]:
+        return [record for record in self.records() if isinstance(record, FrameAltered)]
+
+    def records(self) -> list[LedgerRecord]:
         assert self.loop.ledger is not None
         self.loop.ledger.flush()
-        return [msgspec.json.decode(line, type=FrameDropped) for line in self.ledger_path.read_bytes().splitlines()]
+        lines = self.ledger_path.read_bytes().splitlines()
+        return [msgspec.json.decode(line, type=LedgerRecord) for line in lines]
 
     def close(self) -> None:
         self.loop.close()
@@ -181,3 +190,159 @@ def test_a_frame_that_leaves_late_is_counted_with_its_error(make_hosts: MakeHost
     hosts.turn_until(lambda: hosts.a_to_b.packets == 1)
     assert hosts.a_to_b.error_max_ns >= 5_000_000
     assert sum(hosts.a_to_b.bins[bin_of(5_000_000) :]) == 1
+
+
+def test_a_duplicate_is_delivered_twice_and_counted(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(duplicate_ratio=1.0, late_max_ms=2.0))
+    sent = [b"frame %d" % number for number in range(20)]
+    for frame in sent:
+        hosts.a.send(frame)
+    hosts.turn_until(lambda: hosts.a_to_b.packets == 40)
+    assert sorted(hosts.b.recv(100) for _ in range(40)) == sorted(sent * 2)
+    lane = hosts.a_to_b
+    assert (lane.altered["duplicate"], lane.in_flight_packets, lane.channel.frames_offered) == (20, 0, 20)
+    records = hosts.alterations()
+    assert [record.frame_number for record in records] == list(range(20))
+    assert all(record.alterations == ["duplicate"] and 0 <= record.copy_late_ms <= 2.0 for record in records)
+    assert any(record.copy_late_ms > 0 for record in records)
+
+
+def test_a_reordered_frame_is_overtaken(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(delay_ms=5.0, reorder_ratio=0.2, late_max_ms=20.0))
+    sent = [b"%03d" % number for number in range(50)]
+    for frame in sent:
+        hosts.a.send(frame)
+    hosts.turn_until(lambda: hosts.a_to_b.packets == 50)
+    arrived = [hosts.b.recv(100) for _ in sent]
+    late = {record.frame_number for record in hosts.alterations()}
+    assert hosts.a_to_b.altered["reorder"] == len(late) > 0
+    assert sorted(arrived) == sent
+    assert [frame for frame in arrived if int(frame) not in late] == [frame for frame in sent if int(frame) not in late]
+    assert arrived != sent
+    assert all(0 < record.late_ms < 20.0 for record in hosts.alterations())
+
+
+def test_a_corrupted_frame_has_one_bit_changed_behind_its_ethernet_header(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(corrupt_ratio=1.0, duplicate_ratio=0.5))
+    sent = bytes(range(100))
+    for _ in range(50):
+        hosts.a.send(sent)
+    hosts.turn_until(lambda: hosts.a_to_b.packets == 50 + hosts.a_to_b.altered["duplicate"])
+    arrived = [int.from_bytes(hosts.b.recv(200), "big") for _ in range(hosts.a_to_b.packets)]
+    changed = [value ^ int.from_bytes(sent, "big") for value in arrived]
+    assert all(difference.bit_count() == 1 for difference in changed)
+    assert all(difference.bit_length() <= 8 * (100 - 14) for difference in changed)  # not in the first 14 octets
+    records = hosts.alterations()
+    assert {8 * 100 - difference.bit_length() for difference in changed} == {record.bit for record in records}
+    assert len({record.bit for record in records}) > 30
+    assert hosts.a_to_b.altered["corrupt"] == 50
+    assert (
+        len([record for record in records if "duplicate" in record.alterations])
+        == hosts.a_to_b.altered["duplicate"]
+        > 0
+    )
+
+
+def test_a_frame_shorter_than_an_ethernet_header_can_be_corrupted(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(corrupt_ratio=1.0))
+    hosts.a.send(bytes(5))
+    hosts.turn_until(lambda: hosts.a_to_b.packets == 1)
+    assert int.from_bytes(hosts.b.recv(10), "big").bit_count() == 1
+
+
+def test_duplicates_are_bounded_like_all_frames_in_flight(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(delay_ms=20.0, duplicate_ratio=1.0))
+    hosts.loop.max_in_flight = 3
+    for _ in range(5):
+        hosts.a.send(b"frame")
+    hosts.turn_until(lambda: hosts.a_to_b.packets + hosts.a_to_b.dropped["overrun"] >= 7)
+    hosts.turn_until(lambda: not hosts.a_to_b.in_flight_packets)
+    lane = hosts.a_to_b
+    assert lane.channel.frames_offered + lane.altered["duplicate"] == lane.packets + lane.dropped["overrun"]
+
+
+def test_a_black_hole_swallows_and_what_is_in_flight_arrives(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(delay_ms=10.0))
+    hosts.a.send(b"in flight")
+    hosts.turn_until(lambda: hosts.a_to_b.in_flight_packets == 1)
+    hosts.a_to_b.channel.blocked = True
+    hosts.a.send(b"swallowed")
+    hosts.b.send(b"the other way")
+    hosts.turn_until(lambda: hosts.a_to_b.packets == 1 and hosts.b_to_a.packets == 1)
+    assert hosts.b.recv(100) == b"in flight"
+    hosts.turn_until(lambda: hosts.a_to_b.dropped["blocked"] == 1)
+    assert [(record.cause, record.frame_number) for record in hosts.ledger()] == [("blocked", 1)]
+
+
+def test_the_ledger_says_which_message_it_was(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment(loss_ratio=1.0))
+    for name in (b"a", b"b", b"a"):
+        hosts.a.send(interest_frame(name))
+    hosts.turn_until(lambda: hosts.a_to_b.dropped["loss"] == 3)
+    named = [(record.name, record.attempt) for record in hosts.ledger()]
+    assert named == [("Interest /a", 1), ("Interest /b", 1), ("Interest /a", 2)]
+    hosts.a_to_b.channel.change(Impairment())
+    hosts.a_to_b.channel.blocked = True
+    hosts.a.send(interest_frame(b"c"))
+    hosts.turn_until(lambda: hosts.a_to_b.dropped["blocked"] == 1)
+    assert (hosts.ledger()[-1].name, hosts.ledger()[-1].attempt) == ("Interest /c", 0)
+
+
+def interest_frame(component: bytes) -> bytes:
+    name = b"\x08" + bytes([len(component)]) + component
+    interest = b"\x05" + bytes([len(name) + 2]) + b"\x07" + bytes([len(name)]) + name
+    udp = bytes.fromhex("18db18db") + (8 + len(interest)).to_bytes(2, "big") + bytes(2) + interest
+    ip = b"\x45\0" + (20 + len(udp)).to_bytes(2, "big") + bytes(4) + b"\x40\x11" + bytes(10)
+    return bytes(12) + b"\x08\0" + ip + udp
+
+
+ANY_IMPAIRMENT = st.builds(
+    Impairment,
+    delay_ms=st.sampled_from([0.0, 1.0]),
+    jitter_ms=st.sampled_from([0.0, 1.0]),
+    jitter_distribution=st.sampled_from(["uniform", "normal"]),
+    jitter_keeps_order=st.booleans(),
+    loss_ratio=st.sampled_from([0.0, 0.3]),
+    good_to_bad_ratio=st.sampled_from([0.0, 0.2]),
+    bad_to_good_ratio=st.just(0.5),
+    rate_mbps=st.sampled_from([None, 50.0]),
+    queue_packets=st.sampled_from([2, 1_000]),
+    queue_bytes=st.sampled_from([None, 500]),
+    duplicate_ratio=st.sampled_from([0.0, 0.5]),
+    reorder_ratio=st.sampled_from([0.0, 0.5]),
+    corrupt_ratio=st.sampled_from([0.0, 0.5]),
+    late_max_ms=st.just(1.0),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(ANY_IMPAIRMENT, st.booleans(), st.integers(1, 12)), min_size=1, max_size=4), st.booleans())
+def test_every_frame_is_accounted_for(
+    tmp_path: Path,
+    phases: list[tuple[Impairment, bool, int]],
+    is_cut: bool,  # noqa: FBT001
+) -> None:
+    """Offered + second copies = carried + dropped + in flight, through every change; and nothing is in flight for ever."""
+    hosts = LoopedHosts(phases[0][0], tmp_path / "ledger.jsonl")
+    try:
+        lane, offered = hosts.a_to_b, 0
+        for impairment, blocked, count in phases:
+            lane.channel.change(impairment)
+            lane.channel.blocked = blocked
+            for _ in range(count):
+                hosts.a.send(bytes(60))
+            offered += count
+            hosts.turn_until(lambda: lane.channel.frames_offered == offered)  # noqa: B023
+            in_flight = sum(flight[2] is lane for flight in hosts.loop._heap)
+            assert lane.in_flight_packets == in_flight
+        if is_cut:
+            hosts.loop.cut(lane)
+        hosts.turn_until(lambda: not lane.in_flight_packets)
+        assert offered + lane.altered["duplicate"] == lane.packets + sum(lane.dropped.values())
+        assert len([hosts.b.recv(100) for _ in range(lane.packets)]) == lane.packets
+        with pytest.raises(BlockingIOError):
+            hosts.b.recv(100)
+        assert len(hosts.ledger()) == sum(lane.dropped.values())
+    finally:
+        hosts.close()
+        hosts.ledger_path.unlink()
