@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from testbed.links.ledger import FrameDropped
+from testbed.links.ledger import FrameAltered, FrameDropped, LedgerRecord
 from testbed.links.linux import enter_netns, new_netns, returning_to_own_netns
 from testbed.links.model import Impairment, LinkPlan
 from testbed.links.rtnetlink import RouteSocket
@@ -43,8 +43,12 @@ def exchange(pair: Pair, payload: bytes) -> bytes:
         return receiver.recv(2_000)
 
 
+def records(pair: Pair) -> list[LedgerRecord]:
+    return [msgspec.json.decode(line, type=LedgerRecord) for line in pair.ledger_path.read_bytes().splitlines()]
+
+
 def ledger(pair: Pair) -> list[FrameDropped]:
-    return [msgspec.json.decode(line, type=FrameDropped) for line in pair.ledger_path.read_bytes().splitlines()]
+    return [record for record in records(pair) if isinstance(record, FrameDropped)]
 
 
 def received_until(receiver: socket.socket, last: bytes) -> list[bytes]:
@@ -317,6 +321,100 @@ def test_what_the_kernel_drops_because_nobody_reads_is_an_overrun(pair: Pair) ->
             pass
     assert row.dropped_packets["overrun"] > 0
     assert row.packets >= 1_000
+
+
+# What happens to frames
+
+
+def sent_through(pair: Pair, count: int) -> list[int]:
+    """Send numbers from a, wait until the link has nothing left in flight, and return those that arrived at b."""
+    sender, receiver = pair.sockets()
+    with sender, receiver:
+        for number in range(count):
+            sender.send(number.to_bytes(2, "big") + bytes(100))
+        while (row := pair.emulator.counters()[0]).drawn_packets < count or row.in_flight_packets:
+            pass
+        receiver.setblocking(False)
+        arrived = []
+        while True:
+            try:
+                arrived.append(int.from_bytes(receiver.recv(2_000)[:2], "big"))
+            except BlockingIOError:
+                return arrived
+
+
+def test_a_corrupted_frame_ends_at_the_checksum_of_the_receivers_kernel() -> None:
+    with wire_pair(impairment=Impairment(corrupt_ratio=0.3)) as pair:
+        arrived = sent_through(pair, 400)
+        row = pair.emulator.counters()[0]
+        pair.emulator.stop()
+        corrupted = {record.frame_number for record in records(pair)}
+        assert sorted(arrived) == sorted(set(range(400)) - corrupted)
+        assert row.altered_packets["corrupt"] == len(corrupted) > 50
+        assert (row.packets, sum(row.dropped_packets.values())) == (400, 0)  # the link has carried them
+
+
+def test_duplicates_and_what_is_late_arrive_as_the_ledger_says() -> None:
+    asked = Impairment(delay_ms=1.0, duplicate_ratio=0.2, reorder_ratio=0.2, late_max_ms=20.0)
+    with wire_pair(impairment=asked) as pair:
+        arrived = sent_through(pair, 400)
+        row = pair.emulator.counters()[0]
+        pair.emulator.stop()
+        altered = [record for record in records(pair) if isinstance(record, FrameAltered)]
+        twice = [record.frame_number for record in altered if "duplicate" in record.alterations]
+        late = {record.frame_number for record in altered if "reorder" in record.alterations}
+        assert sorted(arrived) == sorted([*range(400), *twice])
+        assert row.packets == 400 + len(twice) == 400 + row.altered_packets["duplicate"] > 450
+        assert row.altered_packets["reorder"] == len(late) > 50
+        first = list(dict.fromkeys(arrived))
+        on_time = [number for number in first if number not in late]
+        assert on_time == sorted(on_time)
+        assert first != sorted(first)
+
+
+def test_a_black_hole_takes_one_direction_or_both_and_neither_end_sees_it(pair: Pair) -> None:
+    pair.emulator.set_blocked("a-b", {"a_to_b"})
+    assert pair.emulator.read_blocked("a-b") == {"a_to_b"}
+    there, back = pair.sockets()
+    with there, back:
+        there.send(b"swallowed")
+        back.sendto(b"arrives", (ADDRESS_A, PORT))
+        assert there.recv(100) == b"arrives"
+        while not pair.emulator.counters()[0].dropped_packets["blocked"]:
+            pass
+        for netns in (pair.netns_a, pair.netns_b):
+            (link,) = [link for link in ip(netns, "link") if link["ifname"] != "lo"]
+            assert {"UP", "LOWER_UP"} <= set(link["flags"])
+        assert [row.blocked for row in pair.emulator.counters()] == [True, False]
+        pair.emulator.set_blocked("a-b", ())
+        there.send(b"through again")
+        assert back.recv(100) == b"through again"
+    with pytest.raises(InputError, match="no such link"):
+        pair.emulator.set_blocked("x-y", {"a_to_b"})
+
+
+def test_each_end_has_the_mtu_of_what_it_sends_and_it_changes_live() -> None:
+    with wire_pair(impairment=Impairment(mtu_bytes=9_000), back=Impairment(mtu_bytes=1_280)) as pair:
+        assert [mtu(netns) for netns in (pair.netns_a, pair.netns_b)] == [9_000, 1_280]
+        there, back = pair.sockets()
+        with there, back:
+            there.send(bytes(8_800))
+            assert len(back.recv(9_000)) == 8_800
+            assert pair.emulator.counters()[0].packets == 1
+            back.sendto(bytes(2_000), (ADDRESS_A, PORT))  # in two IP fragments
+            assert len(there.recv(9_000)) == 2_000
+            assert pair.emulator.counters()[1].packets == 2
+            after = pair.emulator.change("a-b", direction="a_to_b", mtu_bytes=1_400, delay_ms=1.0)
+            assert (after["a_to_b"].mtu_bytes, after["b_to_a"].mtu_bytes) == (1_400, 1_280)
+            assert [mtu(netns) for netns in (pair.netns_a, pair.netns_b)] == [1_400, 1_280]
+            there.send(bytes(1_500))
+            assert len(back.recv(9_000)) == 1_500
+            assert pair.emulator.counters()[0].packets == 3
+
+
+def mtu(netns: int) -> int:
+    (size,) = [link["mtu"] for link in ip(netns, "link") if link["ifname"] != "lo"]
+    return int(size)
 
 
 # What others do to the interfaces

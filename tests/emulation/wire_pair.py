@@ -25,9 +25,14 @@ _SO_RCVBUFFORCE: Final = 33
 
 
 def plan_between(
-    host_a: str = "a", host_b: str = "b", *, subnet: int = 0, impairment: Impairment | None = None
+    host_a: str = "a",
+    host_b: str = "b",
+    *,
+    subnet: int = 0,
+    impairment: Impairment | None = None,
+    back: Impairment | None = None,
 ) -> LinkPlan:
-    """Return the plan of a link of its own /31, the same in both directions."""
+    """Return the plan of a link of its own /31, the same in both directions unless what b sends is to go otherwise (*back*)."""
     address_a, address_b = f"10.0.{subnet}.0", f"10.0.{subnet}.1"
     mac_a, mac_b = f"02:00:00:00:{subnet:02x}:0a", f"02:00:00:00:{subnet:02x}:0b"
     both = impairment or Impairment()
@@ -50,7 +55,7 @@ def plan_between(
             peer_mac=mac_a,
         ),
         a_to_b=both,
-        b_to_a=both,
+        b_to_a=back or both,
     )
 
 
@@ -80,12 +85,14 @@ def intf_names(netns: int) -> list[str]:
 class Pair:
     """Host a and host b, and the emulator of link ``a-b`` between them."""
 
-    def __init__(self, folder: Path, *, seed: int = 7, impairment: Impairment | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, seed: int = 7, impairment: Impairment | None = None, back: Impairment | None = None
+    ) -> None:
         self.ledger_path = folder / "ledger.jsonl"
         self.netns_a, self.netns_b = new_netns(), new_netns()
         try:
             self.emulator = WireEmulator.start(
-                [plan_between(impairment=impairment)],
+                [plan_between(impairment=impairment, back=back)],
                 netns_fds={"a": self.netns_a, "b": self.netns_b},
                 seed=seed,
                 ledger_path=self.ledger_path,
@@ -110,9 +117,9 @@ class Pair:
 
 
 @contextlib.contextmanager
-def wire_pair(*, seed: int = 7, impairment: Impairment | None = None) -> Iterator[Pair]:
+def wire_pair(*, seed: int = 7, impairment: Impairment | None = None, back: Impairment | None = None) -> Iterator[Pair]:
     with tempfile.TemporaryDirectory() as folder:
-        pair = Pair(Path(folder), seed=seed, impairment=impairment)
+        pair = Pair(Path(folder), seed=seed, impairment=impairment, back=back)
         try:
             yield pair
         finally:
