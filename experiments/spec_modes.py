@@ -11,6 +11,8 @@ import msgspec
 from experiments.spec_places import Source
 from experiments.spec_schema import ExperimentFile
 from proxy.wire.messages import IDENTIFIER_MAX_OCTETS, node_prefix
+from proxy.wire.name import VERSION, number
+from proxy.wire.psync import encode_names, numbered
 from proxy.wire.svs import encode_state_vector
 from proxy.wire.tlv import PACKET_MAX_BYTES
 from testbed.plan import PROXYLESS_MODES
@@ -18,8 +20,8 @@ from testbed.routing import path_delays_ms
 from topologies.errors import pick_one_of
 from topologies.model import Topology
 
-#: What a sync Interest of State Vector Sync holds besides its vector: names, digest, key locator and signature.
-_SVS_OVERHEAD_BYTES: Final = 300 + 3 * IDENTIFIER_MAX_OCTETS
+#: What a packet holds besides the state: names (one of them with a filter), digest, key locator and signature.
+_OVERHEAD_BYTES: Final = 1_000 + 3 * IDENTIFIER_MAX_OCTETS
 
 
 def check_mode(
@@ -37,8 +39,13 @@ def check_mode(
         return topology.served_by([_focus(file, topology, source)]), {}
     if mode not in PROXYLESS_MODES:
         return topology, {}
-    if mode == "svs":
-        _check_vectors_fit(conference_of, source)
+    if mode == "psync" and file.psync.jitter_max_s < file.psync.jitter_min_s:
+        raise source.error(
+            ("psync", "jitter_max_s"),
+            problem=f"jitter_max_s = {file.psync.jitter_max_s:g} is less than jitter_min_s ({file.psync.jitter_min_s:g} s)",
+            remedy=f"use at least {file.psync.jitter_min_s:g}",
+        )
+    _check_states_fit(mode, conference_of, source)
     return topology.served_by(()), msgspec.structs.asdict(getattr(file, mode))
 
 
@@ -57,15 +64,18 @@ def _focus(file: ExperimentFile, topology: Topology, source: Source) -> str:
     return wanted
 
 
-def _check_vectors_fit(conference_of: Mapping[str, str], source: Source) -> None:
-    """State Vector Sync sends the vector of a conference in one packet."""
+def _check_states_fit(mode: str, conference_of: Mapping[str, str], source: Source) -> None:
+    """Both sync protocols tell the whole state of a conference in one packet: SVS always, PSync to who joins."""
     for conference in sorted(set(conference_of.values())):
         ues = [ue for ue, of in conference_of.items() if of == conference]
-        vector = {node_prefix(ue): {1: 1_000} for ue in ues}
-        if len(encode_state_vector(vector)) + _SVS_OVERHEAD_BYTES > PACKET_MAX_BYTES:
+        if mode == "svs":
+            state = encode_state_vector({node_prefix(ue): {1: 1_000} for ue in ues})
+        else:
+            state = encode_names([numbered(node_prefix(ue) + number(1, VERSION), 1_000) for ue in ues])
+        if len(state) + _OVERHEAD_BYTES > PACKET_MAX_BYTES:
             raise source.error(
                 ("conference", "mode"),
-                problem=f"the state vector of the {len(ues)} UEs in `{conference}` does not fit into a packet "
+                problem=f"in mode {mode} the state of the {len(ues)} UEs in `{conference}` does not fit into a packet "
                 f"({PACKET_MAX_BYTES} bytes)",
                 remedy="use fewer UEs (about 200 in one conference), or another mode",
             )

@@ -165,6 +165,20 @@ class SvsSection(Struct, frozen=True, forbid_unknown_fields=True):
     store_max: Count = 100_000  #: own publications that a participant keeps for the others
 
 
+class PsyncSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[psync]``: PSync's full synchronisation, for mode ``psync``; defaults as of proxy/config.py."""
+
+    sync_interest_lifetime_s: Seconds = 1.0  #: it is sent anew after half of that and the jitter
+    jitter_min_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.1
+    jitter_max_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.5
+    sync_reply_freshness_s: Seconds = (
+        0.010  #: so long, content stores answer instead; PSync has 1 s, which is worse here
+    )
+    expected_entries: Annotated[int, Meta(ge=1, le=400)] = 80  #: differences that the filter in a name is made for
+    fetch_window: Count = 64  #: publications of one participant that are asked for at the same time
+    store_max: Count = 100_000  #: own publications that a participant keeps for the others
+
+
 class CentralSection(Struct, frozen=True, forbid_unknown_fields=True):
     """``[central]``: the star of mode ``central``."""
 
@@ -340,6 +354,7 @@ class ExperimentFile(Struct, frozen=True, forbid_unknown_fields=True):
     forwarding: ForwardingSection = ForwardingSection()
     central: CentralSection = CentralSection()
     svs: SvsSection = SvsSection()
+    psync: PsyncSection = PsyncSection()
     attendance: tuple[AttendanceSection, ...] = ()
     clocks: ClocksSection = ClocksSection()
     workload: tuple[Workload, ...] = ()

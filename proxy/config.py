@@ -144,6 +144,20 @@ class SvsConfig(FetchConfig, frozen=True, forbid_unknown_fields=True):
     sync_interest_lifetime_s: Seconds = 1.0
 
 
+class PsyncConfig(FetchConfig, frozen=True, forbid_unknown_fields=True):
+    """A participant of PSync's full synchronisation; the defaults are those of its implementation, version 0.5, but for one.
+
+    That has a freshness of 1 s. Content stores, each of which counts anew from when an answer came to it, then hand old answers
+    back and forth: with 12 publishers of 1 update/s over Abilene, updates take three times as long as with this one.
+    """
+
+    sync_interest_lifetime_s: Seconds = 1.0  #: it is sent anew after half of that and the jitter
+    jitter_min_s: Annotated[float, Meta(ge=0)] = 0.1
+    jitter_max_s: Annotated[float, Meta(ge=0)] = 0.5
+    sync_reply_freshness_s: Seconds = 0.010  #: so long, content stores answer in the place of who has answered
+    expected_entries: Annotated[int, Meta(ge=1, le=400)] = 80  #: differences that the filter is made for
+
+
 class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The login server."""
 
@@ -179,4 +193,5 @@ class NodeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     client: ClientConfig | None = None
     #: Of a UE: instead of the service client, a participant of this protocol, with identity and conference of ``client``.
     svs: SvsConfig | None = None
+    psync: PsyncConfig | None = None  #: the same
     login: LoginConfig | None = None

@@ -13,9 +13,9 @@ from topologies.model import Topology
 Settings = Mapping[str, Any]
 
 #: By service proxies (the first three), by one of them, which is the focus of all, or by the UEs alone.
-Mode = Literal["hybrid", "push", "pull", "central", "svs"]
+Mode = Literal["hybrid", "push", "pull", "central", "svs", "psync"]
 #: Modes without service proxies: UEs tell each other what there is.
-PROXYLESS_MODES: Final = frozenset({"svs"})
+PROXYLESS_MODES: Final = frozenset({"svs", "psync"})
 
 #: Where every run keeps its sockets and the record of what it owns. A tmpfs: a reboot empties it.
 RUNTIME_ROOT: Final = Path("/run/hconf")

@@ -30,8 +30,9 @@ def build_core(config: NodeConfig) -> NodeCore:
     seed = config.seed + (config.boot << 64)  # link sequences of two boots must not look alike
     forwarder = Forwarder(config.forwarder, node=config.node, seed=seed % 0xFFFF_FFFF_FFFF_FFC5, local_attached=shared)
     application: Client | LoginServer
-    if config.client is not None and config.svs is not None:
-        application = Participant(config.client, config.svs, device=config.node, boot=config.boot, seed=config.seed + 1)
+    sync = config.svs or config.psync
+    if config.client is not None and sync is not None:
+        application = Participant(config.client, sync, device=config.node, boot=config.boot, seed=config.seed + 1)
     elif config.client is not None:
         application = ServiceClient(config.client, device=config.node, boot=config.boot, seed=config.seed + 1)
     elif config.login is not None:

@@ -18,6 +18,8 @@ from proxy.wire.lp import NackReason
 #: A consumer that repeats itself sooner than this is not forwarded again. NFD begins with 10 ms, too, and doubles it each time, up
 #: to 250 ms; here a repetition is what looks for another way where one is silently dead, so that it stays at that.
 SUPPRESSION_S: Final = 0.010
+#: Of multicast, the longest.
+SUPPRESSION_MAX_S: Final = 0.250
 #: An Interest that is aggregated relies on the copy upstream. A consumer that keeps one outstanding repeats it after at
 #: most this part of its lifetime (see ``consumer.REFRESH_RATIO``), so a copy with less left must be renewed now.
 RENEWAL_RATIO: Final = 0.6
@@ -68,7 +70,11 @@ def _may_take(face: Face, record: InRecord) -> bool:
 
 
 class Multicast:
-    """Every Interest to all next hops; there is no other way to try."""
+    """Every Interest to all next hops; there is no other way to try.
+
+    What several ask under one name goes on to each next hop once, and again only after a time that doubles (NFD,
+    ``retx-suppression-exponential``).
+    """
 
     def __init__(self, pipelines: Pipelines) -> None:
         self._do = pipelines
@@ -86,8 +92,16 @@ class Multicast:
         record = entry.in_records[face.face_id]
         for hop in entry.next_hops:
             upstream = self._do.faces[hop.face_id]
-            if upstream is not face and _may_take(upstream, record):
-                self._do.send_interest(entry, upstream, record, now_s)
+            if upstream is face or not _may_take(upstream, record):
+                continue
+            out, suppression_s = entry.out_records.get(hop.face_id), SUPPRESSION_S
+            if out is not None and out.expiry_s > now_s:
+                if now_s - out.sent_s < out.suppression_s:
+                    self._do.counters["suppressed"] += 1
+                    continue
+                suppression_s = min(2.0 * out.suppression_s, SUPPRESSION_MAX_S)
+            self._do.send_interest(entry, upstream, record, now_s)
+            entry.out_records[hop.face_id].suppression_s = suppression_s
 
     def after_nack(self, entry: PitEntry, reason: NackReason, now_s: float) -> None:
         """Somebody else may answer."""

@@ -111,8 +111,8 @@ def bounds_of(config: NodeConfig) -> dict[str, int]:
         bounds["history_entries"] = config.proxy.history_max_entries
     if config.client is not None:
         bounds |= {"queued": config.client.queue_max, "unacked": config.client.window_max}
-    if config.svs is not None:
-        bounds["publications_kept"] = config.svs.store_max
+    if (sync := config.svs or config.psync) is not None:
+        bounds["publications_kept"] = sync.store_max
     return bounds
 
 

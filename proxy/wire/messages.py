@@ -31,7 +31,7 @@ SERVE = keyword("serve")
 PUBLICATION, CERTIFICATE = keyword("publication"), keyword("certificate")
 #: In the place of an addressee: everybody who takes part in the sync group that the name goes on with.
 GROUP: Final = ROOT + keyword("group")
-SVS = keyword("svs")
+SVS, PSYNC = keyword("svs"), keyword("psync")
 #: What a proxy sends to clients; everything else under a device's name is for the service proxy of that name.
 TO_CLIENTS: Final = (NOTIFY, HEARTBEAT)
 
@@ -54,6 +54,7 @@ MESSAGE_TYPES: Final[dict[bytes, tuple[str, str]]] = {
     PUBLICATION: ("publication-interest", "publication"),
     CERTIFICATE: ("certificate-interest", "certificate"),
     SVS: ("svs-sync-interest", "svs-sync-data"),
+    PSYNC: ("psync-sync-interest", "psync-sync-data"),
 }
 
 #: Identifiers are components of names, so it is octets that count there.

@@ -203,7 +203,13 @@ def _freshness_ms(wire: bytes, at: int, end: int) -> int:
 
 
 def encode_interest(
-    name: bytes, *, nonce: int, lifetime_ms: int = LIFETIME_DEFAULT_MS, parameters: bytes | None = None
+    name: bytes,
+    *,
+    nonce: int,
+    lifetime_ms: int = LIFETIME_DEFAULT_MS,
+    parameters: bytes | None = None,
+    can_be_prefix: bool = False,
+    must_be_fresh: bool = False,
 ) -> tuple[bytes, bytes]:
     """Return (name, packet); with *parameters* the returned name ends in their digest.
 
@@ -216,6 +222,8 @@ def encode_interest(
     packet = tlv(
         INTEREST,
         tlv(NAME, name)
+        + (b"\x21\x00" if can_be_prefix else b"")
+        + (b"\x12\x00" if must_be_fresh else b"")
         + b"\x0a\x04"
         + nonce.to_bytes(4, "big")
         + tlv(_INTEREST_LIFETIME, non_negative_integer(lifetime_ms))

@@ -12,10 +12,11 @@ from typing import Final
 from msgspec import Struct
 
 from proxy.wire.packet import DATA, NAME
-from proxy.wire.tlv import MalformedError, elements, is_critical, read_element, tlv
+from proxy.wire.tlv import MalformedError, elements, is_critical, non_negative_integer, read_element, tlv
 
 _META_INFO, _CONTENT, _SIGNATURE_INFO, _SIGNATURE_VALUE = 0x14, 0x15, 0x16, 0x17
 _SIGNATURE_TYPE, _KEY_LOCATOR = 0x1B, 0x1C
+_FRESHNESS_PERIOD, _FINAL_BLOCK_ID = 0x19, 0x1A
 SIGNATURE_ED25519: Final = 5
 
 
@@ -29,10 +30,23 @@ class SignedData(Struct, frozen=True):
     signature: bytes
 
 
-def encode_signed_data(name: bytes, content: bytes, *, key_name: bytes, sign: Callable[[bytes], bytes]) -> bytes:
-    """Return a Data that *sign* has signed; *key_name* tells where the key is found."""
+def encode_signed_data(
+    name: bytes,
+    content: bytes,
+    *,
+    key_name: bytes,
+    sign: Callable[[bytes], bytes],
+    freshness_ms: int = 0,
+    final_block: bytes = b"",
+) -> bytes:
+    """Return a Data that *sign* has signed; *key_name* tells where the key is found. The rest as of `encode_data`."""
+    meta = tlv(_FRESHNESS_PERIOD, non_negative_integer(freshness_ms)) if freshness_ms else b""
+    if final_block:
+        meta += tlv(_FINAL_BLOCK_ID, final_block)
+    if meta:
+        meta = tlv(_META_INFO, meta)
     info = tlv(_SIGNATURE_TYPE, bytes((SIGNATURE_ED25519,))) + tlv(_KEY_LOCATOR, tlv(NAME, key_name))
-    statement = tlv(NAME, name) + tlv(_CONTENT, content) + tlv(_SIGNATURE_INFO, info)
+    statement = tlv(NAME, name) + meta + tlv(_CONTENT, content) + tlv(_SIGNATURE_INFO, info)
     return tlv(DATA, statement + tlv(_SIGNATURE_VALUE, sign(statement)))
 
 

@@ -38,9 +38,10 @@ TARGETS = {
     "service client": ("ue1.forwarder", True),
     "login server": ("login.forwarder", True),
     "participant of svs": ("ue1.forwarder", True),
+    "participant of psync": ("ue1.forwarder", True),
 }
 #: The mode in which a target is found, where that is not the usual one.
-MODES: dict[str, Mode] = {"participant of svs": "svs"}
+MODES: dict[str, Mode] = {"participant of svs": "svs", "participant of psync": "psync"}
 
 
 @dataclass

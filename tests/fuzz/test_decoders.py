@@ -1,6 +1,7 @@
 """Any bytes either decode or raise MalformedError, and never anything else."""
 
 import contextlib
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from proxy.wire.management import PREFIX, CommandError, ControlParameters, decod
 from proxy.wire.messages import component_text, decode, encode, message_type, parse_message_name
 from proxy.wire.name import boundaries, split, to_uri
 from proxy.wire.packet import decode_data, decode_interest, peek_interest
+from proxy.wire.psync import BloomFilter, decode_filter, decode_names, encode_filter
 from proxy.wire.signed_data import decode_signed_data
 from proxy.wire.svs import decode_state_vector, encode_state_vector
 from proxy.wire.tlv import MalformedError, tlv
@@ -31,7 +33,15 @@ names = st.lists(st.builds(tlv, st.sampled_from([0, 1, 2, 8, 32, 54, 58, 300]), 
 
 @pytest.mark.parametrize(
     "decoder",
-    [decode_link_packet, decode_interest, peek_interest, decode_data, decode_signed_data, decode_state_vector],
+    [
+        decode_link_packet,
+        decode_interest,
+        peek_interest,
+        decode_data,
+        decode_signed_data,
+        decode_state_vector,
+        decode_names,
+    ],
 )
 @settings(max_examples=EXAMPLES)
 @given(datagram=datagrams | wrapped)
@@ -50,6 +60,18 @@ def test_damaged_state_vectors(draw: st.DataObject) -> None:
     wire = draw.draw(mutations([encode_state_vector(draw.draw(vectors))]))
     with contextlib.suppress(MalformedError):
         encode_state_vector(decode_state_vector(wire))
+
+
+@settings(max_examples=EXAMPLES)
+@given(draw=st.data(), keys=st.sets(st.integers(0, 2**32 - 1), max_size=4), cells=st.binary(max_size=180))
+def test_filters_of_anything_come_to_an_end(draw: st.DataObject, keys: set[int], cells: bytes) -> None:
+    bloom = BloomFilter(10)
+    for key in keys:
+        bloom.insert(key)
+    made_up = tlv(8, zlib.compress(cells.ljust(180, b"\x01")))
+    for encoded in (draw.draw(mutations([encode_filter(bloom)])), made_up):
+        with contextlib.suppress(MalformedError):
+            bloom.minus(decode_filter(encoded, 10)).peeled()
 
 
 @settings(max_examples=EXAMPLES)

@@ -173,6 +173,15 @@ def test_our_interest() -> None:
     assert wire.hex() == "050f" + NAME + NONCE + "0c020fa0"
 
 
+def test_our_interest_for_any_fresh_data_under_a_prefix() -> None:
+    _, wire = encode_interest(
+        from_uri("/a"), nonce=0x01020304, lifetime_ms=4_000, can_be_prefix=True, must_be_fresh=True
+    )
+    assert wire.hex() == "0513" + NAME + "2100" + "1200" + NONCE + "0c020fa0"
+    assert decode_interest(wire).can_be_prefix
+    assert decode_interest(wire).must_be_fresh
+
+
 def test_our_interest_with_parameters() -> None:
     name, wire = encode_interest(from_uri("/a"), nonce=1, lifetime_ms=250, parameters=b"hi")
     assert to_uri(name) == f"/a/params-sha256={DIGEST}"

@@ -42,8 +42,8 @@ def test_no_service_proxy_runs() -> None:
 def test_burst() -> None:
     conference = Conference(TIERS, mode="svs")
     conference.join()
-    conference.publish("ue1", count=200, size_bytes=300)
-    conference.publish("ue8", count=200, size_bytes=300)
+    conference.publish("ue1", count=80, size_bytes=300)
+    conference.publish("ue8", count=80, size_bytes=300)
     conference.assert_invariants()
 
 
@@ -54,7 +54,7 @@ def test_loss_on_every_link_without_link_reliability() -> None:
     )
     conference.join()
     impair_everywhere(conference, loss_ratio=0.1)
-    conference.publish_everywhere(rounds=10, interval_s=0.3)
+    conference.publish_everywhere(rounds=5, interval_s=0.3)
     conference.assert_invariants()
 
 
@@ -83,7 +83,7 @@ def test_late_joiner_fetches_everything() -> None:
     conference = Conference(TIERS, mode="svs")
     conference.join(["ue1", "ue3", "ue5"])
     for ue in ("ue1", "ue3", "ue5"):
-        conference.publish(ue, count=100)
+        conference.publish(ue, count=70)
     conference.run_for(1.0)
     conference.join(["ue7"])
     conference.assert_invariants()
@@ -166,7 +166,7 @@ def test_same_seed_same_bytes() -> None:
     def run(seed: int) -> bytes:
         conference = Conference(TIERS, mode="svs", seed=seed)
         impair_everywhere(conference, loss_ratio=0.05)
-        conference.join()
+        conference.join(["ue1", "ue4", "ue8"])
         conference.publish_everywhere(rounds=2, interval_s=0.3)
         return conference.encoded_records()
 

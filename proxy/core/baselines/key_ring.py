@@ -57,6 +57,11 @@ class KeyRing:
             self._ask(device)
         return device, verifier
 
+    def meet(self, device: str) -> None:
+        """Ask for the key of a device that is said to be there, before it is needed."""
+        if device not in self._verifiers and device != self._out.device:
+            self._ask(device)
+
     def _ask(self, device: str) -> None:
         key = ("certificate", device, 0, 0)
         if key in self._consumer or self._asking >= ASKED_MAX:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from proxy.config import ClientConfig, SvsConfig
+from proxy.config import ClientConfig, PsyncConfig, SvsConfig
 from proxy.core.baselines.key_ring import FetchKey, KeyRing
+from proxy.core.baselines.psync import PsyncGroup
 from proxy.core.baselines.publications import PublicationFetch, PublicationStore
 from proxy.core.baselines.svs import SvsGroup
 from proxy.core.baselines.sync_group import SyncGroup
@@ -61,7 +62,9 @@ RESERVED_EVENTS = frozenset({"join", "renew", "leave"})
 class Participant:
     """One device in one conference. Its only face leads to the forwarder of its UE."""
 
-    def __init__(self, config: ClientConfig, sync: SvsConfig, *, device: str, boot: int, seed: int) -> None:
+    def __init__(
+        self, config: ClientConfig, sync: SvsConfig | PsyncConfig, *, device: str, boot: int, seed: int
+    ) -> None:
         self.device, self.boot, self.conference = device, boot, config.conference
         self._out = out = ClientOutbox(config, device=device, boot=boot, seed=seed)
         self.positions = Positions()  #: of streams of service proxies: there are none
@@ -79,7 +82,11 @@ class Participant:
         self._key_ring = KeyRing(out, self._consumer, on_key=self._on_key)
         self._store = PublicationStore(out, sync)
         self._fetch = PublicationFetch(out, self._consumer, sync, view=self.view, on_update=self._objects.on_update)
-        self._group: SyncGroup = SvsGroup(out, sync, self._key_ring, on_news=self._fetch.note)
+        self._group: SyncGroup
+        if isinstance(sync, SvsConfig):
+            self._group = SvsGroup(out, sync, self._key_ring, on_news=self._on_news)
+        else:
+            self._group = PsyncGroup(out, sync, self._key_ring, on_news=self._on_news)
 
     # ------------------------------------------------------------------ driver's side
 
@@ -222,6 +229,11 @@ class Participant:
             self._on_login_reply(reply)
         elif not self._group.on_data(data):
             out.counters["unsolicited"] += 1
+
+    def _on_news(self, device: str, boot: int, seq: int) -> None:
+        """There are publications of a device up to *seq*."""
+        self._key_ring.meet(device)
+        self._fetch.note(device, boot, seq)
 
     def _on_key(self, device: str) -> None:
         self._group.on_key(device)

@@ -43,6 +43,7 @@ class OutRecord:
     sent_s: float
     expiry_s: float  #: until then the upstream holds our Interest pending
     nacked: int | None = None  #: the NackReason it answered with
+    suppression_s: float = 0.0  #: of multicast: so long, who asks the same relies on this
 
     def refuse(self, reason: int, *, until_s: float) -> None:
         """It has answered with a Nack, which counts until then."""

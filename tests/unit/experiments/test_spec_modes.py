@@ -9,8 +9,8 @@ import pytest
 
 from experiments.flow import plan_of
 from experiments.spec import Experiment, parse_experiment
-from experiments.spec_schema import ExperimentFile, SvsSection
-from proxy.config import NodeConfig, SvsConfig
+from experiments.spec_schema import ExperimentFile, PsyncSection, SvsSection
+from proxy.config import NodeConfig, PsyncConfig, SvsConfig
 from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
 from topologies.catalogue import build
@@ -64,6 +64,7 @@ def test_svs_is_without_proxies_and_has_its_own_section() -> None:
 
 def test_the_defaults_of_the_section_are_those_of_the_node() -> None:
     assert msgspec.convert(msgspec.structs.asdict(SvsSection()), SvsConfig) == SvsConfig()
+    assert msgspec.convert(msgspec.structs.asdict(PsyncSection()), PsyncConfig) == PsyncConfig()
 
 
 def test_the_sync_group_is_reached_from_every_router_and_by_its_members_alone() -> None:
@@ -115,7 +116,13 @@ def test_the_focus_can_be_chosen() -> None:
     [
         (["conference.mode=central", "central.focus=csr9"], r"central.focus=csr9: tiers has no CSR `csr9`"),
         (["conference.mode=central", "conference.ack_level=replicated"], "none that could hold a replica"),
-        (["conference.mode=svs", "topology.ues_per_csr=90"], "state vector of the 360 UEs in `main` does not fit"),
+        (
+            ["conference.mode=svs", "topology.ues_per_csr=90"],
+            "in mode svs the state of the 360 UEs in `main` does not fit",
+        ),
+        (["conference.mode=psync", "topology.ues_per_csr=100"], "in mode psync the state of the 400 UEs"),
+        (["conference.mode=psync", "psync.jitter_max_s=0.05"], "jitter_max_s = 0.05 is less than jitter_min_s"),
+        (["psync.expected_entries=1000"], "expected_entries"),
         (["conference.mode=stars"], "stars"),
         (["svs.periodic_s=0"], "periodic_s"),
         (["svs.period_s=1"], "period_s"),
@@ -148,4 +155,4 @@ def test_edge_networks_need_no_proxy_ue_in_svs() -> None:
 
 
 def test_every_section_of_a_mode_is_in_the_file() -> None:
-    assert {"svs", "central"} <= set(ExperimentFile.__struct_fields__)
+    assert {"svs", "psync", "central"} <= set(ExperimentFile.__struct_fields__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import pytest
 
@@ -432,6 +433,31 @@ def test_multicast_is_neither_failed_over_nor_refused() -> None:
     bench.interest(4, "/all/1", 1)
     assert bench.carrier(1, up=False) == []
     assert bench.nack(2, NackReason.NO_ROUTE) == []
+
+
+def test_multicast_under_one_name_goes_on_at_intervals_that_double_up_to_a_quarter_of_a_second() -> None:
+    """NFD's exponential suppression: what many ask, the network is asked once, and not much more often if they insist."""
+    bench = Bench({"/all": [(1, 1.0), (2, 2.0)]})
+    sent_at_s, nonce = [], 100
+    begun_s = bench.now_s
+    while bench.now_s < begun_s + 1.2:
+        nonce += 1
+        if bench.interest(3 + nonce % 2, "/all/1", nonce, lifetime_ms=4_000):
+            sent_at_s.append(bench.now_s - begun_s)
+        bench.now_s += 0.001
+    gaps_s = [later - earlier for earlier, later in itertools.pairwise(sent_at_s)]
+    assert gaps_s[:5] == pytest.approx([0.01, 0.02, 0.04, 0.08, 0.16], abs=0.0015)
+    assert gaps_s[5:] == pytest.approx([0.25] * len(gaps_s[5:]), abs=0.0015)
+    assert bench.counters["suppressed"] > 1_000
+
+
+def test_multicast_asks_again_at_once_what_has_expired_upstream_or_came_over_a_face_that_is_new() -> None:
+    bench = Bench({"/all": [(1, 1.0), (2, 2.0)]}, up=[1, 3, 4])
+    bench.interest(3, "/all/1", 1, lifetime_ms=5)
+    bench.now_s += 0.006
+    assert [face for face, *_ in bench.interest(4, "/all/1", 2)] == [1]
+    bench.bring_up(2)
+    assert [face for face, *_ in bench.interest(3, "/all/1", 3)] == [2]
 
 
 # ---------------------------------------------------------------------- hop limit

@@ -56,6 +56,7 @@ TYPES = [
     ("publication", "publication-interest", "publication"),
     ("certificate", "certificate-interest", "certificate"),
     ("svs", "svs-sync-interest", "svs-sync-data"),
+    ("psync", "psync-sync-interest", "psync-sync-data"),
 ]
 
 
