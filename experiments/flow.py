@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -32,6 +33,10 @@ from testbed.links.model import LinkCounters
 from testbed.plan import NetworkPlan
 
 JOIN_LIMIT_S: Final = 30.0  #: from the first join until everybody is in sync
+JOIN_LIMIT_PER_DEVICE_S: Final = 0.1  #: and so much more for each
+#: Devices that have asked to join and have not yet. All at once, hundreds would tell each other of each other while no router of
+#: a small machine keeps up with its heartbeats; one after the other, the later ones get the earlier ones in one snapshot.
+JOINING_AT_ONCE: Final = 16
 JOIN_POLL_S: Final = 0.005
 FACES_UP_LIMIT_S: Final = 2.0  #: a node that breaks down before must not hold up the others
 EPOCH_LEAD_S: Final = 0.3  #: from everybody in sync to t = 0: schedules reach the clients meanwhile
@@ -141,17 +146,29 @@ class ConferenceFlow:
         begun_s = self.pace.now_s()
         self.progress.phase(f"joining: {len(devices)} devices")
         await self._wait_faces_up()
-        await self.pace.together([partial(self.network.request, _client(device), "join") for device in devices])
-        until_s = begun_s + JOIN_LIMIT_S
-        while not self.joined >= set(devices) and self.pace.now_s() < until_s:
-            await self.pace.sleep_until(self.pace.now_s() + JOIN_POLL_S)
+        limit_s = JOIN_LIMIT_S + JOIN_LIMIT_PER_DEVICE_S * len(devices)
+        until_s = begun_s + limit_s
+        await self._ask_to_join(devices, until_s)
         if missing := set(devices) - self.joined:
             apart = f"{len(missing)} have not joined, such as {min(missing)}"
         else:
             apart = await self._wait_agreed(until_s, rosters=self._rosters(devices))
         if apart:
-            raise RunFailureError(f"the conference was not in sync after {JOIN_LIMIT_S:g} s: {apart}")
+            raise RunFailureError(f"the conference was not in sync after {limit_s:g} s: {apart}")
         self.phases["join_s"] = self.pace.now_s() - begun_s
+
+    async def _ask_to_join(self, devices: Sequence[str], until_s: float) -> None:
+        """Have all join, JOINING_AT_ONCE at a time; return when they have, or when it is *until_s*."""
+        waiting, asked = deque(devices), set[str]()
+        while self.pace.now_s() < until_s:
+            room = JOINING_AT_ONCE - len(asked - self.joined)
+            if turn := [waiting.popleft() for _ in range(min(room, len(waiting)))]:
+                asked.update(turn)
+                await self.pace.together([partial(self.network.request, _client(device), "join") for device in turn])
+            elif not waiting and self.joined >= asked:
+                return
+            else:
+                await self.pace.sleep_until(self.pace.now_s() + JOIN_POLL_S)
 
     async def _wait_faces_up(self) -> None:
         """Wait until neighbours know of each other: who joins before is sent to whichever proxy can be reached already."""

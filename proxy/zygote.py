@@ -25,8 +25,10 @@ import traceback
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+import msgspec
 import trio
 
+from proxy.config import NodeConfig
 from proxy.driver.clock import MonotonicClock
 from proxy.driver.config_file import ConfigError, load_config
 from proxy.driver.program import NodeProgram
@@ -46,11 +48,18 @@ EXIT_NO_STORAGE: Final = 74  # EX_IOERR
 
 def serve(sock: socket.socket) -> None:
     """Fork node programs as asked until told to exit."""
+    _warm_up()
     zygote = _Zygote(sock)
     try:
         zygote.run()
     finally:
         zygote.end_children()
+
+
+def _warm_up() -> None:
+    """Do once what each node would otherwise do for itself, in memory of its own: half of the time that its start takes."""
+    msgspec.json.Decoder(NodeConfig)  # makes the descriptions of all sections, which stay with their classes
+    trio.run(trio.lowlevel.checkpoint, clock=MonotonicClock())
 
 
 class _Zygote:

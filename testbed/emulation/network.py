@@ -79,9 +79,13 @@ class Timings:
 
 @asynccontextmanager
 async def emulated_network(
-    plan: NetworkPlan, *, node_program: Sequence[str] = NODE_PROGRAM
+    plan: NetworkPlan, *, node_program: Sequence[str] | None = NODE_PROGRAM
 ) -> AsyncIterator[EmulatedNetwork]:
     """Build the network of *plan*, and take it down again whatever happens.
+
+    Args:
+        plan: what to build.
+        node_program: the zygote that node processes are forked from; None: hosts and links only, no node runs in them.
 
     Raises: CapabilityError if this machine cannot; HelperError or NodeError if a part fails, also while the block runs
         (then the block is cancelled); FileExistsError if a run of that ID lives. An exception of the block itself comes
@@ -109,7 +113,7 @@ async def emulated_network(
 class EmulatedNetwork:
     """What `emulated_network` hands out. Everything async is to be called from trio's thread."""
 
-    def __init__(self, plan: NetworkPlan, node_program: Sequence[str]) -> None:
+    def __init__(self, plan: NetworkPlan, node_program: Sequence[str] | None) -> None:
         self.plan = plan
         self.addresses = AddressPlan.of(plan.topology)
         self.timings = Timings()
@@ -294,25 +298,34 @@ class EmulatedNetwork:
         self._worker = WorkerThread(f"mininet {plan.run_id}")
         self._log_route = mininet_net.LogRoute(plan.log_dir / "mininet.log")
         self._hosts = Hosts.begin(names, run_id=plan.run_id, log_path=plan.log_dir / "holders.log")
-        self._zygote = Zygote.begin(
-            run_id=plan.run_id,
-            log_path=plan.log_dir / "zygote.log",
+        self._ownership.record({"holders": self._hosts.helper.pid})
+        if self._node_program is None:
+            await self._build_hosts_and_links(names, background)
+        else:
+            await self._build_with_nodes(names, self._node_program, background)
+        self.timings.up_s = time.monotonic() - start_s
+
+    @trio.lowlevel.enable_ki_protection
+    async def _build_with_nodes(
+        self, names: Sequence[str], node_program: Sequence[str], background: ShieldedTasks
+    ) -> None:
+        worker, hosts = _there(self._worker), _there(self._hosts)
+        self._zygote = zygote = Zygote.begin(
+            run_id=self.plan.run_id,
+            log_path=self.plan.log_dir / "zygote.log",
             on_exit=self._nodes.note_exit,
-            program=self._node_program,
+            program=node_program,
         )
-        self._ownership.record({"holders": self._hosts.helper.pid, "zygote": self._zygote.helper.pid})
-        background.start_soon(self._serve_zygote, self._zygote)
+        self._ownership.record({"zygote": zygote.helper.pid})
+        background.start_soon(self._serve_zygote, zygote)
         background.start_soon(self._announcements.serve)
         async with trio.open_nursery() as together:
             together.start_soon(self._build_hosts_and_links, names, background)
-            together.start_soon(self._zygote.wait_ready)
-            configs = await self._worker.run(self._write_configs)
+            together.start_soon(zygote.wait_ready)
+            configs = await worker.run(self._write_configs)
         start_nodes_s = time.monotonic()
-        await self._nodes.start_all(
-            configs, zygote=self._zygote, netns_fds=self._hosts.netns_fds, background=background
-        )
+        await self._nodes.start_all(configs, zygote=zygote, netns_fds=hosts.netns_fds, background=background)
         self.timings.nodes_s = time.monotonic() - start_nodes_s
-        self.timings.up_s = time.monotonic() - start_s
 
     @trio.lowlevel.enable_ki_protection
     async def _build_hosts_and_links(self, names: Sequence[str], background: ShieldedTasks) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 from collections import Counter
@@ -9,9 +10,16 @@ from collections.abc import Iterator
 
 import pytest
 import trio
+import trio.testing
 
 from proxy.core.events import Event, PacketReceived
-from proxy.driver.packet_loop import BURST_MAX, PacketLoop, PacketSocket
+from proxy.driver.packet_loop import (
+    BURST_MAX,
+    YIELD_INTERVAL_MAX_S,
+    YIELD_INTERVAL_S,
+    PacketLoop,
+    PacketSocket,
+)
 from proxy.wire.tlv import PACKET_MAX_BYTES
 
 
@@ -199,3 +207,38 @@ async def test_removed_socket_is_not_read_any_more(pair: tuple[PacketSocket, soc
     assert theirs.recv(10) == b""
     with trio.move_on_after(0):
         await served.loop.run()  # which closes its epoll
+
+
+async def test_patience_is_as_long_as_nobody_else_wants_anything() -> None:
+    loop = Loop().loop
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs, trio.fail_after(10.0) as limit:
+        limit.deadline = math.inf
+        await trio.testing.wait_all_tasks_blocked()
+        assert loop._patience_s() == YIELD_INTERVAL_MAX_S
+        limit.deadline = trio.current_time() + 0.2
+        assert 0.0 <= loop._patience_s() <= 0.2
+        limit.deadline = trio.current_time() - 1.0
+        assert loop._patience_s() == 0.0
+        limit.deadline = trio.current_time() + 10.0
+        async with trio.open_nursery() as nursery:
+            with contextlib.suppress(BlockingIOError):  # the buffer is full: whoever writes waits
+                while True:
+                    ours.send(bytes(65_536))
+            nursery.start_soon(trio.lowlevel.wait_writable, ours)
+            assert loop._patience_s() == 0.0  # a task that has not had its first turn
+            await trio.testing.wait_all_tasks_blocked()
+            assert loop._patience_s() == YIELD_INTERVAL_S
+            nursery.cancel_scope.cancel()
+
+
+async def test_timer_of_another_task_comes_while_the_loop_has_nothing_to_do() -> None:
+    served = Loop()
+    with trio.fail_after(10.0):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(served.loop.run)
+            for _ in range(3):
+                await trio.sleep(0.01)
+            await trio.to_thread.run_sync(len, b"")  # the end of a call in a thread is noticed, too
+            nursery.cancel_scope.cancel()
