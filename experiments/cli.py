@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from experiments import cli_vm
 from topologies.errors import CapabilityError, HconfError, InputError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 topo = typer.Typer(help="Known topologies.", no_args_is_help=True)
 app.add_typer(topo, name="topo")
+app.add_typer(cli_vm.app, name="vm")
 
 
 @app.callback()

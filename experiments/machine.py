@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from proxy import compiled
+from testbed.vm.description import DESCRIPTION_VARIABLE
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _GIT_LIMIT_S: Final = 5.0
@@ -64,6 +66,13 @@ def describe_machine() -> dict[str, Any]:
         "architecture": platform.machine(),
         "system": _field("/etc/os-release", "PRETTY_NAME", separator="=").strip('"'),
     }
+
+
+def describe_vm() -> dict[str, Any] | None:
+    """Return what virtual machine of ours this is (testbed/vm/machine.py); None where it is none."""
+    said = os.environ.get(DESCRIPTION_VARIABLE)
+    found: dict[str, Any] | None = json.loads(said) if said else None
+    return found
 
 
 def describe_commit() -> dict[str, Any]:

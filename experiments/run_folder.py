@@ -56,14 +56,14 @@ class RunFolder:
 
         Raises: InputError if it exists or cannot be made.
         """
-        path = out if out is not None else RUNS_DIR / f"{name}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+        path = out if out is not None else default_path(name, now)
         check_can_create(path, given=out is not None)
         folder = cls(path.absolute())
         try:
             folder.path.mkdir(parents=True)
             folder.raw.mkdir()
             if out is None:
-                _point(RUNS_DIR / "latest", path.name)
+                point_latest(path.name)
         except OSError as error:
             raise _cannot_make(path, error) from error
         return folder
@@ -121,6 +121,16 @@ class RunFolder:
         for parent, _, names in os.walk(self.path):
             for path in (parent, *(os.path.join(parent, name) for name in names)):  # noqa: PTH118  # many, and quick
                 os.chown(path, uid, gid, follow_symlinks=False)
+
+
+def default_path(name: str, now: datetime) -> Path:
+    """Return where the run folder of the experiment *name* is made, unless the user says otherwise."""
+    return RUNS_DIR / f"{name}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def point_latest(name: str) -> None:
+    """Have ``runs/latest`` point at the run folder *name*. Raises: OSError."""
+    _point(RUNS_DIR / "latest", name)
 
 
 def check_can_create(path: Path, *, given: bool) -> None:

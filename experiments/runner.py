@@ -25,7 +25,7 @@ import trio
 
 from experiments.flow import ConferenceFlow, Pace, RealTime, RunFailureError, RunningNetwork, plan_of
 from experiments.history import FAULTS_FILE, LINKS_FILE, NODES_FILE, TOPOLOGY_FILE, NodeExit
-from experiments.machine import CpuTimes, describe_commit, describe_machine, describe_versions
+from experiments.machine import CpuTimes, describe_commit, describe_machine, describe_versions, describe_vm
 from experiments.progress import RunProgress
 from experiments.recorded_run import write_topology
 from experiments.report import write_report
@@ -485,6 +485,7 @@ def _first_manifest(experiment: Experiment, now: datetime, mode: RunMode) -> dic
         "versions": describe_versions(),
         **describe_commit(),
         "machine": describe_machine(),
+        "vm": describe_vm(),
         "start": now.isoformat(timespec="milliseconds"),
         "duration_s": None,
         "verdict": "running",
