@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -96,5 +96,5 @@ def execute(
 def _machine(cpus: int | None, memory_mb: int | None, accelerator: Accelerator) -> Machine:
     from testbed.vm.machine import choose_machine
 
-    chosen = None if accelerator is Accelerator.AUTO else accelerator.value
-    return choose_machine(cpus=cpus, memory_mb=memory_mb, accelerator=chosen)
+    chosen: dict[Accelerator, Literal["kvm", "tcg"]] = {Accelerator.KVM: "kvm", Accelerator.TCG: "tcg"}
+    return choose_machine(cpus=cpus, memory_mb=memory_mb, accelerator=chosen.get(accelerator))

@@ -10,6 +10,7 @@ Everything that can be wrong with the input or the machine is found before the r
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import platform
 import signal
@@ -107,8 +108,11 @@ def run_experiment(
     check_mode(experiment, mode, hold=hold)
     if mode == "emulated":
         from testbed.doctor import require_for_run
+        from testbed.links.backends import with_backends
 
-        require_for_run(capture=bool(experiment.captures))
+        topology = with_backends(experiment.topology)
+        require_for_run(capture=bool(experiment.captures), taps=any(link.backend == "wire" for link in topology.links))
+        experiment = dataclasses.replace(experiment, topology=topology)
     now = datetime.now(UTC)
     folder = RunFolder.create(settings.name, out=out, now=now)
     run = _Run(experiment, folder, _first_manifest(experiment, now, mode), progress, hold)
@@ -362,7 +366,8 @@ class _Run:
 
     async def _write_links(self, network: EmulatedNetwork) -> None:
         self._write_link_counters(await network.link_counters())
-        self.manifest["link_emulator"] = msgspec.to_builtins(await network.link_stats())
+        if (stats := await network.link_stats()) is not None:
+            self.manifest["link_emulator"] = msgspec.to_builtins(stats)
 
     def _write_link_counters(self, counters: Sequence[LinkCounters]) -> None:
         (self.folder.raw / LINKS_FILE).write_bytes(msgspec.json.Encoder().encode_lines(counters))
@@ -468,6 +473,12 @@ def check_mode(experiment: Experiment, mode: RunMode, *, hold: bool = False) -> 
         )
 
 
+def _spell_backends(experiment: Experiment) -> str:
+    """Return the back end of all links, or ``mixed``."""
+    backends = {link.backend for link in experiment.topology.links}
+    return backends.pop() if len(backends) == 1 else "mixed"
+
+
 def _first_manifest(experiment: Experiment, now: datetime, mode: RunMode) -> dict[str, Any]:
     simulated = mode == "simulated"
     run_id = (
@@ -480,7 +491,8 @@ def _first_manifest(experiment: Experiment, now: datetime, mode: RunMode) -> dic
         "experiment_file": str(experiment.path),
         "seed": experiment.settings.seed,
         "mode": mode,
-        "link_backend": "simulated" if simulated else "wire",
+        "link_backend": "simulated" if simulated else _spell_backends(experiment),
+        "link_backends": {} if simulated else {link.name: link.backend for link in experiment.topology.links},
         "kernel": f"{platform.system()} {platform.release()} {platform.version()}",
         "versions": describe_versions(),
         **describe_commit(),

@@ -27,12 +27,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments import compiler
+from experiments.guest_run import guest_environment, note
+from testbed.vm.machine import Command, choose_machine, run_in_guest
 from topologies.errors import HconfError, InputError
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("experiments", "proxy", "testbed", "topologies")
 EMULATION: Final = "tests/emulation"
 FAST: Final = "--fast"
+VM: Final = "--vm"
+#: What takes a kernel that has netem; where this one has, they are among the others, too.
+NETEM_TESTS: Final = ("tests/emulation/test_netem_links.py",)
+#: A place in the guest that is not the host's.
+_RESULTS_IN_GUEST: Final = Path("/run/hconf-test-results.xml")
 SCHEDULES: Final = "random schedules"
 #: Other ones each time, as many as fit.
 SCHEDULES_LIMIT_S: Final = 90
@@ -74,15 +81,18 @@ def main(argv: Sequence[str] = ()) -> int:
     """Run everything and return the exit code: 0 only if all of it passed.
 
     ``--fast`` leaves out what takes root, and the random schedules; every other argument goes to pytest. If one of them is a path, only the tests
-    there run, and the linters.
+    there run, and the linters. ``--vm`` runs the tests that take a kernel with netem, or those named by path, in a virtual
+    machine that has one, and nothing else; it takes no root.
 
     >>> main(["--fast", "no/such/test.py"])
     hconf test: no/such/test.py: there is no such file (fix: name a path below the project's folder)
     2
     """
     try:
-        pytest_arguments = [argument for argument in argv if argument != FAST]
+        pytest_arguments = [argument for argument in argv if argument not in (FAST, VM)]
         paths = _check(pytest_arguments)
+        if VM in argv:
+            return _report([_in_guest(pytest_arguments if paths else [*NETEM_TESTS, *pytest_arguments])], Console())
         return _run(pytest_arguments, only_paths=paths, fast=FAST in argv)
     except HconfError as error:
         print(f"hconf test: {error}")  # noqa: T201
@@ -211,6 +221,29 @@ def _pytest(step: str, arguments: list[str]) -> Outcome:
         counts = read_counts(results)
     passed = done.returncode in {0, PYTEST_NOTHING_SELECTED}
     return Outcome(step, "pass" if passed else "FAIL", time.monotonic() - started_s, str(counts), counts)
+
+
+def _in_guest(arguments: Sequence[str]) -> Outcome:
+    """Run pytest in a virtual machine. Raises: CapabilityError if there can be none here."""
+    started_s = time.monotonic()
+    machine = choose_machine(cpus=None, memory_mb=None)
+    with tempfile.TemporaryDirectory(prefix="hconf-test-") as directory:
+        results = Path(directory) / "results.xml"
+        command = Command(
+            [
+                *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+                *(f"--junit-xml={_RESULTS_IN_GUEST}", *arguments),
+            ],
+            ROOT,
+            guest_environment(os.environ),
+            hand_out={_RESULTS_IN_GUEST: results},
+        )
+        code = run_in_guest(machine, command, note=note)
+        counts = read_counts(results)
+    passed = code == 0 and counts.skipped == 0  # a test that the guest has to skip is one that nobody runs
+    return Outcome(
+        "in a virtual machine", "pass" if passed else "FAIL", time.monotonic() - started_s, str(counts), counts
+    )
 
 
 def read_counts(results: Path) -> Counts:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from experiments.spec_backends import check_faults_of_netem, with_link_backends
 from experiments.spec_checks import (
     check_attendance,
     check_captures,
@@ -122,11 +123,13 @@ def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Ex
 
     topology, parameters = _build_topology(file.topology, source)
     topology = with_links(topology, file.links, source)
+    topology = with_link_backends(topology, file.experiment.link_backend, file.links, source)
     conference_of = check_conferences(file.conference, topology, source)
     topology, sync = check_mode(file, topology, conference_of, source)
     check_forwarding(file.forwarding, source)
     workloads = check_workloads(file.workload, topology, file.experiment, source)
     faults = check_faults(file.fault, topology, file.experiment, source)
+    check_faults_of_netem(faults, topology, source)
     expectations = check_expectations(file.expect, faults, source)
     captures = check_captures(file.capture, topology, source)
     attendance = check_attendance(file.attendance, topology, file.experiment, source)

@@ -12,7 +12,14 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct, field
 
 from testbed.plan import Mode
-from topologies.model import MTU_MAX_BYTES, MTU_MIN_BYTES, QUEUE_MAX_BYTES, QUEUE_MAX_PACKETS, JitterDistribution
+from topologies.model import (
+    MTU_MAX_BYTES,
+    MTU_MIN_BYTES,
+    QUEUE_MAX_BYTES,
+    QUEUE_MAX_PACKETS,
+    JitterDistribution,
+    LinkBackend,
+)
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Moment = Annotated[float, Meta(ge=0, le=86_400, description="seconds since the start of the run")]
@@ -46,6 +53,7 @@ class ExperimentSection(Struct, frozen=True, forbid_unknown_fields=True):
     duration_s: Seconds
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 1
     settle_s: Annotated[float, Meta(ge=0, le=3_600)] = 10.0  #: most time after duration_s until everybody agrees
+    link_backend: LinkBackend = "auto"  #: of links whose own table, or their tier's, says no other
 
 
 class OneWaySection(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,6 +82,7 @@ class LinkSection(OneWaySection, frozen=True, forbid_unknown_fields=True, kw_onl
 
     #: By sender, for one direction only: of a link, the name of an end; of a tier, the role of the sending nodes.
     from_: dict[Word, OneWaySection] = field(name="from", default_factory=dict)
+    backend: LinkBackend | None = None  #: instead of experiment.link_backend
 
 
 class ClocksSection(Struct, frozen=True, forbid_unknown_fields=True):

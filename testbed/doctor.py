@@ -49,6 +49,9 @@ PTYS_MIN: Final = 64
 MEMORY_MIN_BYTES: Final = 1 << 30
 CPUS_MIN: Final = 2
 
+#: What only `wire` links need.
+_OF_TAPS: Final = ("TAP interfaces", "carrier of a TAP interface")
+
 _NOT_TRIED: Final = "not tried: that takes root"
 _AS_ROOT: Final = "run it as root: sudo ./hconf ..."
 
@@ -75,12 +78,13 @@ def can_run(capabilities: Iterable[Capability]) -> bool:
     return all(capability.ok for capability in capabilities if capability.needed_for == "run")
 
 
-def require_for_run(*, capture: bool = False) -> None:
-    """Return if an experiment can run here, with captures if *capture*.
+def require_for_run(*, capture: bool = False, taps: bool = True) -> None:
+    """Return if an experiment can run here, with captures if *capture*; without *taps* none of its links is a `wire` one.
 
     Raises: CapabilityError for the first thing that is missing; it names what mends it.
     """
-    for capability in [*_required(_probe()), *([_program("tcpdump", "capture")] if capture else [])]:
+    required = [one for one in _required(_probe()) if taps or one.name not in _OF_TAPS]
+    for capability in [*required, *([_program("tcpdump", "capture")] if capture else [])]:
         if not capability.ok:
             raise CapabilityError(where=capability.name, problem=capability.detail, remedy=capability.mend)
 
@@ -128,14 +132,14 @@ def _required(found: Probed) -> list[Capability]:
             else "leave the container, or give it the capability SYS_ADMIN (--privileged)",
         ),
         _capability(
-            "TAP interfaces",
+            _OF_TAPS[0],
             "run",
             problem=found["tap"],
             detail="/dev/net/tun works",
             mend=_AS_ROOT if os.geteuid() else _mend_tun(),
         ),
         _capability(
-            "carrier of a TAP interface",
+            _OF_TAPS[1],
             "run",
             problem=found["carrier"],
             detail="goes down and reads back as down",

@@ -142,6 +142,11 @@ def verify_link_values(values: Any) -> None:  # noqa: ANN401  an `Impairment` ha
             raise ValueError(f"{name} = {count} is outside {low} to {high}")
 
 
+#: What makes a link: `wire`, an emulator of ours between TAP interfaces; `netem`, the kernel's own; `auto`: chosen by what the
+#: kernel has (testbed/links/backends.py).
+LinkBackend = Literal["auto", "wire", "netem"]
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     name: str  #: "<a>-<b>"
@@ -150,6 +155,7 @@ class Link:
     tier: Tier
     properties: LinkProperties = LinkProperties()  #: of both directions, or of what `a` sends
     back: LinkProperties | None = None  #: of what `b` sends, where that differs
+    backend: LinkBackend = "auto"
 
     @classmethod
     def between(cls, a: str, b: str, tier: Tier, properties: LinkProperties) -> Link:
@@ -277,6 +283,13 @@ class Topology:
         if self.node(ue).role != "ue":
             raise ValueError(f"{ue} is not a UE")
         return self.links_of(ue)[0].other_end(ue)
+
+    def with_backends(self, chosen: Mapping[str, LinkBackend]) -> Topology:
+        """Return the same network with the links named in *chosen* made by those back ends."""
+        links = tuple(
+            dataclasses.replace(link, backend=chosen[link.name]) if link.name in chosen else link for link in self.links
+        )
+        return dataclasses.replace(self, links=links)
 
     def with_properties(
         self, changed: Mapping[str, LinkProperties], back: Mapping[str, LinkProperties] | None = None

@@ -40,6 +40,7 @@ from testbed.emulation.scopes import ShieldedTasks, lone_exception, run_undistur
 from testbed.emulation.worker import WorkerThread
 from testbed.emulation.zygote import NODE_PROGRAM, Exit, Zygote
 from testbed.faults.targets import ProcessState
+from testbed.links.backends import Links, with_backends
 from testbed.links.model import (
     Direction,
     EmulatorStats,
@@ -49,10 +50,9 @@ from testbed.links.model import (
     LinkPlan,
     impairments_of,
 )
-from testbed.links.wire import WireEmulator
 from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
-from topologies.model import Link
+from topologies.model import Link, LinkBackend
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,6 +119,8 @@ class EmulatedNetwork:
         self.timings = Timings()
         self._node_program = node_program
         self._ownership = Ownership(plan.run_id)
+        #: Of each link the back end that makes it.
+        self.backends: dict[str, LinkBackend] = {}
         self._announcements = Announcements(plan.topology, self.request)
         self._nodes = NodeProcesses(plan, self._ownership, self._announcements.note)
         self._captures: dict[str, LinkCapture] = {}
@@ -129,7 +131,7 @@ class EmulatedNetwork:
         self._log_route: mininet_net.LogRoute | None = None
         self._hosts: Hosts | None = None
         self._zygote: Zygote | None = None
-        self._links: WireEmulator | None = None
+        self._links: Links | None = None
         self._net: Any = None  # mininet is not typed
 
     # What a run does with it
@@ -257,8 +259,8 @@ class EmulatedNetwork:
         """Return what each direction of each link has carried and dropped since the network is up."""
         return await trio.to_thread.run_sync(_there(self._links).counters)
 
-    async def link_stats(self) -> EmulatorStats:
-        """Return how the link emulator itself is doing."""
+    async def link_stats(self) -> EmulatorStats | None:
+        """Return how the link emulator itself is doing; None if no link is a `wire` one."""
         return await trio.to_thread.run_sync(_there(self._links).stats)
 
     async def start_capture(self, link: str, path: Path) -> None:
@@ -290,7 +292,8 @@ class EmulatedNetwork:
         """Make everything; what exists when this raises is for `tear_down` to remove."""
         start_s, plan = time.monotonic(), self.plan
         names = [node.name for node in plan.topology.nodes]
-        preflight.check_machine(hosts=len(names))
+        self.backends = {link.name: link.backend for link in with_backends(plan.topology).links}
+        preflight.check_machine(hosts=len(names), taps="wire" in self.backends.values())
         for directory in (plan.config_dir, plan.log_dir, plan.state_dir):
             directory.mkdir(parents=True, exist_ok=True)
         self._ownership.claim()
@@ -337,17 +340,19 @@ class EmulatedNetwork:
 
         links_start_s = time.monotonic()
         await worker.run(self._start_links)
-        links = _there(self._links)
-        self._ownership.record({"link emulator": links.pid})
-        background.start_soon(self._watch, "link emulator", links.pid)
+        pid = _there(self._links).pid
+        if pid is not None:
+            self._ownership.record({"link emulator": pid})
+            background.start_soon(self._watch, "link emulator", pid)
         await worker.run(set_node_addresses, self.plan.topology, self.addresses, hosts.netns_fds)
         await worker.run(self._build_mininet)
         self.timings.links_s = time.monotonic() - links_start_s
 
     def _start_links(self) -> None:
         plans = build_link_plans(self.plan, self.addresses)
-        self._links = WireEmulator.start(
+        self._links = Links.start(
             plans,
+            self.backends,
             netns_fds=_there(self._hosts).netns_fds,
             seed=self.plan.seed,
             ledger_path=self.plan.raw_dir / "wire-ledger.jsonl",
@@ -444,7 +449,8 @@ class EmulatedNetwork:
         with trio.move_on_after(LINKS_LIMIT_S) as limit:
             await trio.to_thread.run_sync(links.stop, abandon_on_cancel=True)
         if limit.cancelled_caught:
-            os.kill(links.pid, 9)  # our child, and reaped only by the call above, which still waits for it
+            if links.pid is not None:
+                os.kill(links.pid, 9)  # our child, and reaped only by the call above, which still waits for it
             raise HelperError(f"the link emulator was killed: it did not stop within {LINKS_LIMIT_S:g} s")
 
     async def _stop_hosts(self) -> None:

@@ -14,7 +14,8 @@ from typing import Final
 
 _NLMSG_ERROR: Final = 2
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWNEIGH = 16, 18, 20, 28
-_NLM_F_REQUEST, _NLM_F_ACK = 1, 4
+_NLMSG_DONE: Final = 3
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
 _NLM_F_EXCL_CREATE: Final = 0x200 | 0x400
 _IFLA_ADDRESS, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_STATS64, _IFLA_CARRIER = 1, 4, 13, 23, 33
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -23,6 +24,7 @@ _NUD_PERMANENT: Final = 0x80
 _IFF_UP: Final = 1
 _BATCH_BYTES: Final = 16_384  # well under the socket's send buffer; its acks fit into the receive buffer
 _RECEIVE_BYTES: Final = 65_536
+_DUMP_BYTES: Final = 1 << 18  # as much as one datagram of a dump may have, and more
 _STATS64_TX_DROPPED: Final = 7  # index of the counter in struct rtnl_link_stats64
 
 Request = tuple[int, int, bytes]  #: type, flags, payload
@@ -121,6 +123,25 @@ class RouteSocket:
                 acks[sequence] = -struct.unpack_from("=i", data, offset + 16)[0]
             offset += (length + 3) & ~3
         return acks
+
+    def dump(self, kind: int, payload: bytes) -> list[bytes]:
+        """Return the payload of every message that answers a dump request (an RTM_GET of *kind*). Raises: OSError."""
+        self._socket.send(self._encode((kind, _NLM_F_DUMP, payload)))
+        found: list[bytes] = []
+        while True:
+            data, offset = self._socket.recv(_DUMP_BYTES), 0
+            while offset < len(data):
+                length, answer, _, sequence, _ = struct.unpack_from("=IHHII", data, offset)
+                body = data[offset + 16 : offset + length]
+                offset += (length + 3) & ~3
+                if sequence != self._sequence:
+                    continue
+                if answer == _NLMSG_DONE:
+                    return found
+                if answer == _NLMSG_ERROR:
+                    number = -struct.unpack_from("=i", body)[0]
+                    raise OSError(number, os.strerror(number))
+                found.append(body)
 
     def link_state(self, index: int) -> LinkState:
         """Read carrier and counters of an interface back from the kernel. Raises: OSError if there is none."""

@@ -24,6 +24,7 @@ import sys
 import termios
 import time
 from pathlib import Path
+from typing import Any
 
 MS_NOSUID_NODEV = 2 | 4  # sys/mount.h
 RB_AUTOBOOT = 0x01234567  # linux/reboot.h; the host started the machine so that it ends instead
@@ -83,7 +84,7 @@ def open_port(name: str) -> int:
     raise FileNotFoundError(f"the host made no port {name}")
 
 
-def start(config: dict[str, object]) -> int:
+def start(config: dict[str, Any]) -> int:
     """Start the command in a session of its own and return its process ID."""
     terminal = config["terminal"]
     inputs = [TERMINAL] * 3 if terminal else ["/dev/null", OUT_PORT, ERR_PORT]
@@ -97,20 +98,20 @@ def start(config: dict[str, object]) -> int:
             os.dup2(fd, target)
         if terminal:
             fcntl.ioctl(0, TIOCSCTTY, 0)
-            resize(0, terminal)
+            resize(0, (terminal[0], terminal[1]))
         os.chdir(str(config["directory"]))
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        command, environment = list(config["command"]), dict(config["environment"])  # type: ignore[call-overload]
+        command, environment = list(config["command"]), dict(config["environment"])
         os.execvpe(command[0], command, environment)  # noqa: S606  no shell wanted
     except OSError as error:
         os.write(2, f"hconf: cannot start {config['command']!r} in the guest: {error}\n".encode())
     os._exit(127)
 
 
-def resize(fd: int, size: object) -> None:
+def resize(fd: int, size: tuple[int, int]) -> None:
     """Tell the terminal how many rows and columns the host's has."""
-    rows, columns = size  # type: ignore[misc]
+    rows, columns = size
     with contextlib.suppress(OSError):
         fcntl.ioctl(fd, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 

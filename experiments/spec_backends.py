@@ -1,0 +1,70 @@
+"""Which back end makes each link, and whether what is asked of it is something that it can do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.spec_places import KeyPath, Source
+from experiments.spec_schema import Fault, Impair, LinkSection
+from testbed.links.model import impairment_of
+from testbed.links.netem.translation import refusal
+from topologies.model import TIERS, Link, LinkBackend, Topology
+
+
+def with_link_backends(
+    topology: Topology, default: LinkBackend, links: Mapping[str, LinkSection], source: Source
+) -> Topology:
+    """Return *topology* with the back end that each link is to have: of its own table, else of its tier's, else *default*.
+
+    Raises: InputError where `netem` is asked for what it cannot do.
+    """
+    by_key = {key if key in TIERS else topology.link(key).name: section for key, section in links.items()}
+    chosen: dict[str, LinkBackend] = {}
+    for link in topology.links:
+        given = [by_key[key].backend for key in (link.name, link.tier) if key in by_key]
+        chosen[link.name] = next((backend for backend in given if backend is not None), default)
+    wanted = topology.with_backends(chosen)
+    for link in wanted.links:
+        if link.backend == "netem":
+            _check_netem(link, _place(link, links), source)
+    return wanted
+
+
+def check_faults_of_netem(faults: Sequence[Fault], topology: Topology, source: Source) -> None:
+    """What a fault makes of a link is something that its back end can do. Raises: InputError."""
+    for number, fault in enumerate(faults):
+        if not isinstance(fault, Impair):
+            continue
+        link = topology.link(fault.target)
+        if link.backend != "netem":
+            continue
+        changes: dict[str, Any] = dict(fault.changes())
+        for sender in (link.a, link.b) if fault.sender is None else (fault.sender,):
+            changed = dataclasses.replace(link.properties_from(sender), **changes)
+            _refuse(refusal(impairment_of(changed)), link, ("fault", number), source)
+
+
+def _check_netem(link: Link, place: KeyPath, source: Source) -> None:
+    for sender in (link.a, link.b):
+        _refuse(refusal(impairment_of(link.properties_from(sender))), link, place, source)
+    if link.properties_from(link.a).mtu_bytes != link.properties_from(link.b).mtu_bytes:
+        _refuse("an MTU that differs by direction", link, place, source)
+
+
+def _refuse(problem: str | None, link: Link, place: KeyPath, source: Source) -> None:
+    if problem is not None:
+        raise source.error(
+            place,
+            problem=f"{link.name} is to be a netem link, and netem cannot do {problem}",
+            remedy='leave it out, or give the link the back end that can: backend = "wire"',
+        )
+
+
+def _place(link: Link, links: Mapping[str, LinkSection]) -> KeyPath:
+    """Return the table that says most of *link*."""
+    for key in links:
+        if key in (link.name, f"{link.b}-{link.a}"):
+            return ("links", key)
+    return ("links", link.tier) if link.tier in links else ("experiment", "link_backend")
