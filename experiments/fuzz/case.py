@@ -14,6 +14,7 @@ from topologies.model import Link, Node, Topology
 EDGE_RATIO: Final = 0.25
 #: In how many of the conferences there are objects and live streams.
 DATA_RATIO: Final = 0.4
+LINK_TRAIT_RATIO: Final = 0.2
 
 #: In the shape of an experiment file (experiments/spec_schema.py), with a list for every table that may stand repeatedly.
 Case = dict[str, Any]
@@ -37,6 +38,7 @@ class _Draw:
         self.chance = random.Random(f"hconf fuzz-schedules {seed}")
         #: Apart, so that the other seeds still stand for what they stood for before there were edge networks.
         self.edge_chance = random.Random(f"hconf fuzz-schedules edge {seed}")
+        self.link_chance = random.Random(f"hconf fuzz-schedules links {seed}")  # and what links do all the time
         self.data_chance = random.Random(f"hconf fuzz-schedules data {seed}")  # the same of the data plane
         self.duration_s = self.seconds(3.0, 8.0)
         self.topology_table = self.draw_topology()
@@ -75,6 +77,7 @@ class _Draw:
         if self.data_chance.random() < DATA_RATIO:
             case["workload"] += [self.draw_data() for _ in range(self.data_chance.randint(1, 2))]
         self.draw_homes(case)  # after everything else, so that what a seed drew before there was this it draws still
+        self.draw_links(case)
         case["fault"] = self.survivable(case["attendance"])
         return case
 
@@ -161,6 +164,32 @@ class _Draw:
         workload["start_s"] = round(chance.uniform(0.0, self.duration_s / 2), 2)
         workload["publishers"] = [chance.choice(self.topology.ues)]
         return workload
+
+    def draw_links(self, case: Case) -> None:
+        """Give links of a tier what they have all the time beside delay and jitter, sometimes in one direction only."""
+        chance = self.link_chance
+        for tier, sender in (("core", None), ("access", chance.choice((None, "ue", "csr")))):
+            if chance.random() > LINK_TRAIT_RATIO:
+                continue
+            traits = [
+                {"jitter_ms": 3.0, "jitter_distribution": "normal"},
+                {"jitter_ms": round(chance.uniform(1.0, 10.0), 3), "jitter_keeps_order": False},
+                {
+                    "good_to_bad_ratio": round(chance.uniform(0.001, 0.02), 4),
+                    "bad_to_good_ratio": round(chance.uniform(0.1, 0.5), 3),
+                    "bad_loss_ratio": round(chance.uniform(0.5, 1.0), 3),
+                },
+                {"duplicate_ratio": 0.05, "reorder_ratio": 0.05, "late_max_ms": round(chance.uniform(0.0, 30.0), 1)},
+                {"corrupt_ratio": round(chance.uniform(0.001, 0.03), 4)},
+                {"rate_mbps": 20.0, "queue_bytes": chance.randint(10_000, 100_000)},
+                {"mtu_bytes": chance.choice((576, 1_280, 9_000))},
+            ]
+            table = case["links"].setdefault(tier, {})
+            for trait in chance.sample(traits, chance.randint(1, 2)):
+                if sender is None:
+                    table |= trait
+                else:
+                    table.setdefault("from", {}).setdefault(sender, {}).update(trait)
 
     def draw_homes(self, case: Case) -> None:
         """Give UEs further links, some of which fail, and let clients that had to move return soon."""

@@ -1,7 +1,7 @@
 """Our topologies for Mininet's own command: ``mn --custom testbed/emulation/mn_custom.py --topo hconf,topozoo/Abilene``.
 
 Hosts and links only, with the delay, jitter, loss and rate of each link (with ``--link tc``); no addresses, no routes, no
-conference. Mininet reads the file and looks for `topos`.
+conference; what else links can do here (bursts, duplicates, …) TCLink does not have. Mininet reads the file and looks for `topos`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 from mininet.topo import Topo
 
 from topologies.catalogue import build
-from topologies.model import LinkProperties
+from topologies.model import LinkProperties, mean_loss_ratio
 
 
 class HconfTopo(Topo):  # type: ignore[misc]  # mininet ships no annotations
@@ -25,7 +25,10 @@ class HconfTopo(Topo):  # type: ignore[misc]  # mininet ships no annotations
         for node in topology.nodes:
             self.addHost(node.name)
         for link in topology.links:
-            self.addLink(link.a, link.b, **tc_options(link.properties))
+            if link.back is None:
+                self.addLink(link.a, link.b, **tc_options(link.properties))
+            else:  # of each end's own interface
+                self.addLink(link.a, link.b, params1=tc_options(link.properties), params2=tc_options(link.back))
 
 
 def tc_options(properties: LinkProperties) -> dict[str, object]:
@@ -37,7 +40,7 @@ def tc_options(properties: LinkProperties) -> dict[str, object]:
     options: dict[str, object] = {
         "delay": f"{properties.delay_ms:g}ms",
         "jitter": f"{properties.jitter_ms:g}ms",
-        "loss": properties.loss_ratio * 100,
+        "loss": mean_loss_ratio(properties) * 100,
         "max_queue_size": properties.queue_packets,
     }
     return options if properties.rate_mbps is None else options | {"bw": properties.rate_mbps}

@@ -21,7 +21,8 @@ def test_every_schedule_is_a_valid_experiment_file_and_always_the_same(seed: int
     experiment = parse_experiment(to_toml(case), Path("fuzz.toml"))
     assert len(experiment.faults) == len(case["fault"])
     assert experiment.topology == topology_of(case).with_properties(
-        {link.name: link.properties for link in experiment.topology.links}
+        {link.name: link.properties for link in experiment.topology.links},
+        {link.name: link.back for link in experiment.topology.links if link.back is not None},
     )
 
 
@@ -39,6 +40,15 @@ def test_all_kinds_of_faults_are_drawn() -> None:
         "sender",
     }
     assert all(fault["at_s"] + fault["for_s"] for fault in faults)
+
+
+def test_links_with_every_trait_are_drawn_one_way_too() -> None:
+    tables = [table for seed in range(120) for table in draw_case(seed)["links"].values()]
+    one_way = [table for one in tables for table in one.get("from", {}).values()]
+    for found in (tables, one_way):
+        keys = {key for table in found for key in table}
+        assert keys >= {"jitter_distribution", "jitter_keeps_order", "good_to_bad_ratio", "duplicate_ratio"}
+        assert keys >= {"corrupt_ratio", "queue_bytes", "mtu_bytes"}
 
 
 def test_objects_and_streams_are_drawn() -> None:
