@@ -217,7 +217,7 @@ class ConferenceFlow:
 
     async def _send_schedule(self, process: str, updates: Sequence[ScheduledUpdate], epoch_s: float) -> None:
         for start in range(0, len(updates), SCHEDULE_CHUNK):
-            chunk = [(epoch_s + one.at_s, one.event, one.size_bytes) for one in updates[start : start + SCHEDULE_CHUNK]]
+            chunk = [(epoch_s + one.at_s, one.event, one.body) for one in updates[start : start + SCHEDULE_CHUNK]]
             await self.network.request(process, "schedule", updates=chunk)
 
     async def _send_objects(

@@ -28,6 +28,7 @@ from experiments.spec_schema import (
     LinkSection,
     LinkUp,
     OneWaySection,
+    OnceWorkload,
     ProcessFault,
     Workload,
     fault_ids,
@@ -39,6 +40,9 @@ from topologies.model import TIERS, Link, LinkProperties, Topology
 
 #: Two moments closer than this are the same: a sum of decimal fractions is not exact.
 _SAME_MOMENT_S: Final = 1e-9
+
+#: As `size_bytes` of the workloads.
+UPDATE_BODY_MAX_BYTES: Final = 7_000
 
 
 def with_links(topology: Topology, links: Mapping[str, LinkSection], source: Source) -> Topology:
@@ -178,10 +182,14 @@ def check_workloads(
     workloads: Sequence[Workload], topology: Topology, settings: ExperimentSection, source: Source
 ) -> tuple[Workload, ...]:
     """Return the workloads with publishers and stop_s filled in."""
-    ues = dict.fromkeys(topology.ues)
     checked: list[Workload] = []
     for index, workload in enumerate(workloads):
         path: KeyPath = ("workload", index)
+        publishers = _checked_publishers(workload, topology, path, source)
+        if isinstance(workload, OnceWorkload):
+            _check_once(workload, settings, path, source)
+            checked.append(msgspec.structs.replace(workload, publishers=publishers))
+            continue
         stop_s = settings.duration_s if workload.stop_s is None else workload.stop_s
         if stop_s > settings.duration_s + _SAME_MOMENT_S:
             raise source.error(
@@ -195,15 +203,35 @@ def check_workloads(
                 problem=f"start_s = {workload.start_s:g} is not before its stop ({stop_s:g} s)",
                 remedy=f"use less than {stop_s:g}",
             )
-        for position, publisher in enumerate(workload.publishers or ()):
-            place: KeyPath = (*path, "publishers", position)
-            if publisher not in ues:
-                raise source.error(place, problem=f"there is no UE `{publisher}`", remedy=_pick_ue(publisher, topology))
-            if publisher in (workload.publishers or ())[:position]:
-                raise source.error(place, problem=f"`{publisher}` is named twice", remedy="name it once")
-        publishers = tuple(ues) if workload.publishers is None else workload.publishers
         checked.append(msgspec.structs.replace(workload, stop_s=stop_s, publishers=publishers))
     return tuple(checked)
+
+
+def _checked_publishers(workload: Workload, topology: Topology, path: KeyPath, source: Source) -> tuple[str, ...]:
+    """Return who publishes: all UEs where nobody is named."""
+    named = workload.publishers or ()
+    for position, publisher in enumerate(named):
+        place: KeyPath = (*path, "publishers", position)
+        if publisher not in topology.ues:
+            raise source.error(place, problem=f"there is no UE `{publisher}`", remedy=_pick_ue(publisher, topology))
+        if publisher in named[:position]:
+            raise source.error(place, problem=f"`{publisher}` is named twice", remedy="name it once")
+    return named or topology.ues
+
+
+def _check_once(workload: OnceWorkload, settings: ExperimentSection, path: KeyPath, source: Source) -> None:
+    if workload.at_s >= settings.duration_s:
+        raise source.error(
+            (*path, "at_s"),
+            problem=f"at_s = {workload.at_s:g} is not before the end of the run ({settings.duration_s:g} s)",
+            remedy=f"use less than {settings.duration_s:g}, or a longer duration_s in [experiment]",
+        )
+    if workload.text is not None and (size_bytes := len(workload.text.encode())) > UPDATE_BODY_MAX_BYTES:
+        raise source.error(
+            (*path, "text"),
+            problem=f"it is {size_bytes} bytes long",
+            remedy=f"use at most {UPDATE_BODY_MAX_BYTES}, or a workload of `objects`",
+        )
 
 
 def check_faults(

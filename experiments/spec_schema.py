@@ -236,6 +236,18 @@ class ConstantWorkload(_Workload, frozen=True, forbid_unknown_fields=True, tag="
     """Equal gaps, each publisher with a phase of its own."""
 
 
+class OnceWorkload(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="once", kw_only=True):
+    """One update of each publisher at one moment, with a text or of a size; what is typed in the shell is replayed so."""
+
+    at_s: Moment
+    event: Event = "message"
+    text: Annotated[str, Meta(max_length=7_000)] | None = (
+        None  #: at most 7,000 bytes as UTF-8; None: size_bytes of zeros
+    )
+    size_bytes: Annotated[int, Meta(ge=0, le=7_000, description="body of the update, where there is no text")] = 100
+    publishers: Annotated[tuple[Word, ...], Meta(min_length=1)] | None = None  #: UEs; None: all
+
+
 class _DataWorkload(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
     """``[[workload]]``: what every kind of the data plane has. An FP update with event ``object`` announces each."""
 
@@ -346,7 +358,8 @@ class CaptureSection(Struct, frozen=True, forbid_unknown_fields=True):
     links: tuple[Word, ...] = ()  #: names of links, ends in either order
 
 
-UpdateWorkload = PoissonWorkload | ConstantWorkload
+RateWorkload = PoissonWorkload | ConstantWorkload
+UpdateWorkload = RateWorkload | OnceWorkload
 DataWorkload = ObjectsWorkload | MediaWorkload
 Workload = UpdateWorkload | DataWorkload
 ProcessFault = Crash | DiskLoss | Freeze

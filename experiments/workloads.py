@@ -18,8 +18,9 @@ from experiments.spec_schema import (
     DataWorkload,
     MediaWorkload,
     ObjectsWorkload,
+    OnceWorkload,
     PoissonWorkload,
-    UpdateWorkload,
+    RateWorkload,
     Workload,
 )
 from topologies.errors import InputError
@@ -28,11 +29,15 @@ from topologies.errors import InputError
 UPDATES_MAX: Final = 10_000_000
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class ScheduledUpdate:
     at_s: float  #: after the start of the run
     event: str
-    size_bytes: int
+    body: int | str  #: its size in bytes, or the text
+
+    @property
+    def size_bytes(self) -> int:
+        return self.body if isinstance(self.body, int) else len(self.body.encode())
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,11 +70,19 @@ def schedules(
     for index, workload in enumerate(workloads):
         if isinstance(workload, DataWorkload):
             continue
+        if isinstance(workload, OnceWorkload):
+            body = workload.size_bytes if workload.text is None else workload.text
+            for device in workload.publishers or devices if workload.at_s < duration_s else ():
+                updates[device].append(ScheduledUpdate(workload.at_s, workload.event, body))
+            continue
         stop_s = duration_s if workload.stop_s is None else min(workload.stop_s, duration_s)
         for device in workload.publishers or devices:
             times_s = publishing_times_s(workload, stop_s=stop_s, generator=_generator(seed, index, device))
             updates[device] += [ScheduledUpdate(at_s, workload.event, workload.size_bytes) for at_s in times_s]
-    return {device: tuple(sorted(of_device)) for device, of_device in updates.items()}
+    return {
+        device: tuple(sorted(of_device, key=lambda update: (update.at_s, update.event, update.size_bytes)))
+        for device, of_device in updates.items()
+    }
 
 
 def data_schedules(
@@ -98,7 +111,7 @@ def data_schedules(
     return {device: tuple(of_device) for device, of_device in found.items()}
 
 
-def publishing_times_s(workload: UpdateWorkload, *, stop_s: float, generator: random.Random) -> Iterator[float]:
+def publishing_times_s(workload: RateWorkload, *, stop_s: float, generator: random.Random) -> Iterator[float]:
     """Yield when one publisher publishes, from the workload's `start_s` to before *stop_s*."""
     match workload:
         case PoissonWorkload():
@@ -124,7 +137,7 @@ def check_size(workloads: Sequence[Workload], *, devices: Sequence[str], duratio
         * max(0.0, min(duration_s, duration_s if workload.stop_s is None else workload.stop_s) - workload.start_s)
         * len(workload.publishers or devices)
         for workload in workloads
-        if not isinstance(workload, DataWorkload)
+        if isinstance(workload, RateWorkload)
     )
     if expected > UPDATES_MAX:
         raise InputError(

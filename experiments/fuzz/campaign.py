@@ -16,9 +16,10 @@ from typing import Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments.fuzz.case import draw_case, to_toml
+from experiments.fuzz.case import draw_case
 from experiments.fuzz.shrink import shrink, still_breaks
 from experiments.fuzz.trial import Trial, try_seed
+from experiments.toml_text import to_toml
 
 SHRINK_LIMIT_S: Final = 60.0
 #: Schedules handed to each worker in advance.

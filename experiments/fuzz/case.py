@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from topologies.catalogue import build
@@ -342,46 +342,3 @@ def topology_of(case: Case) -> Topology:
     """Return the network of a case. Raises: InputError where its parameters do not fit together."""
     table = case["topology"]
     return build(table["name"], {key: item for key, item in table.items() if key != "name"})
-
-
-def to_toml(case: Case, *, comment: str = "") -> str:
-    """Return the text of the experiment file; empty tables and lists are left out."""
-    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
-    for name, section in case.items():
-        if isinstance(section, list):
-            for entry in section:
-                lines += ["", f"[[{name}]]", *_assignments(entry)]
-        elif section and all(isinstance(entry, dict) and name == "links" for entry in section.values()):
-            for key, entry in section.items():
-                lines += ["", f"[{name}.{_key(key)}]", *_assignments(entry)]
-        elif section:
-            lines += ["", f"[{name}]", *_assignments(section)]
-    return "\n".join(lines).lstrip("\n") + "\n"
-
-
-def _assignments(table: Mapping[str, Any]) -> Iterator[str]:
-    for key, item in table.items():
-        yield f"{_key(key)} = {_spell(item)}"
-
-
-def _key(key: str) -> str:
-    return key if key.replace("_", "").isalnum() and key.isascii() else f'"{key}"'
-
-
-def _spell(item: object) -> str:
-    """Return a value as TOML.
-
-    >>> _spell({"a": [1, 0.5, True, "x"]})
-    '{ a = [1, 0.5, true, "x"] }'
-    """
-    match item:
-        case bool():
-            return str(item).lower()
-        case dict():
-            return "{ " + ", ".join(_assignments(item)) + " }"
-        case list() | tuple():
-            return "[" + ", ".join(map(_spell, item)) + "]"
-        case str():
-            return '"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        case _:
-            return repr(item)

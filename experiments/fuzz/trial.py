@@ -13,11 +13,12 @@ import trio
 
 from experiments.checker import check_invariants
 from experiments.flow import ConferenceFlow, RunFailureError, plan_of
-from experiments.fuzz.case import Case, draw_case, to_toml
+from experiments.fuzz.case import Case, draw_case
 from experiments.history import FaultRecord, history_of
 from experiments.recorded_run import nodes_struck, proxy_only
 from experiments.simulated_run import simulate
 from experiments.spec import Experiment, parse_experiment
+from experiments.toml_text import to_toml
 from proxy.records import Record
 
 

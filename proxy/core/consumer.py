@@ -100,6 +100,10 @@ class Consumer(Generic[K]):
         """Return what is pending under *key*."""
         return self._by_key.get(key)
 
+    def armed_keys(self) -> list[K]:
+        """Return the keys of what was asked for before there is an answer."""
+        return [key for key, pending in self._by_key.items() if pending.armed]
+
     def estimator(self, peer: str) -> RoundTripEstimator:
         """Return the round-trip estimator of a peer."""
         return self._estimators.setdefault(peer, RoundTripEstimator())

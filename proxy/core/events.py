@@ -67,9 +67,9 @@ class PublishRequested(Struct, frozen=True):
 
 
 class ScheduleExtended(Struct, frozen=True):
-    """More of the workload: (time, event, size of the body in bytes), in any order."""
+    """More of the workload: (time, event, the body or its size in bytes), in any order."""
 
-    updates: tuple[tuple[float, str, int], ...]
+    updates: tuple[tuple[float, str, int | bytes], ...]
 
 
 class ObjectsScheduled(Struct, frozen=True):
@@ -78,6 +78,10 @@ class ObjectsScheduled(Struct, frozen=True):
     objects: tuple[tuple[float, int], ...] = ()  #: (time, size in bytes)
     #: (time, frames, bytes of each, seconds from one to the next, seconds until one is of no use)
     streams: tuple[tuple[float, int, int, float, float], ...] = ()
+
+
+class ScheduleEnded(Struct, frozen=True):
+    """Nothing more of the workload is begun."""
 
 
 class CloseRequested(Struct, frozen=True):
@@ -125,6 +129,7 @@ Event = (
     | JoinRequested
     | PublishRequested
     | ScheduleExtended
+    | ScheduleEnded
     | ObjectsScheduled
     | CloseRequested
     | Restored

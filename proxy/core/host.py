@@ -19,6 +19,7 @@ from proxy.core.events import (
     PacketReceived,
     PublishRequested,
     RevokeRequested,
+    ScheduleEnded,
     ScheduleExtended,
     Send,
 )
@@ -58,7 +59,13 @@ class Host:
         inside: deque[tuple[bool, bytes | NeighbourChanged]] = deque()
         if not isinstance(
             event,
-            JoinRequested | PublishRequested | ScheduleExtended | ObjectsScheduled | CloseRequested | RevokeRequested,
+            JoinRequested
+            | PublishRequested
+            | ScheduleExtended
+            | ObjectsScheduled
+            | ScheduleEnded
+            | CloseRequested
+            | RevokeRequested,
         ):
             inside += self._inward(self.forwarder.handle(event, now_s=now_s), effects)
         if not isinstance(event, PacketReceived | CarrierChanged | ApplicationLeft):

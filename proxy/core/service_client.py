@@ -20,6 +20,7 @@ from proxy.core.events import (
     ObjectsScheduled,
     PacketReceived,
     PublishRequested,
+    ScheduleEnded,
     ScheduleExtended,
     Send,
     TimerExpired,
@@ -82,7 +83,7 @@ class ServiceClient:
             desired_min_tx_s=self._interval_s, detect_mult=config.liveness.detect_mult
         )
         self._timers: Timers[str] = Timers()
-        self._schedule: Timers[tuple[int, str, int]] = Timers()
+        self._schedule: Timers[tuple[int, str, int | bytes]] = Timers()
         #: (number, size) of an object; (number, frames, bytes of each, interval, deadline) of a live stream
         self._objects_due: Timers[tuple[float, ...]] = Timers()
         self._scheduled = 0
@@ -169,13 +170,16 @@ class ServiceClient:
                     raise PublishError(f"{kind!r} is published by the client itself; choose another event type")
                 self._publish(kind, body, object_name)
             case ScheduleExtended(updates):
-                for at_s, kind, size_bytes in updates:
+                for at_s, kind, body_or_size in updates:
                     self._scheduled += 1
-                    self._schedule.set((self._scheduled, kind, size_bytes), at_s)
+                    self._schedule.set((self._scheduled, kind, body_or_size), at_s)
             case ObjectsScheduled(objects, streams):
                 for at_s, *what in (*objects, *streams):
                     self._scheduled += 1
                     self._objects_due.set((self._scheduled, *what), at_s)
+            case ScheduleEnded():
+                self._schedule.clear()
+                self._objects_due.clear()
             case JoinRequested():
                 self._request_login()
             case CloseRequested():
@@ -262,9 +266,9 @@ class ServiceClient:
 
     def _on_timer(self) -> None:
         now_s = self._out.now_s
-        for _, kind, size_bytes in self._schedule.pop_due(now_s):
+        for _, kind, body_or_size in self._schedule.pop_due(now_s):
             try:
-                self._publish(kind, bytes(size_bytes), "")
+                self._publish(kind, body_or_size if isinstance(body_or_size, bytes) else bytes(body_or_size), "")
             except PublishError:
                 self.counters["publish_refused"] += 1
         for _, *what in self._objects_due.pop_due(now_s):

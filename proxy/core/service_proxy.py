@@ -111,6 +111,14 @@ class ServiceProxy:
         """What happened so far, by name."""
         return self._out.counters
 
+    def armed_interests(self) -> dict[str, int]:
+        """Return per conference how many sync interests of ours are pending for what does not exist yet."""
+        counts: dict[str, int] = {}
+        for kind, conference, *_ in self._out.consumer.armed_keys():
+            if kind == "sync":
+                counts[conference] = counts.get(conference, 0) + 1
+        return counts
+
     @property
     def deadline_s(self) -> float | None:
         """The earliest of heartbeats, retransmissions, and the next attempt at a disk that has failed."""

@@ -29,6 +29,11 @@ class Timers(Generic[K]):
         """Forget *key*; it need not be there."""
         self._deadlines_s.pop(key, None)
 
+    def clear(self) -> None:
+        """Forget all."""
+        self._deadlines_s.clear()
+        self._heap.clear()
+
     def __contains__(self, key: K) -> bool:
         return key in self._deadlines_s
 

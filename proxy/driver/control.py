@@ -14,14 +14,17 @@ from proxy.config import RouteConfig
 from proxy.core.build import Client, client_of, forwarder_of, login_server_of
 from proxy.core.events import (
     CloseRequested,
+    Event,
     JoinRequested,
     ObjectsScheduled,
     PublishRequested,
     RevokeRequested,
+    ScheduleEnded,
     ScheduleExtended,
 )
 from proxy.core.service_client import PublishError
 from proxy.driver.register import revoked_path, save_revoked
+from proxy.driver.status import tables_of
 from proxy.records import FaceChanged, PrefixChanged, SessionChanged
 from proxy.wire.messages import FRAME_MAX_BYTES, FRAMES_MAX, OBJECT_MAX_BYTES
 
@@ -51,7 +54,7 @@ class Request(msgspec.Struct):
     size_bytes: SizeBytes = 0
     object_name: str = ""
     device: str = ""
-    updates: list[tuple[float, str, SizeBytes]] = msgspec.field(default_factory=list)
+    updates: list[tuple[float, str, SizeBytes | str]] = msgspec.field(default_factory=list)
     routes: list[RouteConfig] = msgspec.field(default_factory=list)
     objects: list[tuple[float, ObjectBytes]] = msgspec.field(default_factory=list)
     streams: list[tuple[float, FrameCount, FrameBytes, Interval, Interval]] = msgspec.field(default_factory=list)
@@ -146,26 +149,16 @@ class ControlServer:
                 return {"node": program.config.node, "process": program.config.process}
             case "status":
                 return {"status": program.report_status()}
+            case "tables":
+                return {"tables": tables_of(program.core)}
             case "counters":
                 return {"counters": msgspec.to_builtins(program.report_counters())}
-            case "join":
-                self._client("join")
-                program.dispatch(JoinRequested())
+            case "join" | "schedule" | "schedule-objects" | "end-schedule" | "close":
+                self._client(request.op)
+                program.dispatch(_asked_of_client(request))
                 return {}
             case "publish":
                 return self._publish(request)
-            case "schedule":
-                self._client("schedule")
-                program.dispatch(ScheduleExtended(tuple(request.updates)))
-                return {}
-            case "schedule-objects":
-                self._client("schedule-objects")
-                program.dispatch(ObjectsScheduled(tuple(request.objects), tuple(request.streams)))
-                return {}
-            case "close":
-                self._client("close")
-                program.dispatch(CloseRequested())
-                return {}
             case "revoke":
                 self._revoke(request.device)
                 return {}
@@ -209,3 +202,20 @@ class ControlServer:
         if client is None:
             raise RequestError(f"{op} is for UEs; {self._program.config.node} is a {self._program.config.role}")
         return client
+
+
+def _asked_of_client(request: Request) -> Event:
+    match request.op:
+        case "join":
+            return JoinRequested()
+        case "schedule":
+            updates = (
+                (at_s, event, body.encode() if isinstance(body, str) else body) for at_s, event, body in request.updates
+            )
+            return ScheduleExtended(tuple(updates))
+        case "schedule-objects":
+            return ObjectsScheduled(tuple(request.objects), tuple(request.streams))
+        case "end-schedule":
+            return ScheduleEnded()
+        case _:
+            return CloseRequested()

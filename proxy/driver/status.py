@@ -14,6 +14,7 @@ from proxy.core.host import Host
 from proxy.core.service_proxy import ServiceProxy
 from proxy.core.view import View
 from proxy.records import MessageCount, StateReported
+from proxy.wire.name import to_uri
 
 
 def _heads(view: View) -> list[tuple[str, int, int]]:
@@ -71,14 +72,35 @@ def status_of(core: NodeCore) -> dict[str, Any]:
     if client is not None:
         status["client"] = _client_status(client)
     if isinstance(core, ServiceProxy):
-        takes_part = core.hand_over.takes_part
+        takes_part, armed = core.hand_over.takes_part, core.armed_interests()
         status["proxy"] = {
             "service": core.hand_over.state,
             "conferences": {
-                name: _conference_status(conference) for name, conference in core.conferences.items() if takes_part
+                name: _conference_status(conference, armed=armed.get(name, 0))
+                for name, conference in core.conferences.items()
+                if takes_part
             },
         }
     return status
+
+
+def tables_of(core: NodeCore) -> dict[str, Any]:
+    """Return a forwarder's faces, routes and strategies with names as URIs, and what it counts; empty for a proxy."""
+    forwarder = forwarder_of(core)
+    if forwarder is None:
+        return {}
+    return {
+        "faces": status_of(core)["forwarder"]["faces"],
+        "fib": [
+            {
+                "prefix": to_uri(prefix),
+                "next_hops": [{"face_id": hop.face_id, "cost_ms": hop.cost_ms} for hop in next_hops],
+            }
+            for prefix, next_hops in forwarder.fib.entries()
+        ],
+        "strategies": {to_uri(prefix): strategy for prefix, strategy in forwarder.fib.strategies()},
+        "counters": dict(counters_of(core)),
+    }
 
 
 def counters_of(core: NodeCore) -> Counter[str]:
@@ -142,7 +164,7 @@ def _client_status(client: Client) -> dict[str, Any]:
     }
 
 
-def _conference_status(conference: Conference) -> dict[str, Any]:
+def _conference_status(conference: Conference, *, armed: int) -> dict[str, Any]:
     log = conference.log
     return {
         "state_digest": log.state_digest().hex(),
@@ -150,6 +172,7 @@ def _conference_status(conference: Conference) -> dict[str, Any]:
         "heads": _heads(log.view),
         "roster": log.view.roster(),
         "standings": log.view.standings(),
+        "armed": armed,  # sync interests of ours that wait for what does not exist yet
         "clients": sorted(conference.clients),
         "peers": sorted(device for device, peer in conference.peers.items() if peer.up),
     }

@@ -12,7 +12,14 @@ import msgspec
 import trio
 
 from proxy.core.build import client_of
-from proxy.core.events import CloseRequested, JoinRequested, ObjectsScheduled, PublishRequested, ScheduleExtended
+from proxy.core.events import (
+    CloseRequested,
+    JoinRequested,
+    ObjectsScheduled,
+    PublishRequested,
+    ScheduleEnded,
+    ScheduleExtended,
+)
 from proxy.core.service_client import PublishError
 from proxy.driver.status import bounds_of, counters_of, reported_state, sent_messages, status_of
 from proxy.records import CountersReported, Record, SessionChanged
@@ -92,11 +99,15 @@ class ControlledSimulation:
             case "join":
                 self._tell_client(simulated, op, JoinRequested())
             case "publish":
-                body = bytes(arguments.get("size_bytes", 0))
+                text = arguments.get("body")
+                body = bytes(arguments.get("size_bytes", 0)) if text is None else str(text).encode()
                 self._tell_client(simulated, op, PublishRequested(arguments.get("event", "message"), body))
             case "schedule":
                 clock = simulated.clock
-                updates = tuple((clock.local_s(at_s), *rest) for at_s, *rest in arguments["updates"])
+                updates = tuple(
+                    (clock.local_s(at_s), event, body.encode() if isinstance(body, str) else body)
+                    for at_s, event, body in arguments["updates"]
+                )
                 self._tell_client(simulated, op, ScheduleExtended(updates))
             case "schedule-objects":
                 clock = simulated.clock
@@ -105,6 +116,8 @@ class ControlledSimulation:
                     for kind in ("objects", "streams")
                 )
                 self._tell_client(simulated, op, ObjectsScheduled(objects, streams))
+            case "end-schedule":
+                self._tell_client(simulated, op, ScheduleEnded())
             case "close":
                 self._tell_client(simulated, op, CloseRequested())
             case _:
@@ -115,7 +128,7 @@ class ControlledSimulation:
         self,
         process: SimulatedProcess,
         op: str,
-        event: JoinRequested | PublishRequested | ScheduleExtended | ObjectsScheduled | CloseRequested,
+        event: JoinRequested | PublishRequested | ScheduleExtended | ObjectsScheduled | ScheduleEnded | CloseRequested,
     ) -> None:
         if client_of(process.core) is None:
             raise ValueError(f"{op} is for UEs; {process.name} has no client")

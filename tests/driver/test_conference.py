@@ -67,8 +67,20 @@ def test_updates_are_published_acked_applied_and_recorded(nodes: dict[str, Runni
 def test_schedule_is_published_by_itself(nodes: dict[str, RunningNode]) -> None:
     ue1 = nodes["ue1.forwarder"]
     now_s = ue1.request("counters")["counters"]["t_s"]
-    ue1.request("schedule", updates=[[now_s + 0.05 * number, "stroke", 10] for number in range(5)])
+    ue1.request("schedule", updates=[[now_s + 0.05 * number, "stroke", 10] for number in range(4)])
+    ue1.request("schedule", updates=[[now_s + 0.1, "message", "grüß"], [now_s + 3_600, "message", 1]])
     wait_for_agreement(nodes, {"ue1": 6, "ue2": 1})
+    assert ue1.request("end-schedule")["ok"]
+
+
+def test_a_forwarder_tells_its_tables_and_a_proxy_has_none(nodes: dict[str, RunningNode]) -> None:
+    tables = nodes["csr1.forwarder"].request("tables")["tables"]
+    routes = {route["prefix"]: route["next_hops"] for route in tables["fib"]}
+    peer_of = {face["face_id"]: face["peer"] for face in tables["faces"]}
+    assert [peer_of[hop["face_id"]] for hop in routes["/hconf/ue1"]] == ["ue1"]
+    assert "multicast" in tables["strategies"].values()
+    assert tables["counters"]["pit_peak"] >= 1
+    assert nodes["csr1.proxy"].request("tables")["tables"] == {}
 
 
 def test_an_object_and_a_live_stream_cross_real_sockets(nodes: dict[str, RunningNode]) -> None:

@@ -96,6 +96,14 @@ class Fib:
         self._strategies[name_prefix] = strategy
         return True
 
+    def entries(self) -> list[tuple[bytes, tuple[NextHop, ...]]]:
+        """Return every prefix with its next hops, best first."""
+        return list(self._next_hops.items())
+
+    def strategies(self) -> list[tuple[bytes, StrategyName]]:
+        """Return every prefix that a strategy was chosen for."""
+        return list(self._strategies.items())
+
     def lookup(self, name: bytes) -> tuple[tuple[NextHop, ...], StrategyName]:
         """Return next hops, best first, and strategy; each of its own longest matching prefix.
 

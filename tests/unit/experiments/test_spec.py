@@ -466,6 +466,27 @@ def test_a_second_entry_is_told_from_the_first(refusal: Refusal) -> None:
         ('kind = "poisson"', 'kind = "poisson"\npublishers = ["ue1", "ue1"]', "item 2", "named twice", "once"),
         (
             'kind = "poisson"',
+            'kind = "once"\nat_s = 1\n[[workload]]\nkind = "poisson"\nat_s = 2',
+            "at_s",
+            "poisson",
+            "use once",
+        ),
+        (
+            'kind = "poisson"',
+            'kind = "once"\nat_s = 20\n[[workload]]\nkind = "poisson"',
+            "at_s",
+            "end of the run",
+            "less than 20",
+        ),
+        (
+            'kind = "poisson"',
+            f'kind = "once"\nat_s = 1\ntext = "{"ü" * 3501}"\n[[workload]]\nkind = "poisson"',
+            "text",
+            "7002 bytes",
+            "at most 7000",
+        ),
+        (
+            'kind = "poisson"',
             'kind = "poisson"\nstop_s = 21',
             "stop_s",
             "after the end of the run (20 s)",

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.spec_schema import ConstantWorkload, MediaWorkload, ObjectsWorkload, PoissonWorkload, Workload
+from experiments.spec_schema import (
+    ConstantWorkload,
+    MediaWorkload,
+    ObjectsWorkload,
+    OnceWorkload,
+    PoissonWorkload,
+    Workload,
+)
 from experiments.workloads import (
     UPDATES_MAX,
     ScheduledObject,
@@ -65,6 +72,20 @@ def test_only_the_publishers_publish() -> None:
     assert wanted["ue2"]
 
 
+def test_what_is_published_once_stands_among_the_others_and_moves_none_of_them() -> None:
+    hello = OnceWorkload(at_s=1.5, text="grüß", publishers=("ue2",))
+    both = OnceWorkload(at_s=0.5, event="stroke", size_bytes=7)
+    late = OnceWorkload(at_s=10.0)
+    wanted = schedules([POISSON, hello, both, late], devices=["ue1", "ue2"], duration_s=10, seed=7)
+    alone = schedules([POISSON], devices=["ue1", "ue2"], duration_s=10, seed=7)
+    assert set(wanted["ue2"]) - set(alone["ue2"]) == {
+        ScheduledUpdate(1.5, "message", "grüß"),
+        ScheduledUpdate(0.5, "stroke", 7),
+    }
+    assert set(wanted["ue1"]) - set(alone["ue1"]) == {ScheduledUpdate(0.5, "stroke", 7)}
+    assert ScheduledUpdate(1.5, "message", "grüß").size_bytes == 6
+
+
 def test_objects_and_streams_have_a_schedule_of_their_own() -> None:
     once = ObjectsWorkload(size_bytes=1_000, start_s=2.0, publishers=("ue1",))
     often = ObjectsWorkload(size_bytes=9, start_s=1.0, every_s=3.0, stop_s=10.0)
@@ -94,7 +115,7 @@ def test_every_schedule_is_sorted_and_inside_the_run(
 ) -> None:
     workloads = [kind(rate_per_s=rate_per_s, start_s=start_s) for kind in (PoissonWorkload, ConstantWorkload)]
     updates = schedules(workloads, devices=["ue1"], duration_s=duration_s, seed=seed)["ue1"]
-    assert list(updates) == sorted(updates)
+    assert [update.at_s for update in updates] == sorted(update.at_s for update in updates)
     assert all(start_s <= update.at_s < duration_s for update in updates)
     assert all(isinstance(update, ScheduledUpdate) for update in updates)
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.fuzz.case import Case, draw_case, to_toml, topology_of
+from experiments.fuzz.case import Case, draw_case, topology_of
 from experiments.fuzz.shrink import shrink
 from experiments.fuzz.trial import try_experiment, try_seed
 from experiments.spec import parse_experiment
+from experiments.toml_text import to_toml
 
 
 def always() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.events import CloseRequested, PublishRequested, ScheduleExtended
+from proxy.core.events import CloseRequested, ObjectsScheduled, PublishRequested, ScheduleEnded, ScheduleExtended
 from proxy.core.service_client import PublishError
 from proxy.records import Acked, Published
 from proxy.wire.messages import (
@@ -134,13 +134,24 @@ def test_queue_is_bounded() -> None:
 def test_schedule() -> None:
     party = settled()
     now_s = party.now_s
-    updates = ((now_s + 0.30, "message", 10), (now_s + 0.10, "stroke", 5), (now_s + 0.2, "message", 8_000))
+    updates = ((now_s + 0.30, "message", b"ten octets"), (now_s + 0.10, "stroke", 5), (now_s + 0.2, "message", 8_000))
     party.handle(ScheduleExtended(updates))
     party.live(1.0)
     published = logged(party, Published)[1:]
     assert [(record.event, record.size_bytes) for record in published] == [("stroke", 5), ("message", 10)]
     assert [record.t_s for record in published] == pytest.approx([now_s + 0.1, now_s + 0.3])
     assert party.core.counters["publish_refused"] == 1
+
+
+def test_a_schedule_that_is_ended_begins_nothing_more() -> None:
+    party = settled()
+    now_s = party.now_s
+    party.handle(ScheduleExtended(((now_s + 0.1, "stroke", 5), (now_s + 0.5, "message", 5))))
+    party.handle(ObjectsScheduled(((now_s + 0.5, 1_000),)))
+    party.live(0.3)
+    party.handle(ScheduleEnded())
+    party.live(2.0)
+    assert [record.event for record in logged(party, Published)[1:]] == ["stroke"]
 
 
 @pytest.mark.parametrize("reason", ["update_forged", "observer_publishes"])

@@ -177,6 +177,9 @@ def test_question_too_large_for_a_packet_is_our_own_mistake_and_leaves_nothing_b
 def test_armed_interest_is_refreshed_before_it_expires_for_ever() -> None:
     asking = consumer()
     asking.express("a", NAME, now_s=0.0, peer=PEER, lifetime_s=4.0, armed=True)
+    asking.express("b", NAME + b"\x08\x01x", now_s=0.0, peer=PEER, attempts_max=1)
+    assert asking.armed_keys() == ["a"]
+    asking.cancel("b")
     sent_s, given_up = fire(asking, 100.0)
     assert given_up == []
     gaps_s = [later - earlier for earlier, later in zip([0.0, *sent_s], sent_s, strict=False)]
