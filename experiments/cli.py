@@ -9,7 +9,7 @@ import sys
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
@@ -17,7 +17,7 @@ from experiments import cli_vm
 from topologies.errors import CapabilityError, HconfError, InputError
 
 if TYPE_CHECKING:
-    from experiments.runner import RunMode
+    from experiments.runner import Outcome, RunMode
     from experiments.spec import Experiment
 
 QUICKSTART: Final = Path(__file__).resolve().parent / "quickstart.toml"
@@ -79,6 +79,48 @@ def run(
 ) -> None:
     """Run one experiment and make its run folder. Takes root, unless it is simulated."""
     _run(_load(experiment, overrides, seed), out, mode.value, hold=hold)
+
+
+@app.command()
+def shell(
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="EXPERIMENT.toml|TOPOLOGY", help="An experiment file, or a name of `hconf topo list`."),
+    ],
+    out: Out = None,
+    seed: Seed = None,
+    overrides: Overrides = None,
+) -> None:
+    """Start a network and its conference and give a prompt over it: Mininet's CLI, and faults by hand. Takes root."""
+    from experiments.shell.start import choose_experiment, run_shell
+
+    experiment = choose_experiment(subject, [*(overrides or []), *_seed_override(seed)])
+    _finish(run_shell(experiment, out=out))
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, such as runs/latest.")],
+    out: Out = None,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Real hosts and links, or virtual time; as the run was, if not given.")
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Write an experiment file instead, and start nothing."),
+    ] = None,
+) -> None:
+    """Run again what happened in a run: its schedule, and what was typed in its shell, at the same times."""
+    from experiments.replay import load_replay, write_export
+
+    replayed = load_replay(run)
+    for note in replayed.notes:
+        typer.echo(f"note: {note}", err=True)
+    if export is not None:
+        write_export(replayed, export)
+        typer.echo(f"{export}: written. `hconf check {export}` checks it, `hconf run {export}` runs it.")
+        return
+    _run(replayed.experiment, out, mode.value if mode is not None else replayed.mode)
 
 
 @app.command("exec", context_settings={"allow_interspersed_args": False})
@@ -268,18 +310,27 @@ def show_topology(
 def _load(path: Path, overrides: list[str] | None, seed: int | None) -> Experiment:
     from experiments.spec import load_experiment
 
-    return load_experiment(path, [*(overrides or []), *([f"experiment.seed={seed}"] if seed is not None else [])])
+    return load_experiment(path, [*(overrides or []), *_seed_override(seed)])
+
+
+def _seed_override(seed: int | None) -> list[str]:
+    return [f"experiment.seed={seed}"] if seed is not None else []
 
 
 def _run(experiment: Experiment, out: Path | None, mode: RunMode = "emulated", *, hold: bool = False) -> None:
-    from rich.console import Console
-
     from experiments.progress import choose_progress
-    from experiments.report import print_summary
     from experiments.runner import run_experiment
 
     progress = choose_progress(experiment.settings.name)
-    outcome = run_experiment(experiment, out=out, progress=progress, mode=mode, hold=hold)
+    _finish(run_experiment(experiment, out=out, progress=progress, mode=mode, hold=hold))
+
+
+def _finish(outcome: Outcome) -> NoReturn:
+    """Print what came of a run, and end with its exit code."""
+    from rich.console import Console
+
+    from experiments.report import print_summary
+
     print_summary(Console(), outcome.folder, outcome.analysis, outcome.manifest)
     raise typer.Exit(outcome.exit_code)
 

@@ -123,6 +123,7 @@ class ConferenceFlow:
     phases: dict[str, float] = field(default_factory=dict)  #: how long join and settle took
     faults: Mapping[str, FaultApplied] = field(default_factory=dict)  #: by fault ID, as they stand
     unsettled: str = ""  #: what still differed when time was up
+    injector: FaultInjector | None = None  #: there from t = 0 on
 
     async def hold(self) -> None:
         """Everything from the first join until all agree. Raises: RunFailureError if the conference does not come about."""
@@ -236,7 +237,7 @@ class ConferenceFlow:
     async def _run_to_end(self, epoch_s: float, when: Mapping[str, Attendance]) -> None:
         self.progress.phase("running")
         injector = FaultInjector(self.network, self.experiment.topology, self.fault_rows, clock=self.pace.now_s)
-        self.faults = injector.rows
+        self.injector, self.faults = injector, injector.rows
         steps = [
             _Step(step.due_s, partial(injector.take, step))
             for step in injector.timeline(injectable(self.experiment.faults), epoch_s=epoch_s)

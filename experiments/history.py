@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 from msgspec import Struct
 
+from experiments.typed import SHELL_FILE
 from proxy.records import (
     Acked,
     Applied,
@@ -39,7 +40,7 @@ LINKS_FILE: Final = "links.jsonl"
 NODES_FILE: Final = "nodes.jsonl"
 LEDGER_FILE: Final = "wire-ledger.jsonl"
 TOPOLOGY_FILE: Final = "topology.json"
-_NOT_NODES: Final = frozenset({FAULTS_FILE, LINKS_FILE, NODES_FILE, LEDGER_FILE})
+_NOT_NODES: Final = frozenset({FAULTS_FILE, LINKS_FILE, NODES_FILE, LEDGER_FILE, SHELL_FILE})
 
 #: A session in one of these states has ended; `joined` begins it; the others leave it as it is.
 _ENDED: Final = frozenset({"closing", "closed", "refused"})

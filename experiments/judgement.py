@@ -129,7 +129,9 @@ def _settled(run: RecordedRun) -> Check:
 
 
 def _faults_took(run: RecordedRun) -> Check:
-    scheduled = len(run.manifest.get("experiment", {}).get("fault", []))
+    left_s = run.manifest.get("clock", {}).get("left_s", math.inf)  # the user of a shell may have left before the end
+    planned = run.manifest.get("experiment", {}).get("fault", [])
+    scheduled = sum(run.epoch_s + fault.get("at_s", 0.0) < left_s for fault in planned)
     applied = sum(fault.source == "schedule" for fault in run.faults)
     missing = [
         f"{fault.fault_id} {fault.kind} {fault.target} was not verified" for fault in run.faults if not fault.verified

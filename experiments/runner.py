@@ -15,11 +15,11 @@ import errno
 import platform
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import msgspec
 import trio
@@ -56,6 +56,19 @@ HOST_FACTS: Final = (
 )
 
 
+class Console(Protocol):
+    """Somebody at a terminal while a run goes on (`experiments.shell`). The run is then looked after in another thread."""
+
+    def make_flow(self, *args: Any, **kwargs: Any) -> ConferenceFlow:  # noqa: ANN401  as ConferenceFlow takes them
+        """Make the flow of the run."""
+
+    def conduct(self, supervise: Callable[[AsyncIterable[int]], Awaitable[None]]) -> None:
+        """Have *supervise* run to its end; it is given the numbers of signals that end the run. Raises: what it raises."""
+
+    async def attend(self, run: RunInProgress, network: EmulatedNetwork, flow: ConferenceFlow) -> None:
+        """Hold the conference of *flow*, with the user at the prompt."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a run."""
@@ -84,6 +97,7 @@ def run_experiment(
     progress: RunProgress,
     mode: RunMode = "emulated",
     hold: bool = False,
+    console: Console | None = None,
 ) -> Outcome:
     """Run *experiment* on an emulated network, or on a simulated one in virtual time.
 
@@ -93,6 +107,7 @@ def run_experiment(
         progress: is told how it goes.
         mode: the simulated one takes neither root nor Mininet.
         hold: keep the network up when the experiment is over, until the user interrupts; then go on as ever.
+        console: a shell; None: nobody is there but to interrupt.
 
     Raises: InputError or CapabilityError before anything is started.
     """
@@ -115,7 +130,7 @@ def run_experiment(
         experiment = dataclasses.replace(experiment, topology=topology)
     now = datetime.now(UTC)
     folder = RunFolder.create(settings.name, out=out, now=now)
-    run = _Run(experiment, folder, _first_manifest(experiment, now, mode), progress, hold)
+    run = RunInProgress(experiment, folder, _first_manifest(experiment, now, mode), progress, hold, console)
     write_topology(folder.raw / TOPOLOGY_FILE, experiment.topology)
     run.save()
     try:
@@ -132,13 +147,16 @@ def run_experiment(
         folder.hand_over()
 
 
-def _carry_through(run: _Run) -> Outcome:
+def _carry_through(run: RunInProgress) -> Outcome:
     """Hold the conference, make the CSV files, write down the verdict: of whatever happened."""
     folder, progress = run.folder, run.progress
     try:
         with progress:
             try:
-                trio.run(run.supervise)
+                if run.console is None:
+                    trio.run(run.supervise)
+                else:
+                    run.console.conduct(run.supervise_until)
             except KeyboardInterrupt:  # before or after the time in which signals are listened to
                 run.interrupted = True
             progress.phase("analysing")
@@ -160,7 +178,7 @@ def _carry_through(run: _Run) -> Outcome:
 
 
 @dataclass
-class _Run:
+class RunInProgress:
     """One run while it goes on."""
 
     experiment: Experiment
@@ -168,6 +186,7 @@ class _Run:
     manifest: dict[str, Any]
     progress: RunProgress
     hold: bool = False  #: keep the network up at the end
+    console: Console | None = None
     interrupted: bool = False
     held: trio.Event | None = None  #: set to let go of a network that is kept up; None: it is not
     ready_s: dict[str, float] = field(default_factory=dict)  #: process -> when it was ready
@@ -198,17 +217,21 @@ class _Run:
 
     async def supervise(self) -> None:
         """Hold the conference until it is over, fails, or the user interrupts; then the network is gone."""
+        with trio.open_signal_receiver(*_SIGNALS) as signals:
+            await self.supervise_until(signals)
+
+    async def supervise_until(self, signals: AsyncIterable[int]) -> None:
+        """As `supervise`; interrupted by what comes from *signals*."""
         failure: Exception | None = None
         scope = trio.CancelScope()
-        with trio.open_signal_receiver(*_SIGNALS) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._listen, signals, scope)
-                with scope:
-                    try:
-                        await self._network()
-                    except Exception as error:  # noqa: BLE001  # sorted out below, outside of the nursery
-                        failure = error
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, signals, scope)
+            with scope:
+                try:
+                    await self._network()
+                except Exception as error:  # noqa: BLE001  # sorted out below, outside of the nursery
+                    failure = error
+            nursery.cancel_scope.cancel()
         if failure is not None:
             self._explain(failure)
 
@@ -226,7 +249,7 @@ class _Run:
         self.manifest["problem"] = str(leaves[0])
         self.progress.note(f"broke off: {leaves[0]}")
 
-    async def _listen(self, signals: Any, scope: trio.CancelScope) -> None:  # noqa: ANN401  # has no public type
+    async def _listen(self, signals: AsyncIterable[int], scope: trio.CancelScope) -> None:
         async for number in signals:
             if self.held is not None and not self.held.is_set():
                 self.held.set()
@@ -263,7 +286,10 @@ class _Run:
                         await network.start_capture(link, self.folder.captures / f"{link}.pcapng")
                     flow = self._flow(network, RealTime(), begun_s)
                     try:
-                        await self._hold(flow)
+                        if self.console is None:
+                            await self.hold_conference(flow)
+                        else:
+                            await self.console.attend(self, network, flow)
                         if self.hold:
                             await self._keep_up()
                     finally:
@@ -300,7 +326,7 @@ class _Run:
             self.note_clock(start_s=start_s)
             flow = self._flow(network, network, start_s)
             try:
-                await self._hold(flow)
+                await self.hold_conference(flow)
             finally:
                 with trio.CancelScope(shield=True):  # takes no time
                     await flow.take_leave()
@@ -325,7 +351,8 @@ class _Run:
             self.note_clock(**times_s)
             self.save()
 
-        return ConferenceFlow(
+        make = ConferenceFlow if self.console is None else self.console.make_flow
+        return make(
             self.experiment,
             network,
             pace,
@@ -337,7 +364,8 @@ class _Run:
             on_end=self._end_cpu_measurement,
         )
 
-    async def _hold(self, flow: ConferenceFlow) -> None:
+    async def hold_conference(self, flow: ConferenceFlow) -> None:
+        """Everything from the first join to the last agreement; the manifest says how long it took."""
         try:
             await flow.hold()
         finally:
@@ -362,9 +390,10 @@ class _Run:
         """Have everybody write down where they stand."""
         async with trio.open_nursery() as together:
             together.start_soon(flow.take_leave)
-            together.start_soon(self._write_links, network)
+            together.start_soon(self.write_links, network)
 
-    async def _write_links(self, network: EmulatedNetwork) -> None:
+    async def write_links(self, network: EmulatedNetwork) -> None:
+        """Write down what each link has carried so far."""
         self._write_link_counters(await network.link_counters())
         if (stats := await network.link_stats()) is not None:
             self.manifest["link_emulator"] = msgspec.to_builtins(stats)

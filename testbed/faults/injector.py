@@ -157,6 +157,11 @@ class FaultInjector:
             self._close_rows(change, healed_s, verified=verified)
             return self.rows[fault_id]
 
+    @property
+    def active(self) -> list[str]:
+        """IDs of the faults in force, in the order in which they were applied."""
+        return [fault_id for fault_id in self.rows if self._is_active(fault_id)]
+
     def _is_active(self, fault_id: str) -> bool:
         return fault_id in self._active or fault_id in self._on_processes
 
