@@ -98,7 +98,7 @@ def load_replay(path: Path) -> Replay:
         remarks.notes.append(
             "the run ended before its conference was in sync: nothing of it can be replayed but its start"
         )
-        tables = {**tables, "experiment": {**tables["experiment"], "duration_s": 1.0}}
+        tables = _as_happened(tables, [], epoch_s=0.0, end_s=0.0, remarks=remarks)
     text = to_toml(_in_order(tables), comment=_comment(folder, manifest, remarks))
     try:
         experiment = parse_experiment(text, Path(f"replay of {path}"))

@@ -30,6 +30,7 @@ from proxy.core.events import (
     ObjectsScheduled,
     PacketReceived,
     PublishRequested,
+    ScheduleEnded,
     ScheduleExtended,
     TimerExpired,
 )
@@ -70,7 +71,7 @@ class Participant:
         self.positions = Positions()  #: of streams of service proxies: there are none
         self.view = View(conference=self.conference, trust=out.trust, on_refusal=out.count_refusal)
         self._timers: Timers[str] = Timers()  #: "login" and "expiry"
-        self._schedule: Timers[tuple[int, str, int]] = Timers()
+        self._schedule: Timers[tuple[int, str, int | bytes]] = Timers()
         self._objects_due: Timers[tuple[float, ...]] = Timers()
         self._scheduled = 0
         self._login = ClientLogin(out, self._timers, needs_proxy=False)
@@ -153,13 +154,16 @@ class Participant:
                     raise PublishError(f"{kind!r} is published by the client itself; choose another event type")
                 self._publish(kind, body, object_name)
             case ScheduleExtended(updates):
-                for at_s, kind, size_bytes in updates:
+                for at_s, kind, body_or_size in updates:
                     self._scheduled += 1
-                    self._schedule.set((self._scheduled, kind, size_bytes), at_s)
+                    self._schedule.set((self._scheduled, kind, body_or_size), at_s)
             case ObjectsScheduled(objects, streams):
                 for at_s, *what in (*objects, *streams):
                     self._scheduled += 1
                     self._objects_due.set((self._scheduled, *what), at_s)
+            case ScheduleEnded():
+                self._schedule.clear()
+                self._objects_due.clear()
             case JoinRequested():
                 if self.state in ("idle", "closed", "refused"):
                     self._out.enter("login", "")
@@ -240,9 +244,9 @@ class Participant:
 
     def _on_timer(self) -> None:
         now_s = self._out.now_s
-        for _, kind, size_bytes in self._schedule.pop_due(now_s):
+        for _, kind, body_or_size in self._schedule.pop_due(now_s):
             try:
-                self._publish(kind, bytes(size_bytes), "")
+                self._publish(kind, body_or_size if isinstance(body_or_size, bytes) else bytes(body_or_size), "")
             except PublishError:
                 self._out.counters["publish_refused"] += 1
         for _, *what in self._objects_due.pop_due(now_s):
