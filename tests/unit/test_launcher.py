@@ -48,6 +48,38 @@ esac
 """
 
 
+#: An apt-get that brings QEMU, and packages whose contents our dpkg-deb makes up.
+APT_GET_FOR_VM = """#!/bin/sh
+PATH=/usr/bin:/bin
+echo "apt-get $*" >>"{calls}"
+case "$*" in
+*" install "*)
+    printf '#!/bin/sh\\n' >"{bin}/qemu-system-x86_64"
+    chmod +x "{bin}/qemu-system-x86_64" ;;
+*" download "*)
+    [ ! -e "{broken_network}" ] || {{ echo "E: Unable to fetch" >&2; exit 100; }}
+    while [ "$1" != download ]; do shift; done
+    shift
+    for package; do : >"$package.deb"; done ;;
+esac
+"""
+DPKG_DEB = """#!/bin/sh
+PATH=/usr/bin:/bin
+case "$2" in
+*busybox*) mkdir -p "$3/bin" && : >"$3/bin/busybox" ;;
+*) mkdir -p "$3/boot" "$3/usr/lib/modules/6.1/kernel/drivers/gpu" "$3/usr/lib/modules/6.1/kernel/drivers/net"
+   : >"$3/boot/vmlinuz-6.1" ;;
+esac
+"""
+APT_CACHE = """#!/bin/sh
+case "$*" in
+"depends linux-image-amd64") echo "  Depends: linux-image-6.1" ;;
+"show linux-image-6.1") ;;
+*) exit 100 ;;
+esac
+"""
+
+
 class Machine:
     """A folder with the launcher in it, and a PATH where only some things are."""
 
@@ -254,6 +286,57 @@ def test_python_given_by_hand_that_does_not_start_is_an_error(machine: Machine) 
     assert done.returncode == 3
     assert "HCONF_PYTHON=/no/such/python does not start" in done.stderr
     assert not (machine.root / ".venv").exists()
+
+
+@pytest.fixture
+def with_packages(ready: Machine) -> Machine:
+    for name in ("sed", "head", "ls", "mv"):
+        found = shutil.which(name, path="/usr/bin:/bin")
+        assert found is not None
+        (ready.bin / name).symlink_to(found)
+    ready.add("apt-get", APT_GET_FOR_VM)
+    ready.add("apt-cache", APT_CACHE)
+    ready.add("dpkg-deb", DPKG_DEB)
+    return ready
+
+
+@pytest.mark.skipif(
+    any(Path("/boot").glob("vmlinuz-*")), reason="this machine has a kernel in /boot, which is taken then"
+)
+@pytest.mark.parametrize("arguments", [("vm", "run", "x"), ("test", "--fast", "--vm")])
+def test_a_virtual_machine_gets_a_kernel_that_is_not_installed(
+    with_packages: Machine, arguments: tuple[str, ...]
+) -> None:
+    done = with_packages.start(*arguments)
+    assert done.stdout == f"ran: {' '.join(arguments)}\n"
+    calls = [call for call in with_packages.calls_since() if call.startswith("apt-get")]
+    assert next(call for call in calls if " install " in call).endswith(
+        " install --no-install-recommends qemu-system-x86"
+    )
+    assert calls[-1].endswith(" download busybox-static linux-image-6.1")
+    guest = with_packages.root / ".vm"
+    assert (guest / "boot" / "vmlinuz-6.1").exists()
+    assert (guest / "bin" / "busybox").exists()
+    assert [path.name for path in (guest / "lib" / "modules" / "6.1" / "kernel" / "drivers").iterdir()] == ["net"]
+    assert not (with_packages.root / ".vm.part").exists()
+    assert with_packages.start(*arguments).stderr == ""  # once
+
+
+def test_other_commands_want_no_virtual_machine(with_packages: Machine) -> None:
+    assert with_packages.start("run", "vm").stderr == ""
+    assert with_packages.start("test").stderr == ""
+    with_packages.user(1000)
+    assert with_packages.start("vm", "run", "x").stdout == "ran: vm run x\n"  # which says what is missing
+    assert not [call for call in with_packages.calls_since() if call.startswith("apt-get")]
+
+
+def test_a_kernel_that_cannot_be_fetched_is_said_and_tried_again(with_packages: Machine) -> None:
+    with_packages.broken_network.touch()
+    done = with_packages.start("vm", "run", "x")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "apt-get could not download: busybox-static" in done.stderr
+    with_packages.broken_network.unlink()
+    assert with_packages.start("vm", "run", "x").stdout == "ran: vm run x\n"
 
 
 def test_shell_syntax_is_posix() -> None:

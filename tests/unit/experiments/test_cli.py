@@ -117,15 +117,15 @@ def test_wrong_usage_ends_with_2(hconf: Hconf, arguments: list[str]) -> None:
 
 
 def test_a_machine_that_cannot_is_told_what_mends_it(hconf: Hconf, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*, capture: bool) -> None:
+    def refuse(*, capture: bool, taps: bool) -> None:
         raise CapabilityError(
-            where="mnexec", problem=f"is missing, capture {capture}", remedy="apt-get install mininet"
+            where="mnexec", problem=f"is missing, capture {capture}, taps {taps}", remedy="apt-get install mininet"
         )
 
     monkeypatch.setattr("testbed.doctor.require_for_run", refuse)
     code, _, err = hconf("run", "good.toml")
     assert code == 3
-    assert err == "hconf: mnexec: is missing, capture False (fix: apt-get install mininet)\n"
+    assert err == "hconf: mnexec: is missing, capture False, taps True (fix: apt-get install mininet)\n"
     assert nothing_was_made()
 
 

@@ -1,0 +1,57 @@
+"""What is asked for before anything boots. That it boots is tried by `./hconf test --vm` and tests/emulation."""
+
+import shutil
+
+import pytest
+
+from testbed.vm import machine as machines
+from testbed.vm.machine import Machine, choose_machine
+from topologies.errors import CapabilityError, InputError
+
+
+@pytest.fixture(autouse=True)
+def big_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(machines, "_available_mb", lambda: 8_000)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+
+
+def test_what_is_chosen() -> None:
+    assert choose_machine(cpus=None, memory_mb=None) == Machine(3, 3_072, None)
+    assert choose_machine(cpus=1, memory_mb=1_000, accelerator="tcg") == Machine(1, 1_000, "tcg")
+
+
+def test_a_small_machine_gives_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "_available_mb", lambda: 2_000)
+    assert choose_machine(cpus=None, memory_mb=None).memory_mb == 1_500
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory_mb", "message"),
+    [
+        (0, None, "--cpus: 0 is outside 1 to 3"),
+        (4, None, "--cpus: 4 is outside 1 to 3"),
+        (1, 100, "--memory-mb: 100 is below 512"),
+    ],
+)
+def test_wrong_wishes(cpus: int, memory_mb: int | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        choose_machine(cpus=cpus, memory_mb=memory_mb)
+
+
+def test_too_much_memory() -> None:
+    with pytest.raises(CapabilityError, match=r"would get 9000 MB, and 8000 MB are available .*--memory-mb 6000"):
+        choose_machine(cpus=None, memory_mb=9_000)
+
+
+def test_no_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(CapabilityError, match=r"fix: apt-get install --no-install-recommends qemu-system-x86\)"):
+        choose_machine(cpus=None, memory_mb=None)
+
+
+def test_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(CapabilityError, match="boots x86_64 kernels, and this machine is aarch64"):
+        choose_machine(cpus=None, memory_mb=None)
