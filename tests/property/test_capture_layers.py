@@ -347,3 +347,11 @@ def test_a_message_in_encoded_form_is_decoded(outer: str, field: str) -> None:
     layer = MESSAGE_LAYERS[outer]()
     layer.setfieldval(field, MESSAGE_LAYERS[inside]())
     assert MESSAGE_LAYERS[outer](bytes(layer)).haslayer(inside)
+
+
+def test_what_sync_groups_say_is_understood_too() -> None:
+    """Of the modes `svs` and `psync`, whose packets are few among those recorded."""
+    of_groups = [NdnPacket(wire) for wire in RECORDED if messages.GROUP in wire]
+    for layer in ("SeqNo", "PSyncContent"):
+        assert any(packet.haslayer(layer) for packet in of_groups)
+    assert not [octets for packet in of_groups for octets in unknown_in(packet) if octets.load]

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, ClassVar, Final, Self
 
+from scapy.packet import Packet
+
+from proxy.wire.messages import GROUP
 from proxy.wire.name import from_uri, to_uri
 from proxy.wire.tlv import MalformedError, tlv
 from testbed.capture.layers.messages import message_in
@@ -20,6 +23,7 @@ from testbed.capture.layers.tlv import (
     NumberValue,
     PacketValue,
     ValueField,
+    dissected_as,
     element_fields,
 )
 
@@ -228,6 +232,44 @@ class Content(Element):
     fields_desc: ClassVar[list[Any]] = element_fields(0x15, PacketValue())
 
 
+class BootstrapTime(Element):
+    fields_desc: ClassVar[list[Any]] = element_fields(212, NumberValue())
+
+
+class SeqNo(Element):
+    fields_desc: ClassVar[list[Any]] = element_fields(214, NumberValue())
+
+
+class SeqNoEntry(Element):
+    fields_desc: ClassVar[list[Any]] = element_fields(210, ElementsValue())
+    children: ClassVar[Mapping[int, type[Element]]] = {212: BootstrapTime, 214: SeqNo}
+
+
+class StateVectorEntry(Element):
+    fields_desc: ClassVar[list[Any]] = element_fields(202, ElementsValue())
+    children: ClassVar[Mapping[int, type[Element]]] = {7: Name, 210: SeqNoEntry}
+
+
+class StateVector(Element):
+    """State Vector Sync, version 3: what a sync Interest carries, inside of a Data."""
+
+    fields_desc: ClassVar[list[Any]] = element_fields(201, ElementsValue())
+    children: ClassVar[Mapping[int, type[Element]]] = {202: StateVectorEntry}
+
+
+class PSyncContent(Element):
+    """PSync: the names that answer a sync Interest."""
+
+    fields_desc: ClassVar[list[Any]] = element_fields(128, ElementsValue())
+    children: ClassVar[Mapping[int, type[Element]]] = {7: Name}
+
+
+def _in_sync_group(octets: bytes) -> Packet | None:
+    """Return what a packet of a sync group carries; None: nothing that is known."""
+    layer = {0x06: Data, 128: PSyncContent, 201: StateVector}.get(octets[0] if octets else 0)
+    return None if layer is None else dissected_as(layer, octets)
+
+
 class NamedPacket(Element):
     """An Interest or a Data."""
 
@@ -240,8 +282,11 @@ class NamedPacket(Element):
         if elements and isinstance(elements[0], Name):
             for element in elements[1:]:
                 if isinstance(element, self.carrier):
-                    is_data = isinstance(self, Data)
-                    message = message_in(bytes(element.value), name=elements[0].octets, is_data=is_data)
+                    octets, name = bytes(element.value), elements[0].octets
+                    if name.startswith(GROUP):
+                        message = _in_sync_group(octets)
+                    else:
+                        message = message_in(octets, name=name, is_data=isinstance(self, Data))
                     element.value = element.value if message is None else message
         return rest
 

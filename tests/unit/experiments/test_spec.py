@@ -342,7 +342,13 @@ def test_objects_and_media_have_the_limits_of_the_wire_format(load: Callable[...
         ("rate_per_s = 1.0", "rate_per_s = 1e6", "rate_per_s", "is above 10000", "(per second)"),
         # words
         ('mode = "hybrid"', 'mode = "hybird"', "[conference]: mode", 'mode = "hybird"', "did you mean `hybrid`?"),
-        ('mode = "hybrid"', "mode = 1", "[conference]: mode", "mode = 1 is unknown", "`central`, `hybrid`, `psync`, `pull`, `push`, `svs`"),
+        (
+            'mode = "hybrid"',
+            "mode = 1",
+            "[conference]: mode",
+            "mode = 1 is unknown",
+            "`central`, `hybrid`, `psync`, `pull`, `push`, `svs`",
+        ),
         ('kind = "poisson"', 'kind = "posson"', "[[workload]] 1: kind", "unknown", "did you mean `poisson`?"),
         ('kind = "link-down"', 'kind = "link_down"', "[[fault]] 1: kind", "unknown", "did you mean `link-down`?"),
         ('kind = "link-down"', "kind = 3", "[[fault]] 1: kind", "kind = 3 is unknown", "`link-down`"),
