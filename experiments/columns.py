@@ -117,18 +117,38 @@ FAULTS: Final = Table(
     "one injected fault",
     (
         Column("fault_id", "text", "identity of the fault in this run"),
-        Column("kind", "text", "`link-down`, `link-up`, `impair`, `crash`, `freeze`, `disk-loss`"),
+        Column("kind", "text", "as in the experiment file: `link-down`, `impair`, `crash`, `drop`, …"),
         Column(
             "target",
             "text",
-            "what it was applied to: a link, a process such as `csr1.proxy`, or a node with all its processes",
+            "what it was applied to: a link, a process such as `csr1.proxy`, a node with all its processes or links, groups of "
+            "nodes such as `csr1,core1/csr2`, or `*`, all links",
         ),
         Column("parameters", "text", "its other parameters, as JSON"),
         Column("intended_s", "number", "when the schedule wanted it"),
         Column("applied_s", "number", "when it had taken hold; empty: it could not be applied"),
-        Column("verified", "flag", "whether reading the state back showed that it had taken"),
-        Column("healed_s", "number", "when it was undone; empty: in force until the end"),
+        Column(
+            "verified",
+            "flag",
+            "whether reading the state back, or observing it, showed that it had taken, and that its healing had. A message fault "
+            "has taken if it was in force on its links and at least one packet came by that it was meant for; a starved process, if "
+            "it could run about as much of the time as it was to",
+        ),
+        Column("healed_s", "number", "when it was undone; empty: in force until the end, or over at once"),
         Column("source", "text", "`schedule` or `hand`"),
+        Column(
+            "healed_by",
+            "text",
+            "`schedule`, `hand`, the `fault_id` of the `link-up`, `thaw` or `restart` that did, or `count`: it had hit as many "
+            "packets as it was to",
+        ),
+        Column(
+            "packets_matched",
+            "count",
+            "message faults: packets that it was meant for, before `ratio`; empty: no message fault",
+        ),
+        Column("packets_hit", "count", "message faults: packets that it changed; injections: packets sent"),
+        Column("detail", "text", "what was in its way, where something was"),
     ),
 )
 
@@ -221,6 +241,7 @@ LINKS: Final = Table(
             "corrupted frames that the receiver's checksum found; only in a simulation: in an emulated network the link carries "
             "them, and the receiver's kernel drops them",
         ),
+        Column("dropped_fault", "count", "frames dropped by a message fault"),
         Column(
             "dropped_overrun",
             "count",

@@ -16,19 +16,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar
 
 import trio
 
 from experiments.conference_state import ConferenceState, disagreement
 from experiments.progress import RunProgress
 from experiments.spec import Experiment
-from experiments.spec_schema import Fault, Impair, LinkUp, fault_ids, kind_of
+from experiments.spec_faults import as_injected, needs_scapy
+from experiments.spec_schema import Fault, fault_ids
 from experiments.workloads import ScheduledObject, ScheduledStream, ScheduledUpdate, data_schedules, schedules
 from testbed.emulation.control import NodeError
 from testbed.faults.injector import BreakableNetwork, FaultInjector
 from testbed.faults.model import Fault as InjectedFault
-from testbed.faults.model import FaultApplied, FaultKind
+from testbed.faults.model import FaultApplied
 from testbed.links.model import LinkCounters
 from testbed.plan import NetworkPlan
 
@@ -135,6 +136,8 @@ class ConferenceFlow:
 
     async def take_leave(self) -> None:
         """Have every node write down where it stands; what does not answer is missing, and the checks say so."""
+        if self.injector is not None:
+            await self.injector.finish()
         conference = set(self._conference_processes())
         await self.pace.together(
             [
@@ -236,8 +239,14 @@ class ConferenceFlow:
 
     async def _run_to_end(self, epoch_s: float, when: Mapping[str, Attendance]) -> None:
         self.progress.phase("running")
-        injector = FaultInjector(self.network, self.experiment.topology, self.fault_rows, clock=self.pace.now_s)
-        self.injector, self.faults = injector, injector.rows
+        self.injector = injector = FaultInjector(
+            self.network,
+            self.experiment.topology,
+            self.fault_rows,
+            clock=self.pace.now_s,
+            seed=self.experiment.settings.seed,
+        )
+        self.faults = injector.rows
         steps = [
             _Step(step.due_s, partial(injector.take, step))
             for step in injector.timeline(injectable(self.experiment.faults), epoch_s=epoch_s)
@@ -338,6 +347,7 @@ def plan_of(experiment: Experiment, *, run_id: str, run_dir: Path) -> NetworkPla
         client_settings=sections["client"],
         login_settings=sections["login"],
         sync_settings=experiment.sync,
+        packet_code=any(map(needs_scapy, experiment.faults)),
     )
 
 
@@ -367,15 +377,7 @@ def _while_there(updates: Sequence[S], at: Attendance) -> tuple[S, ...]:
 def injectable(faults: Sequence[Fault]) -> Iterator[InjectedFault]:
     """Yield the faults of an experiment as the injector takes them."""
     for fault_id, fault in zip(fault_ids(faults), faults, strict=True):
-        yield InjectedFault(
-            fault_id=fault_id,
-            kind=cast("FaultKind", kind_of(fault)),
-            target=fault.target,
-            at_s=fault.at_s,
-            for_s=None if isinstance(fault, LinkUp) else fault.for_s,
-            parameters=fault.changes() if isinstance(fault, Impair) else {},
-            sender=fault.sender if isinstance(fault, Impair) else None,
-        )
+        yield as_injected(fault_id, fault)
 
 
 def _client(device: str) -> str:

@@ -62,6 +62,10 @@ class FaultRecord(Struct, frozen=True):
     verified: bool = False
     healed_s: float | None = None
     source: Literal["schedule", "hand"] = "schedule"
+    healed_by: str = ""
+    packets_matched: int | None = None
+    packets_hit: int | None = None
+    detail: str = ""
 
 
 class Configured(Struct, frozen=True):

@@ -18,6 +18,7 @@ from experiments.history import LinkRecord
 from experiments.recorded_run import RecordedRun, processes_struck
 from experiments.spec_schema import Expectation
 from experiments.timer_lag import timer_lags
+from testbed.faults.targets import EVENT_KINDS, KILLING_KINDS
 
 #: Fidelity checks without which the run did not do what the experiment says.
 _FATAL: Final = frozenset({"fidelity.faults", "fidelity.nodes"})
@@ -121,7 +122,7 @@ def _complete(run: RecordedRun) -> Check:
 def _settled(run: RecordedRun) -> Check:
     """A conference that nothing disturbs any more comes to rest: all agree, and nobody waits for an ack."""
     apart = str(run.manifest.get("unsettled") or "")
-    lasting = [fault.fault_id for fault in run.faults if fault.kind != "link-up" and fault.healed_s is None]
+    lasting = [fault.fault_id for fault in run.faults if fault.kind not in EVENT_KINDS and fault.healed_s is None]
     verdict: Verdict = "fail" if apart and not lasting else "pass"
     measured = "cut short" if run.history.quiesced_s is None else "did not" if apart else "did"
     detail = f"{apart}; {', '.join(lasting)} lasted to the end" if apart and lasting else apart
@@ -134,7 +135,9 @@ def _faults_took(run: RecordedRun) -> Check:
     scheduled = sum(run.epoch_s + fault.get("at_s", 0.0) < left_s for fault in planned)
     applied = sum(fault.source == "schedule" for fault in run.faults)
     missing = [
-        f"{fault.fault_id} {fault.kind} {fault.target} was not verified" for fault in run.faults if not fault.verified
+        f"{fault.fault_id} {fault.kind} {fault.target} was not verified" + (f": {fault.detail}" if fault.detail else "")
+        for fault in run.faults
+        if not fault.verified
     ]
     if applied < scheduled and run.history.quiesced_s is not None:
         missing.append(f"{scheduled - applied} of the schedule were never applied")
@@ -144,7 +147,7 @@ def _faults_took(run: RecordedRun) -> Check:
 
 
 def _nodes_ran(run: RecordedRun) -> Check:
-    killed = processes_struck(run.topology, run.faults, {"crash", "disk-loss"})
+    killed = processes_struck(run.topology, run.faults, KILLING_KINDS)
     broken = [
         f"{exit_.name} ended with status {exit_.status}"
         for exit_ in run.exits

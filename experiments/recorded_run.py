@@ -29,7 +29,7 @@ from experiments.history import (
 )
 from experiments.run_folder import RunFolder
 from proxy.records import SessionChanged
-from testbed.faults.targets import PROCESS_KINDS, processes_of
+from testbed.faults.targets import CUTTING_KINDS, KILLING_KINDS, PROCESS_KINDS, links_of, processes_of
 from testbed.routing import path_delays_ms
 from topologies.errors import InputError
 from topologies.model import Topology
@@ -66,9 +66,9 @@ class RecordedRun:
         clock = manifest.get("clock") or {}
         history = read_history(
             folder.raw,
-            crashed=_crashed(topology, exits.values()) | nodes_struck(topology, faults, {"crash", "disk-loss"}),
+            crashed=_crashed(topology, exits.values()) | nodes_struck(topology, faults, KILLING_KINDS),
             disks_lost=nodes_struck(topology, faults, {"disk-loss"}),
-            cut_off=_cut_off(topology, links_down(faults, at_s=math.inf))
+            cut_off=_cut_off(topology, links_down(topology, faults, at_s=math.inf))
             | nodes_struck(topology, [fault for fault in faults if fault.healed_s is None], PROCESS_KINDS),
             proxy_only=proxy_only(topology, faults, exits.values()) if exits else frozenset(),
             quiesced_s=clock.get("quiesced_s"),
@@ -89,15 +89,16 @@ class RecordedRun:
         )
 
 
-def links_down(faults: Iterable[FaultRecord], *, at_s: float) -> frozenset[str]:
-    """Return the links that a fault kept down just before *at_s* (CLOCK_MONOTONIC)."""
+def links_down(topology: Topology, faults: Iterable[FaultRecord], *, at_s: float) -> frozenset[str]:
+    """Return the links that a fault kept down, or silent, just before *at_s* (CLOCK_MONOTONIC), if only now and then."""
     return frozenset(
-        fault.target
+        link.name
         for fault in faults
-        if fault.kind == LINK_DOWN
+        if fault.kind in CUTTING_KINDS
         and fault.applied_s is not None
         and fault.applied_s < at_s
         and (fault.healed_s is None or fault.healed_s >= at_s)
+        for link in links_of(topology, fault.kind, fault.target)
     )
 
 
@@ -201,7 +202,7 @@ def _with_vanished(
 def proxy_only(topology: Topology, faults: Sequence[FaultRecord], exits: Collection[NodeExit] = ()) -> frozenset[str]:
     """Return the proxy UEs of which only the service proxy was struck or ended badly, and whose links are up at the end."""
     struck = processes_struck(topology, faults) | {exit_.name for exit_ in exits if exit_.status != 0}
-    apart = _cut_off(topology, links_down(faults, at_s=math.inf))
+    apart = _cut_off(topology, links_down(topology, faults, at_s=math.inf))
     return frozenset(ue for ue in topology.proxy_ues if f"{ue}.forwarder" not in struck and ue not in apart)
 
 

@@ -320,7 +320,7 @@ class RunInProgress:
         self.progress.phase(f"simulating: {_spell_size(self.experiment)}")
         plan = self._plan()
         with SimulatedRecords(self.folder.raw) as records:
-            network = simulate(self.experiment, plan, records)
+            network = simulate(self.experiment, plan, records, records.note_message_hit)
             records.write_configs(plan)
             self.joined, start_s = network.joined, network.now_s()
             self.note_clock(start_s=start_s)

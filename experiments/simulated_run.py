@@ -9,14 +9,17 @@ from typing import Final, Self
 
 import msgspec
 
+from experiments.history import LEDGER_FILE
 from experiments.spec import Experiment
 from proxy.records import Record
+from testbed.faults.packets.rules import MessageHit
 from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
 from testbed.simulation.controlled import ControlledSimulation
 
 #: Of one process; beyond that they are written.
 BUFFER_MAX_BYTES: Final = 256 * 1024
+_LEDGER: Final = LEDGER_FILE.removesuffix(".jsonl")
 
 
 class SimulatedRecords:
@@ -34,6 +37,12 @@ class SimulatedRecords:
         buffer += b"\n"
         if len(buffer) > BUFFER_MAX_BYTES:
             self._flush(process)
+
+    def note_message_hit(self, hit: MessageHit) -> None:
+        """Take in what a message fault did."""
+        buffer = self._buffers.setdefault(_LEDGER, bytearray())
+        self._encoder.encode_into(hit, buffer, -1)
+        buffer += b"\n"
 
     def write_configs(self, plan: NetworkPlan) -> None:
         """Write the configuration of every process. Paths are relative to the run folder, wherever that is."""
@@ -62,7 +71,12 @@ class SimulatedRecords:
 
 
 def simulate(
-    experiment: Experiment, plan: NetworkPlan, on_record: Callable[[str, Record], None]
+    experiment: Experiment,
+    plan: NetworkPlan,
+    on_record: Callable[[str, Record], None],
+    on_message_hit: Callable[[MessageHit], None] = lambda _: None,
 ) -> ControlledSimulation:
     """Return the network of *experiment*, built; no time has passed yet."""
-    return ControlledSimulation(plan, on_record=on_record, clock_skew_ppm=experiment.clock_skew_ppm)
+    return ControlledSimulation(
+        plan, on_record=on_record, clock_skew_ppm=experiment.clock_skew_ppm, on_message_hit=on_message_hit
+    )

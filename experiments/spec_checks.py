@@ -7,29 +7,37 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from experiments.columns import unknown_metric
+from experiments.spec_faults import ENDLESS_BURST, duration_s, endless_burst, resolve_fault
 from experiments.spec_places import KeyPath, Source
 from experiments.spec_schema import (
     AttendanceSection,
+    BlackHole,
     CaptureSection,
     ClocksSection,
     ConferenceSection,
-    Crash,
-    DiskLoss,
     Expectation,
     ExperimentSection,
     Fault,
+    Flap,
+    Freeze,
     Impair,
+    Isolate,
     LinkDown,
     LinkSection,
     LinkUp,
     OnceWorkload,
     OneWaySection,
+    Partition,
     ProcessFault,
+    Restart,
+    Starve,
+    Thaw,
     Workload,
     fault_ids,
     kind_of,
@@ -129,12 +137,9 @@ def _check_queues(section: LinkSection, path: KeyPath, source: Source) -> None:
 
 def _check_bursts(properties: LinkProperties, path: KeyPath, source: Source) -> None:
     """A bad state that is entered is left again."""
-    if properties.good_to_bad_ratio > 0 and properties.bad_to_good_ratio == 0:
-        raise source.error(
-            (*path, "good_to_bad_ratio"),
-            problem="a burst of loss would never end: bad_to_good_ratio is 0",
-            remedy="give bad_to_good_ratio, 1 over the mean length of a burst in packets: 0.2 for five",
-        )
+    if endless_burst(properties):
+        problem, remedy = ENDLESS_BURST
+        raise source.error((*path, "good_to_bad_ratio"), problem=problem, remedy=remedy)
 
 
 def _merged(*sections: OneWaySection | None) -> dict[str, Any]:
@@ -237,40 +242,38 @@ def _check_once(workload: OnceWorkload, settings: ExperimentSection, path: KeyPa
 def check_faults(
     faults: Sequence[Fault], topology: Topology, settings: ExperimentSection, source: Source
 ) -> tuple[Fault, ...]:
-    """Return the faults with the topology's own link names; they fit into the run and do not contradict each other."""
+    """Return the faults with the topology's own names; they fit into the run and do not contradict each other."""
     checked: list[Fault] = []
-    for index, fault in enumerate(faults):
+    folder = Path(source.file).parent
+    for index, asked in enumerate(faults):
         path: KeyPath = ("fault", index)
-        target = _fault_target(topology, fault, (*path, "target"), source)
+
+        def refuse(key: str | None, problem: str, remedy: str, path: KeyPath = path) -> InputError:
+            return source.error(path if key is None else (*path, key), problem=problem, remedy=remedy)
+
+        fault = resolve_fault(asked, topology, folder=folder, refuse=refuse)
         if fault.at_s >= settings.duration_s:
             raise source.error(
                 (*path, "at_s"),
                 problem=f"at_s = {fault.at_s:g} is not before the end of the run ({settings.duration_s:g} s)",
                 remedy=f"use less than {settings.duration_s:g}, or a longer duration_s in [experiment]",
             )
-        if _end_s(fault) > settings.duration_s + _SAME_MOMENT_S and _for_s(fault) is not None:
+        if fault.at_s + (duration_s(fault) or 0.0) > settings.duration_s + _SAME_MOMENT_S:
+            by_time = getattr(fault, "for_s", None) is not None
+            remedy = f"use at most {settings.duration_s - fault.at_s:g}"
+            if not isinstance(fault, Flap):
+                remedy += ", or leave for_s out: it then lasts to the end"
             raise source.error(
-                (*path, "for_s"),
+                (*path, "for_s") if by_time else (*path, "count" if isinstance(fault, Flap) else "times"),
                 problem=f"the fault would end at {_end_s(fault):g} s, after the end of the run "
                 f"({settings.duration_s:g} s)",
-                remedy=f"use at most {settings.duration_s - fault.at_s:g}, or leave for_s out: it then lasts to the end",
+                remedy=remedy if by_time else "let it begin earlier, or be shorter",
             )
-        if isinstance(fault, Impair) and not fault.changes():
-            raise source.error(
-                path, problem="it changes nothing", remedy="give delay_ms, jitter_ms, loss_ratio or rate_mbps"
-            )
-        if isinstance(fault, Impair):
-            _check_impaired_link(fault, topology.link(target), path, source)
-        if isinstance(fault, Impair) and fault.sender is not None and fault.sender not in target.split("-"):
-            raise source.error(
-                (*path, "sender"),
-                problem=f"`{fault.sender}` is no end of {target}",
-                remedy=f"use {target.replace('-', ' or ')}, or leave it out: then both directions are impaired",
-            )
-        checked.append(msgspec.structs.replace(fault, target=target))
+        checked.append(fault)
     _check_carrier_faults(checked, source)
     _check_process_faults(checked, topology, source)
     _check_impairments(checked, source)
+    _check_repetitions(checked, source)
     return tuple(checked)
 
 
@@ -400,70 +403,84 @@ def _check_carrier_faults(faults: Sequence[Fault], source: Source) -> None:
 
 
 def _check_process_faults(faults: Sequence[Fault], topology: Topology, source: Source) -> None:
-    """A process is struck only while it runs."""
-    struck: dict[str, tuple[int, Fault]] = {}  # process -> the last fault on it
+    """A process is struck only while it runs; what goes on again has been stopped."""
+    struck: dict[str, tuple[int, ProcessFault]] = {}  # process -> the last fault that keeps it from running
     for index, fault in _by_time(faults):
-        if not isinstance(fault, ProcessFault):
+        if not isinstance(fault, ProcessFault) or isinstance(fault, Starve):
             continue
-        for process in processes_of(topology, fault.target):
-            earlier = struck.get(process)
-            if earlier and fault.at_s < _end_s(earlier[1]) - _SAME_MOMENT_S:
+        processes = processes_of(topology, fault.target)
+        stopped = {
+            process: struck[process]
+            for process in processes
+            if process in struck and fault.at_s < _end_s(struck[process][1]) - _SAME_MOMENT_S
+        }
+        if isinstance(fault, Restart | Thaw):
+            _check_going_on(fault, index, stopped, topology, source)
+            for process in stopped:
+                del struck[process]
+            continue
+        for process, (number, earlier) in stopped.items():
+            raise source.error(
+                ("fault", index),
+                problem=f"{process} does not run at {fault.at_s:g} s, because of [[fault]] {number + 1} "
+                f"({_span(earlier)})",
+                remedy="move one of them, or let the earlier end first with for_s",
+            )
+        struck |= dict.fromkeys(processes, (index, fault))
+
+
+def _check_going_on(
+    fault: Restart | Thaw,
+    index: int,
+    stopped: Mapping[str, tuple[int, ProcessFault]],
+    topology: Topology,
+    source: Source,
+) -> None:
+    """A ``thaw`` or ``restart`` ends what has no end of its own, and all of it."""
+    for number, earlier in stopped.values():
+        if isinstance(fault, Thaw) and not isinstance(earlier, Freeze):
+            raise source.error(
+                ("fault", index),
+                problem=f"{fault.target} is not frozen at {fault.at_s:g} s, but dead because of [[fault]] {number + 1}",
+                remedy="use a restart",
+            )
+        if duration_s(earlier) is not None:
+            raise source.error(
+                ("fault", index),
+                problem=f"[[fault]] {number + 1} already lets {fault.target} go on, at {_end_s(earlier):g} s",
+                remedy=f"leave out this {kind_of(fault)}, or the other's for_s",
+            )
+        if not set(processes_of(topology, earlier.target)) <= set(processes_of(topology, fault.target)):
+            raise source.error(
+                ("fault", index, "target"),
+                problem=f"[[fault]] {number + 1} has struck all of {earlier.target}",
+                remedy=f"use target = {earlier.target}",
+            )
+    if isinstance(fault, Thaw) and not stopped:
+        raise source.error(
+            ("fault", index),
+            problem=f"{fault.target} is not frozen at {fault.at_s:g} s",
+            remedy="put a freeze without for_s before it, or leave it out",
+        )
+
+
+def _check_repetitions(faults: Sequence[Fault], source: Source) -> None:
+    """Nothing is broken twice in the same way at the same time; faults of different kinds add up."""
+    active: dict[tuple[str, str], list[tuple[int, Fault]]] = {}
+    for index, fault in _by_time(faults):
+        if not isinstance(fault, Flap | BlackHole | Partition | Isolate | Starve):
+            continue
+        before = active.setdefault((kind_of(fault), fault.target), [])
+        for number, earlier in before:
+            senders = {getattr(fault, "sender", None), getattr(earlier, "sender", None)}
+            same_way = None in senders or len(senders) == 1
+            if same_way and fault.at_s < _end_s(earlier) - _SAME_MOMENT_S:
                 raise source.error(
                     ("fault", index),
-                    problem=f"{process} does not run at {fault.at_s:g} s, because of [[fault]] {earlier[0] + 1} "
-                    f"({_span(earlier[1])})",
-                    remedy="move one of them, or let the earlier end first with for_s",
+                    problem=f"[[fault]] {number + 1} does the same to {fault.target} then ({_span(earlier)})",
+                    remedy="move one of them, or leave one out",
                 )
-            struck[process] = (index, fault)
-
-
-def _fault_target(topology: Topology, fault: Fault, path: KeyPath, source: Source) -> str:
-    """Return the target as the topology names it."""
-    if not isinstance(fault, ProcessFault):
-        return _link(topology, fault.target, path, source).name
-    try:
-        processes = processes_of(topology, fault.target)
-    except InputError as error:
-        problem = f"{topology.name} has no node or process `{fault.target}`"
-        raise source.error(path, problem=problem, remedy=error.remedy) from None
-    if isinstance(fault, DiskLoss) and not any(name.endswith(".proxy") for name in processes):
-        raise source.error(
-            path,
-            problem=f"`{fault.target}` has no disk: only service proxies store something",
-            remedy=f"name one, such as {topology.proxies[0]}.proxy"
-            if topology.proxies
-            else "leave this fault out: in this mode there are none",
-        )
-    node = topology.node(fault.target.partition(".")[0])
-    if isinstance(fault, Crash) and node.role == "ue" and not fault.target.endswith(".proxy"):
-        if not node.is_proxy:
-            raise source.error(
-                path,
-                problem=f"`{fault.target}` is a UE, which keeps nothing that it could go on from",
-                remedy="freeze it, or take its links down",
-            )
-        if fault.for_s is not None:
-            raise source.error(
-                path,
-                problem=f"`{fault.target}` is a UE: it may vanish, but its client keeps nothing that it could go on from",
-                remedy=f"leave for_s out, or crash {node.name}.proxy, which goes on from its disk",
-            )
-    return fault.target
-
-
-def _check_impaired_link(fault: Impair, link: Link, path: KeyPath, source: Source) -> None:
-    """What the fault makes of the link is one that can be."""
-    if fault.queue_packets is not None and fault.queue_bytes is not None:
-        raise source.error(
-            (*path, "queue_bytes"),
-            problem="the queue is bounded by packets and by bytes",
-            remedy="give queue_packets or queue_bytes, not both",
-        )
-    for sender in (link.a, link.b) if fault.sender is None else (fault.sender,):
-        if sender in (link.a, link.b):
-            changes: dict[str, Any] = dict(fault.changes())
-            changed = dataclasses.replace(link.properties_from(sender), **changes)
-            _check_bursts(changed, path, source)
+        before.append((index, fault))
 
 
 def _check_impairments(faults: Sequence[Fault], source: Source) -> None:
@@ -490,13 +507,9 @@ def _by_time(faults: Sequence[Fault]) -> list[tuple[int, Fault]]:
     return sorted(enumerate(faults), key=lambda entry: entry[1].at_s)
 
 
-def _for_s(fault: Fault) -> float | None:
-    return None if isinstance(fault, LinkUp) else fault.for_s
-
-
 def _end_s(fault: Fault) -> float:
-    for_s = _for_s(fault)
-    return float("inf") if for_s is None else fault.at_s + for_s
+    lasts_s = duration_s(fault)
+    return float("inf") if lasts_s is None else fault.at_s + lasts_s
 
 
 def _span(fault: Fault) -> str:

@@ -26,6 +26,8 @@ Moment = Annotated[float, Meta(ge=0, le=86_400, description="seconds since the s
 SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
 DelayMs = Annotated[float, Meta(ge=0, le=60_000, description="one way")]
 Ratio = Annotated[float, Meta(ge=0, le=1, description="a fraction, not a percentage")]
+OpenRatio = Annotated[float, Meta(gt=0, lt=1, description="a fraction, not a percentage")]
+PositiveMs = Annotated[float, Meta(gt=0, le=60_000)]
 RateMbps = Annotated[float, Meta(ge=0.001, le=1_000_000)]
 QueuePackets = Annotated[int, Meta(ge=1, le=QUEUE_MAX_PACKETS)]
 QueueBytes = Annotated[int, Meta(ge=1, le=QUEUE_MAX_BYTES)]
@@ -41,6 +43,8 @@ Name = Annotated[
     ),
 ]
 Word = Annotated[str, Meta(min_length=1, max_length=200)]
+
+Code = Annotated[str, Meta(min_length=1, max_length=4_000)]
 
 AckLevel = Literal["accepted", "durable", "replicated"]
 Event = Literal["message", "stroke", "object"]
@@ -288,8 +292,17 @@ class LinkUp(_Fault, frozen=True, forbid_unknown_fields=True, tag="link-up", kw_
     """Ends a ``link-down`` that has no *for_s*."""
 
 
+class Flap(_Fault, frozen=True, forbid_unknown_fields=True, tag="flap", kw_only=True):
+    """The link goes down and comes back, again and again, *count* times or for *for_s*; both ends see it."""
+
+    period_s: Seconds  #: from one time that it goes down to the next
+    down_ratio: OpenRatio = 0.5  #: part of each period in which it is down, at its beginning
+    count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    for_s: Seconds | None = None
+
+
 class Impair(_Fault, frozen=True, forbid_unknown_fields=True, tag="impair", kw_only=True):
-    """The link's properties change, for *for_s*, else to the end of the run; what is not given stays."""
+    """The link's properties change, at once or over *ramp_s*, for *for_s*, else to the end of the run; what is not given stays."""
 
     for_s: Seconds | None = None
     delay_ms: DelayMs | None = None
@@ -306,6 +319,7 @@ class Impair(_Fault, frozen=True, forbid_unknown_fields=True, tag="impair", kw_o
     corrupt_ratio: Ratio | None = None
     late_max_ms: DelayMs | None = None
     sender: Word | None = None  #: only what this end of the link sends; None: both directions
+    ramp_s: Seconds | None = None  #: changes little by little, in steps of 0.1 s at most, and is there after so long
 
     def changes(self) -> dict[str, float]:
         """Return the properties that are given, by name."""
@@ -319,10 +333,42 @@ _IMPAIRED: Final = (
 )
 
 
-class Crash(_Fault, frozen=True, forbid_unknown_fields=True, tag="crash", kw_only=True):
-    """A process is killed, and started again after *for_s*, else not at all."""
+class BlackHole(_Fault, frozen=True, forbid_unknown_fields=True, tag="black-hole", kw_only=True):
+    """The link swallows everything, and neither end is told, for *for_s*, else to the end of the run."""
 
     for_s: Seconds | None = None
+    sender: Word | None = None  #: only what this end of the link sends; None: both directions
+
+
+class _Cut(_Fault, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
+    """Several links are cut at once."""
+
+    for_s: Seconds | None = None
+    silent: bool = False  #: they swallow everything; else their ends lose their carrier
+
+
+class Partition(_Cut, frozen=True, forbid_unknown_fields=True, tag="partition", kw_only=True):
+    """All links between groups of nodes are cut, for *for_s*, else to the end of the run.
+
+    A UE or login server in no group goes with the router that it is attached to; the other nodes in no group are one more group.
+    """
+
+    target: Word = ""  #: groups with ``/`` between them: ``csr1,core1/csr2,core2``; or, as lists,
+    groups: Annotated[tuple[Annotated[tuple[Word, ...], Meta(min_length=1)], ...], Meta(min_length=1)] | None = None
+
+
+class Isolate(_Cut, frozen=True, forbid_unknown_fields=True, tag="isolate", kw_only=True):
+    """All links of a node are cut, for *for_s*, else to the end of the run."""
+
+
+class Crash(_Fault, frozen=True, forbid_unknown_fields=True, tag="crash", kw_only=True):
+    """A process is killed, and started again after *for_s* or by a ``restart``, else not at all."""
+
+    for_s: Seconds | None = None
+
+
+class Restart(_Fault, frozen=True, forbid_unknown_fields=True, tag="restart", kw_only=True):
+    """A process is killed and started again at once; one that does not run, because of a fault without *for_s*, is started."""
 
 
 class DiskLoss(_Fault, frozen=True, forbid_unknown_fields=True, tag="disk-loss", kw_only=True):
@@ -332,9 +378,98 @@ class DiskLoss(_Fault, frozen=True, forbid_unknown_fields=True, tag="disk-loss",
 
 
 class Freeze(_Fault, frozen=True, forbid_unknown_fields=True, tag="freeze", kw_only=True):
-    """A process is stopped for *for_s*, else to the end of the run; it loses nothing."""
+    """A process is stopped for *for_s* or until a ``thaw``, else to the end of the run; it loses nothing."""
 
     for_s: Seconds | None = None
+
+
+class Thaw(_Fault, frozen=True, forbid_unknown_fields=True, tag="thaw", kw_only=True):
+    """Ends a ``freeze`` that has no *for_s*."""
+
+
+class Starve(_Fault, frozen=True, forbid_unknown_fields=True, tag="starve", kw_only=True):
+    """A process gets a processor for a part of each period only, for *for_s*, else to the end of the run."""
+
+    cpu_ratio: OpenRatio  #: that part
+    period_ms: Annotated[float, Meta(ge=5, le=1_000)] = 20.0
+    for_s: Seconds | None = None
+
+
+class LoginOutage(_Fault, frozen=True, forbid_unknown_fields=True, tag="login-outage", kw_only=True):
+    """The login server does not answer, for *for_s*, else to the end of the run: it is killed, or frozen."""
+
+    target: Word = ""  #: login server; not given: the one there is
+    how: Literal["crash", "freeze"] = "crash"
+    for_s: Seconds | None = None
+
+
+class _MessageFault(_Fault, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
+    """Packets that cross a link are changed one by one; what those below have in common.
+
+    *target* is a link, a node for all its links, or ``*`` for all links. A packet is meant where *message*, *name* and *predicate*
+    agree to it, as far as they are given. What a link repeats is another packet.
+    """
+
+    for_s: Seconds | None = None  #: None: to the end of the run, or until *count* is reached
+    sender: Word | None = None  #: only what this node sends
+    receiver: Word | None = None  #: only what is sent to this node
+    message: Word | None = None  #: message type as in messages.csv, or several: ``"push,sync-update"``
+    name: Word | None = None  #: pattern for its name: ``/hconf/csr1/32=sync/*``
+    predicate: Code | None = None  #: Python over ``packet``, which has the layers of a capture
+    count: Count | None = None  #: the first so many; None: no limit
+    ratio: Annotated[float, Meta(gt=0, le=1, description="a fraction, not a percentage")] = 1.0  #: each on its own
+
+
+class Drop(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="drop", kw_only=True):
+    """They do not arrive."""
+
+
+class Delay(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="delay", kw_only=True):
+    """They arrive *delay_ms* later; others overtake them."""
+
+    delay_ms: PositiveMs
+
+
+class Duplicate(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="duplicate", kw_only=True):
+    """They arrive *times* times more, right behind."""
+
+    times: Annotated[int, Meta(ge=1, le=100)] = 1
+
+
+class Corrupt(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="corrupt", kw_only=True):
+    """They arrive with *bits* of the datagram flipped."""
+
+    bits: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    #: of UDP, over what arrives: right, so that the node's decoder and signatures meet it, or wrong, so that its kernel does
+    checksum: Literal["right", "wrong"] = "right"
+
+
+class Replay(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="replay", kw_only=True):
+    """They arrive once more, *after_ms* later, and so on *times* times, *every_ms* apart."""
+
+    after_ms: PositiveMs
+    times: Annotated[int, Meta(ge=1, le=100)] = 1
+    every_ms: PositiveMs | None = None  #: None: after_ms
+
+
+class Forge(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="forge", kw_only=True):
+    """They arrive as *edit* makes them; lengths, checksums and digests are right then, signatures are as they were."""
+
+    edit: Code  #: Python statements over ``packet``: ``packet["FpUpdate"].seq += 1``
+    keep_original: bool = False  #: what was sent arrives, too, before it
+
+
+class Inject(_Fault, frozen=True, forbid_unknown_fields=True, tag="inject", kw_only=True):
+    """Packets made by hand are sent over a link, as if its end *sender* had; one of *file*, *hex* and *packet* says which."""
+
+    sender: Word
+    file: Word | None = None  #: capture, Python file that sets ``packets``, or .hex; as seen from the experiment file
+    hex: Annotated[tuple[Annotated[str, Meta(min_length=2, max_length=20_000)], ...], Meta(min_length=1)] | None = None
+    packet: Code | None = None  #: Python expression that makes a packet or several: ``Interest(value=[...])``
+    message: Word | None = None  #: of a capture: packets of these message types
+    name: Word | None = None  #: of a capture: packets whose name matches
+    times: Annotated[int, Meta(ge=1, le=100_000)] = 1  #: all of them, so many times
+    every_ms: PositiveMs | None = None  #: from one time to the next; needed if *times* is more than 1
 
 
 class Expectation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -362,8 +497,10 @@ RateWorkload = PoissonWorkload | ConstantWorkload
 UpdateWorkload = RateWorkload | OnceWorkload
 DataWorkload = ObjectsWorkload | MediaWorkload
 Workload = UpdateWorkload | DataWorkload
-ProcessFault = Crash | DiskLoss | Freeze
-Fault = LinkDown | LinkUp | Impair | ProcessFault
+LinkFault = LinkDown | LinkUp | Flap | Impair | BlackHole | Partition | Isolate
+ProcessFault = Crash | Restart | DiskLoss | Freeze | Thaw | Starve | LoginOutage
+MessageFault = Drop | Delay | Duplicate | Corrupt | Replay | Forge
+Fault = LinkFault | ProcessFault | MessageFault | Inject
 
 
 class ExperimentFile(Struct, frozen=True, forbid_unknown_fields=True):

@@ -48,6 +48,8 @@ class NetworkPlan:
     login_settings: Settings = field(default_factory=dict)
     #: of the section of a UE that is called as the mode, in a mode without service proxies
     sync_settings: Settings = field(default_factory=dict)
+    #: message faults may have code that runs over packets; the links then load scapy, which takes 0.7 s, when they are made
+    packet_code: bool = False
 
     def __post_init__(self) -> None:
         if not RUN_ID_PATTERN.fullmatch(self.run_id):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from experiments.history import Device, History, Membership, UpdateId, memberships
 from experiments.recorded_run import RecordedRun
 from proxy.records import SnapshotApplied
+from testbed.faults.targets import EVENT_KINDS
 from testbed.routing import path_delays_ms
 
 Floats = NDArray[np.float64]
@@ -287,7 +288,7 @@ def _overlaps_fault(run: RecordedRun, start_s: Floats, end_s: Floats) -> Flags:
     """Return for each interval whether any fault was in force in it; times since the run's start."""
     merged: list[list[float]] = []
     for fault in run.faults:  # in the order of application
-        if fault.applied_s is None or fault.kind == "link-up":
+        if fault.applied_s is None or fault.kind in EVENT_KINDS:
             continue
         begin = fault.applied_s - run.epoch_s
         end = np.inf if fault.healed_s is None else fault.healed_s - run.epoch_s

@@ -20,7 +20,7 @@ REFUSED: Final = "refused_"
 
 
 #: Why a frame was dropped, in the order of the columns of links.csv.
-_CAUSES: Final = ("loss", "queue", "carrier", "blocked", "corrupt", "overrun")
+_CAUSES: Final = ("loss", "queue", "carrier", "blocked", "corrupt", "fault", "overrun")
 
 
 def measure_messages(run: RecordedRun) -> pd.DataFrame:
@@ -106,6 +106,10 @@ def measure_faults(run: RecordedRun) -> pd.DataFrame:
             fault.verified,
             _since(run, fault.healed_s),
             fault.source,
+            fault.healed_by or None,
+            fault.packets_matched,
+            fault.packets_hit,
+            fault.detail or None,
         )
         for fault in run.faults
     ]

@@ -20,8 +20,8 @@ import pandas as pd
 from experiments.analysis.deliveries import Deliveries, Flags, Floats, Ints, delay_matrix_ms
 from experiments.columns import RECOVERY
 from experiments.history import FaultRecord
-from experiments.recorded_run import LINK_DOWN, LINK_UP, RecordedRun, links_down
-from testbed.faults.targets import PROCESS_KINDS, processes_of
+from experiments.recorded_run import LINK_UP, RecordedRun, links_down
+from testbed.faults.targets import CUTTING_KINDS, MESSAGE_KINDS, PROCESS_KINDS, links_of, processes_of
 from testbed.plan import PROXYLESS_MODES
 from testbed.routing import path_delays_ms
 from topologies.errors import InputError
@@ -68,16 +68,19 @@ def measure_recovery(run: RecordedRun, deliveries: Deliveries) -> pd.DataFrame:
     for fault in run.faults:
         if fault.applied_s is None:
             continue
-        if fault.kind in PROCESS_KINDS:
-            rows += _client_rows(run, fault, None, _reach_of_proxies(run, fault, deliveries), pairs, deliveries)
+        if fault.kind == "thaw":
+            continue  # what it ends has its own rows
+        if fault.kind in PROCESS_KINDS or fault.kind == "restart":
+            rows += _client_rows(run, fault, (), _reach_of_proxies(run, fault, deliveries), pairs, deliveries)
             continue
         try:
-            link = run.topology.link(fault.target)
+            links = links_of(run.topology, fault.kind, fault.target)
         except InputError:
             continue  # of a kind that this version does not know
-        reach = _reach(run, fault, link, deliveries.devices)
-        rows += _client_rows(run, fault, link, reach, pairs, deliveries)
-        rows += _router_rows(run, fault, link)
+        reach = _reach(run, fault, links, deliveries.devices)
+        rows += _client_rows(run, fault, links, reach, pairs, deliveries)
+        if fault.kind not in MESSAGE_KINDS:
+            rows += _router_rows(run, fault, links)
     return pd.DataFrame(rows, columns=RECOVERY.names)
 
 
@@ -97,27 +100,33 @@ def _pairs(topology: Topology, deliveries: Deliveries) -> _Pairs:
     return _Pairs(publisher[order], receiver[order], group[order], published[order], delivered[order])
 
 
-def _reach(run: RecordedRun, fault: FaultRecord, link: Link, devices: Sequence[str]) -> _Reach:
-    others = links_down(run.faults, at_s=fault.applied_s or 0.0) - {link.name}
+def _reach(run: RecordedRun, fault: FaultRecord, links: Sequence[Link], devices: Sequence[str]) -> _Reach:
+    struck = {link.name for link in links}
+    others = links_down(run.topology, run.faults, at_s=fault.applied_s or 0.0) - struck
     delays = path_delays_ms(run.topology, without=others)
     whole = delay_matrix_ms(delays, devices)
-    (to_a, from_a), (to_b, from_b) = (
-        (
-            np.array([delays.get(device, {}).get(end, math.inf) for device in devices]),
-            np.array([delays.get(end, {}).get(device, math.inf) for device in devices]),
+    affected = np.zeros_like(whole, dtype=np.bool_)
+    for link in links:
+        (to_a, from_a), (to_b, from_b) = (
+            (
+                np.array([delays.get(device, {}).get(end, math.inf) for device in devices]),
+                np.array([delays.get(end, {}).get(device, math.inf) for device in devices]),
+            )
+            for end in (link.a, link.b)
         )
-        for end in (link.a, link.b)
-    )
-    ab_ms, ba_ms = (link.properties_from(end).delay_ms for end in (link.a, link.b))
-    across = np.minimum(ab_ms + np.add.outer(to_a, from_b), ba_ms + np.add.outer(to_b, from_a))
-    affected = np.isfinite(whole) & (across <= whole + 1e-6)  # delays are exact to 1 ns
+        ab_ms, ba_ms = (link.properties_from(end).delay_ms for end in (link.a, link.b))
+        across = np.minimum(ab_ms + np.add.outer(to_a, from_b), ba_ms + np.add.outer(to_b, from_a))
+        affected |= np.isfinite(whole) & (across <= whole + 1e-6)  # delays are exact to 1 ns
     np.fill_diagonal(affected, val=False)
-    if fault.kind in (LINK_DOWN, LINK_UP):
-        floor = delay_matrix_ms(path_delays_ms(run.topology, without=others | {link.name}), devices)
+    if fault.kind in CUTTING_KINDS or fault.kind == LINK_UP:
+        floor = delay_matrix_ms(path_delays_ms(run.topology, without=others | struck), devices)
         # Without another path the update has to wait for the link; what it then may take is the path over the link.
         reachable = np.where(np.isfinite(floor), floor, whole)
     else:
-        more_ms = max(0.0, _parameter(fault, "delay_ms") - min(ab_ms, ba_ms))
+        built_ms = [link.properties_from(end).delay_ms for link in links for end in (link.a, link.b)]
+        more_ms = max(0.0, _parameter(fault, "delay_ms") - min(built_ms, default=0.0))
+        if fault.kind in MESSAGE_KINDS:
+            more_ms = _parameter(fault, "delay_ms")
         floor = whole + more_ms + _parameter(fault, "jitter_ms")
         reachable = floor
     detour = _detour_ms(run, path_delays_ms(run.topology), devices)
@@ -155,7 +164,7 @@ def _reach_of_proxies(run: RecordedRun, fault: FaultRecord, deliveries: Deliveri
     """Affected is what the proxies struck serve or have accepted; those they serve move to the nearest of the others."""
     topology, devices = run.topology, deliveries.devices
     struck = {name.removesuffix(".proxy") for name in processes_of(topology, fault.target) if name.endswith(".proxy")}
-    delays = path_delays_ms(topology, without=links_down(run.faults, at_s=fault.applied_s or 0.0))
+    delays = path_delays_ms(topology, without=links_down(run.topology, run.faults, at_s=fault.applied_s or 0.0))
     served_by = {
         session.device: session.proxy
         for session in run.history.sessions
@@ -188,7 +197,12 @@ def _reach_of_proxies(run: RecordedRun, fault: FaultRecord, deliveries: Deliveri
 
 
 def _client_rows(
-    run: RecordedRun, fault: FaultRecord, link: Link | None, reach: _Reach, pairs: _Pairs, deliveries: Deliveries
+    run: RecordedRun,
+    fault: FaultRecord,
+    links: Sequence[Link],
+    reach: _Reach,
+    pairs: _Pairs,
+    deliveries: Deliveries,
 ) -> Iterator[dict[str, Any]]:
     applied_s = (fault.applied_s or 0.0) - run.epoch_s
     publishers = np.unique(pairs.publisher)
@@ -226,7 +240,7 @@ def _client_rows(
             recovered_s = max(applied_s, float(delivered_s[missed].max(initial=-math.inf)))
             outage_ms = (recovered_s - applied_s) * 1e3
         name = deliveries.devices[code]
-        yield _row(run, fault, link, name) | {
+        yield _row(run, fault, links, name) | {
             "recovered_s": recovered_s,
             "outage_ms": outage_ms,
             "updates_missed": int(missed.sum()),
@@ -243,7 +257,9 @@ def _is_lossy(run: RecordedRun) -> bool:
         for properties in (link.properties, link.back)
     )
     losses = ("loss_ratio", "good_to_bad_ratio", "corrupt_ratio")
-    return built_so or any(_parameter(fault, name) > 0 for fault in run.faults for name in losses)
+    return built_so or any(
+        fault.kind in MESSAGE_KINDS or any(_parameter(fault, name) > 0 for name in losses) for fault in run.faults
+    )
 
 
 def _parameter(fault: FaultRecord, name: str) -> float:
@@ -280,37 +296,39 @@ def _episode(
     return episode
 
 
-def _router_rows(run: RecordedRun, fault: FaultRecord, link: Link) -> Iterator[dict[str, Any]]:
-    for name in (link.a, link.b):
+def _router_rows(run: RecordedRun, fault: FaultRecord, links: Sequence[Link]) -> Iterator[dict[str, Any]]:
+    for name in dict.fromkeys(end for link in links for end in (link.a, link.b)):
         if run.topology.node(name).role in ("core", "csr"):
-            row = _row(run, fault, link, name)
-            if fault.kind == LINK_DOWN and fault.healed_s is not None:
-                up_s = _face_change_s(run, name, link, "up", fault.healed_s - _EARLY_S, math.inf)
-                row["recovered_s"] = None if up_s is None else up_s - run.epoch_s
+            row = _row(run, fault, links, name)
+            if fault.kind in CUTTING_KINDS and fault.healed_s is not None:
+                its_own = [link for link in links if name in (link.a, link.b)]
+                ups_s = [_face_change_s(run, name, link, "up", fault.healed_s - _EARLY_S, math.inf) for link in its_own]
+                known_s = [up_s for up_s in ups_s if up_s is not None]
+                row["recovered_s"] = max(known_s) - run.epoch_s if len(known_s) == len(ups_s) else None
             yield row
 
 
-def _row(run: RecordedRun, fault: FaultRecord, link: Link | None, node: str) -> dict[str, Any]:
+def _row(run: RecordedRun, fault: FaultRecord, links: Sequence[Link], node: str) -> dict[str, Any]:
     """Return the columns that all rows have, and what the node noticed."""
     applied_s = fault.applied_s or 0.0
     row: dict[str, Any] = dict.fromkeys(RECOVERY.names)
     row |= {"fault_id": fault.fault_id, "node": node, "role": run.topology.node(node).role}
-    detected_s = _detected_s(run, fault, link, node)
+    detected_s = _detected_s(run, fault, links, node)
     if detected_s is not None:
         row["detected_s"] = detected_s - run.epoch_s
         row["detection_ms"] = max(0.0, detected_s - applied_s) * 1e3
     return row
 
 
-def _detected_s(run: RecordedRun, fault: FaultRecord, link: Link | None, node: str) -> float | None:
+def _detected_s(run: RecordedRun, fault: FaultRecord, links: Sequence[Link], node: str) -> float | None:
     applied_s = fault.applied_s or 0.0
-    if link is None:
+    if not links:
         return _suspected_s(run, node, applied_s, math.inf)
     if fault.kind == LINK_UP:
-        return _face_change_s(run, node, link, "up", applied_s - _EARLY_S, math.inf)
+        return _face_change_s(run, node, links[0], "up", applied_s - _EARLY_S, math.inf)
     until_s = math.inf if fault.healed_s is None else fault.healed_s
     noticed = [
-        _face_change_s(run, node, link, "down", applied_s - _EARLY_S, until_s),
+        *(_face_change_s(run, node, link, "down", applied_s - _EARLY_S, until_s) for link in links),
         _suspected_s(run, node, applied_s, until_s),
     ]
     return min((t_s for t_s in noticed if t_s is not None), default=None)

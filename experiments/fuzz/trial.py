@@ -20,6 +20,7 @@ from experiments.simulated_run import simulate
 from experiments.spec import Experiment, parse_experiment
 from experiments.toml_text import to_toml
 from proxy.records import Record
+from testbed.faults.targets import KILLING_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _try(experiment: Experiment) -> Trial:
         faults = [msgspec.convert(msgspec.to_builtins(row), FaultRecord) for row in flow.faults.values()]
         history = history_of(
             (record for process in sorted(records) for record in records[process]),
-            crashed=nodes_struck(experiment.topology, faults, {"crash", "disk-loss"}),
+            crashed=nodes_struck(experiment.topology, faults, KILLING_KINDS),
             disks_lost=nodes_struck(experiment.topology, faults, {"disk-loss"}),
             proxy_only=proxy_only(experiment.topology, faults),
             quiesced_s=quiesced_s,

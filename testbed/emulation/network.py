@@ -39,6 +39,7 @@ from testbed.emulation.ownership import Ownership
 from testbed.emulation.scopes import ShieldedTasks, lone_exception, run_undisturbed
 from testbed.emulation.worker import WorkerThread
 from testbed.emulation.zygote import NODE_PROGRAM, Exit, Zygote
+from testbed.faults.packets.rules import MessageRule, RuleReport
 from testbed.faults.targets import ProcessState
 from testbed.links.backends import Links, with_backends
 from testbed.links.model import (
@@ -224,6 +225,22 @@ class EmulatedNetwork:
         """Return the directions in which *link* is a black hole. Raises: InputError."""
         return await trio.to_thread.run_sync(_there(self._links).read_blocked, self._link(link).name)
 
+    async def add_message_rule(self, rule: MessageRule, lanes: Sequence[tuple[str, Direction]]) -> RuleReport:
+        """Put a message fault into force. Raises: InputError where its code is wrong; CapabilityError."""
+        return await trio.to_thread.run_sync(_there(self._links).add_rule, rule, lanes)
+
+    async def report_message_rule(self, fault_id: str) -> RuleReport:
+        """Return what came of a message fault so far."""
+        return await trio.to_thread.run_sync(_there(self._links).report_rule, fault_id)
+
+    async def remove_message_rule(self, fault_id: str) -> RuleReport:
+        """End a message fault. Returns: what came of it."""
+        return await trio.to_thread.run_sync(_there(self._links).remove_rule, fault_id)
+
+    async def inject_packet(self, link: str, direction: Direction, packet: str) -> bool:
+        """Send a packet made by hand from one end of *link*. Returns: whether that is up. Raises: InputError."""
+        return await trio.to_thread.run_sync(_there(self._links).inject, self._link(link).name, direction, packet)
+
     # Faults of processes, as the injector wants them
 
     async def kill_process(self, process: str) -> None:
@@ -244,6 +261,14 @@ class EmulatedNetwork:
     async def thaw_process(self, process: str) -> None:
         """Let a process that was stopped go on (SIGCONT). Raises: KeyError, OSError."""
         await self._nodes.thaw(process)
+
+    async def starve_process(self, process: str, cpu_ratio: float, period_ms: float) -> None:
+        """Let a process run for a part of each period only. Raises: KeyError, OSError, CapabilityError if it did not take."""
+        await self._nodes.starve(process, cpu_ratio=cpu_ratio, period_ms=period_ms)
+
+    async def feed_process(self, process: str) -> float:
+        """Let a starved process run whenever it wants to. Returns: the part of the time that it could run. Raises: KeyError."""
+        return await self._nodes.feed(process)
 
     def lose_disk(self, process: str) -> None:
         """Remove what a service proxy, which has ended, has stored. Raises: OSError."""
@@ -357,6 +382,7 @@ class EmulatedNetwork:
             seed=self.plan.seed,
             ledger_path=self.plan.raw_dir / "wire-ledger.jsonl",
             log_path=self.plan.log_dir / "links.log",
+            packet_code=self.plan.packet_code,
             environment=run_environment(self.plan.run_id),
         )
 

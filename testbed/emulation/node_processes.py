@@ -21,6 +21,7 @@ from testbed.emulation.control import ControlChannel, NodeError
 from testbed.emulation.hosts import read_process_state
 from testbed.emulation.ownership import Ownership
 from testbed.emulation.scopes import ShieldedTasks
+from testbed.emulation.starvation import Starvation
 from testbed.emulation.zygote import Exit, Zygote
 from testbed.faults.targets import ProcessState
 from testbed.node_config import log_files
@@ -78,6 +79,11 @@ class NodeProcesses:
         self.is_stopping = False  #: from now on it is no wonder if one ends
         self._send_event, self.events = trio.open_memory_channel[NodeEvent](EVENTS_MAX)
         self._plan, self._ownership, self._on_event = plan, ownership, on_event
+        self._starvation = Starvation(
+            run_id=plan.run_id,
+            log_path=plan.log_dir / "starver.log",
+            on_start=lambda name, pid: ownership.record({name: pid}),
+        )
         self._zygote: Zygote
         self._netns_fds: Mapping[str, int]
         self._background: ShieldedTasks
@@ -185,6 +191,23 @@ class NodeProcesses:
             while read_process_state(addressee.pid) != until:  # noqa: ASYNC110  the kernel tells only its parent
                 await trio.sleep(SIGNAL_POLL_S)
 
+    async def starve(self, process: str, *, cpu_ratio: float, period_ms: float) -> None:
+        """Let a process run for a part of each period only, until `feed`.
+
+        Raises: KeyError; OSError if it has ended; CapabilityError if nobody saw it stop.
+        """
+        starved = self.processes[process]
+        if starved.exit is not None:
+            raise ProcessLookupError(f"{process} has ended")
+        await self._starvation.begin(process, starved.pid, cpu_ratio=cpu_ratio, period_ms=period_ms)
+
+    async def feed(self, process: str) -> float:
+        """Let a starved process run whenever it wants to. Returns: the part of the time that it could run. Raises: KeyError."""
+        ran_ratio = await self._starvation.end(process)
+        with contextlib.suppress(ProcessLookupError):  # whatever has become of the helper, the process goes on
+            await self._signal(process, signal.SIGCONT, "running")
+        return ran_ratio
+
     def lose_disk(self, process: str) -> None:
         """Remove what a service proxy, which has ended, has stored. Raises: OSError."""
         for path in log_files(self._plan, process.rpartition(".")[0]):
@@ -195,7 +218,8 @@ class NodeProcesses:
         known = self.processes[process]
         if known.exit is not None:
             return "dead"
-        return read_process_state(known.pid)
+        state = read_process_state(known.pid)
+        return "running" if state == "frozen" and process in self._starvation else state
 
     # What they say
 
@@ -233,6 +257,7 @@ class NodeProcesses:
     async def stop_all(self) -> None:
         """Ask all to end, and return when they have, or when time is up."""
         limit_s = STOP_LIMIT_S + STOP_LIMIT_PER_NODE_S * len(self.processes)
+        await self._starvation.close()
 
         async def ask(process: NodeProcess) -> None:
             with contextlib.suppress(NodeError):

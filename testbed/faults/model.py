@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct
 
+from testbed.faults.targets import EVENT_KINDS, MESSAGE_KINDS
 from topologies.errors import InputError, pick_one_of
 
-FaultKind = Literal["link-down", "link-up", "impair", "crash", "freeze", "disk-loss"]
+FaultKind = Literal[
+    "link-down", "link-up", "flap", "impair", "black-hole", "partition", "isolate",
+    "crash", "freeze", "thaw", "restart", "disk-loss", "starve", "login-outage",
+    "drop", "delay", "duplicate", "corrupt", "replay", "forge", "inject",
+]  # fmt: skip
 FaultSource = Literal["schedule", "hand"]
 
 FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
+
+#: Of a ramp, the longest time from one step to the next.
+RAMP_STEP_S: Final = 0.1
+
+_ONE_WAY_KINDS: Final = frozenset({"impair", "black-hole", "inject"})
+_PLAIN_KINDS: Final = frozenset(
+    {"link-down", "link-up", "black-hole", "crash", "freeze", "thaw", "restart", "disk-loss"}
+)
 
 #: What `impair` may set, with the largest value; all are 0 or more, a rate is more than 0.
 IMPAIR_PARAMETERS: Final[Mapping[str, float]] = {
@@ -36,31 +50,70 @@ IMPAIR_PARAMETERS: Final[Mapping[str, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault, as asked for.
+    """One fault, as asked for; what each kind does is said where the file's keys are defined (experiments/spec_schema.py).
 
-    ``link-down`` takes the carrier from both ends until it is healed or ``link-up`` is applied to the link; ``impair``
-    lays *parameters* over the link's properties until it is healed; ``link-up`` ends every ``link-down`` on the link.
-    ``crash`` ends a process without warning, ``disk-loss`` a service proxy and all that it has stored; healed, it is started
-    again. ``freeze`` stops a process until it is healed.
     Raises: InputError if a kind, a parameter or a time cannot be.
     """
 
     fault_id: str  #: unique within the run
     kind: FaultKind
-    #: name of a link, its ends in either order; of a process, such as ``csr1.proxy``; or of a node, for all its processes
+    #: name of a link, its ends in either order; of a process, such as ``csr1.proxy``; of a node, for all its processes or
+    #: links; groups of nodes, as ``csr1,core1/csr2``; of a message fault also ``*``, all links
     target: str
     at_s: float = 0.0  #: since the run's epoch
     for_s: float | None = None  #: healed after that time; None: when somebody does it
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)  #: those of the kind that were given
     source: FaultSource = "schedule"
-    sender: str | None = None  #: `impair`: only what this end of the link sends; None: both directions
+    sender: str | None = None  #: only what this end of the link sends; None: both directions
 
     @property
     def direction(self) -> Literal["a_to_b", "b_to_a"] | None:
-        """The direction that is impaired; None: both."""
+        """The direction of the link that is struck; None: both."""
         if self.sender is None:
             return None
         return "a_to_b" if self.target.partition("-")[0] == self.sender else "b_to_a"
+
+    @property
+    def duration_s(self) -> float | None:
+        """From being applied to being healed, if that is known."""
+        parameters = self.parameters
+        if self.kind == "flap" and "count" in parameters:
+            by_count_s = int(parameters["count"]) * float(parameters["period_s"])
+            return by_count_s if self.for_s is None else min(by_count_s, self.for_s)
+        if self.kind == "inject":
+            return (int(parameters.get("times", 1)) - 1) * float(parameters.get("every_ms", 0.0)) / 1e3
+        return self.for_s
+
+    def phases_s(self) -> Iterator[float]:
+        """Yield when the fault changes while it is in force, counted from its beginning; phase 0 begins with it.
+
+        A flap goes down in even phases and comes up in odd ones; of a ramp each phase is a step; of an injection, a packet.
+
+        >>> list(Fault("1", "flap", "a-b", parameters={"period_s": 2.0, "down_ratio": 0.25, "count": 2}).phases_s())
+        [0.5, 2.0, 2.5]
+        >>> list(Fault("1", "impair", "a-b", parameters={"delay_ms": 9.0, "ramp_s": 0.25}).phases_s())
+        [0.08333333333333333, 0.16666666666666666, 0.25]
+        """
+        end_s = math.inf if self.duration_s is None else self.duration_s
+        match self.kind:
+            case "flap":
+                period_s, down_ratio = float(self.parameters["period_s"]), float(self.parameters["down_ratio"])
+                for number in itertools.count(1):
+                    at_s = (number // 2 + (down_ratio if number % 2 else 0.0)) * period_s
+                    if at_s >= end_s:
+                        return
+                    yield at_s
+            case "impair" if "ramp_s" in self.parameters:
+                ramp_s = float(self.parameters["ramp_s"])
+                yield from (ramp_s * step / self.ramp_steps for step in range(1, self.ramp_steps + 1))
+            case "inject":
+                every_s = float(self.parameters.get("every_ms", 0.0)) / 1e3
+                yield from (every_s * number for number in range(1, int(self.parameters.get("times", 1))))
+
+    @property
+    def ramp_steps(self) -> int:
+        """In how many steps an impairment reaches what it is to be; 0: at once."""
+        return math.ceil(float(self.parameters.get("ramp_s", 0.0)) / RAMP_STEP_S)
 
     def __post_init__(self) -> None:
         if self.kind not in FAULT_KINDS:
@@ -69,15 +122,24 @@ class Fault:
             raise self._refuse(f"at_s = {self.at_s} is no time after the start", "give seconds of 0 or more")
         if self.for_s is not None and not (math.isfinite(self.for_s) and self.for_s > 0):
             raise self._refuse(f"for_s = {self.for_s} is no time", "give seconds of more than 0, or leave it out")
-        if self.kind == "link-up" and self.for_s is not None:
-            raise self._refuse("`link-up` does not end by itself", "leave for_s out")
-        if self.sender is not None and (self.kind != "impair" or self.sender not in self.target.split("-")):
-            raise self._refuse(f"sender = {self.sender} is no end of an impaired link", "name an end, or leave it out")
-        if self.kind != "impair" and self.parameters:
+        if self.kind in (*EVENT_KINDS, "inject") and self.for_s is not None:
+            raise self._refuse(f"`{self.kind}` does not end by itself", "leave for_s out")
+        if self.sender is not None and self.kind not in MESSAGE_KINDS:
+            ends = self.target.split("-") if self.kind in _ONE_WAY_KINDS else []
+            if self.sender not in ends:
+                raise self._refuse(f"sender = {self.sender} is no end of a link", "name an end, or leave it out")
+        if self.parameters and self.kind in _PLAIN_KINDS:
             raise self._refuse(f"`{self.kind}` takes no {next(iter(self.parameters))}", "leave it out")
-        if self.kind == "impair" and not self.parameters:
+        if self.kind == "flap" and self.duration_s is None:
+            raise self._refuse("`flap` has no end", "give count or for_s")
+        if self.kind == "impair":
+            self._verify_impairment()
+
+    def _verify_impairment(self) -> None:
+        changes = {name: value for name, value in self.parameters.items() if name != "ramp_s"}
+        if not changes:
             raise self._refuse("`impair` changes nothing", f"give one of {', '.join(IMPAIR_PARAMETERS)}")
-        for name, value in self.parameters.items():
+        for name, value in changes.items():
             self._verify_parameter(name, value)
 
     def _verify_parameter(self, name: str, value: float) -> None:
@@ -101,9 +163,15 @@ class FaultApplied(Struct, frozen=True, kw_only=True):
     fault_id: str
     kind: FaultKind
     target: str  #: as the topology names it; a process as ``<node>.<process>``
-    parameters: Mapping[str, float | str]  #: as asked for, with ``for_s`` and ``sender`` where they were given
+    parameters: Mapping[str, Any]  #: as asked for, with ``for_s`` and ``sender`` where they were given
     intended_s: float
     applied_s: float  #: just before the change was made
     verified: bool  #: every change, the healing included, was read back as it should be
     healed_s: float | None  #: just before it was undone; None: not yet
     source: FaultSource
+    #: who healed it: ``schedule``, ``hand``, the ID of the fault that did (``link-up``, ``restart``, ``thaw``), or ``count``: it
+    #: had struck as often as it was to
+    healed_by: str = ""
+    packets_matched: int | None = None  #: message faults: packets that it was meant for
+    packets_hit: int | None = None  #: of these, those that it changed; of an injection, packets sent
+    detail: str = ""  #: what was in its way

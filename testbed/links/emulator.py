@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 import os
 import resource
 import socket
@@ -27,6 +28,10 @@ from typing import Final
 
 import msgspec
 
+from testbed.faults.packets.crafting import datagram_and_frame
+from testbed.faults.packets.frames import LaneEnds
+from testbed.faults.packets.interceptor import ActiveRules, FrameInterceptor
+from testbed.faults.packets.rules import MessageHit, MessageRule, RuleReport
 from testbed.links.channel import Channel
 from testbed.links.frame_loop import FrameLoop, Lane
 from testbed.links.histogram import as_pairs, quantile_ms
@@ -35,12 +40,16 @@ from testbed.links.linux import hold_cpus_awake, lock_memory, termination_fd
 from testbed.links.messages import (
     MAX_FDS_PER_MESSAGE,
     AddHosts,
+    AddRule,
     Build,
     Change,
     Failure,
+    Inject,
     ReadCounters,
     ReadStats,
+    RemoveRule,
     Reply,
+    ReportRule,
     Request,
     SetBlocked,
     SetCarrier,
@@ -83,6 +92,19 @@ class _Link:
             to_fd=a.fd,
         )
 
+    def ends(self, direction: Direction) -> LaneEnds:
+        """Return who sends to whom in one direction."""
+        ours, theirs = (self.plan.a, self.plan.b) if direction == "a_to_b" else (self.plan.b, self.plan.a)
+        return LaneEnds(
+            link=self.plan.name,
+            sender=ours.host,
+            receiver=theirs.host,
+            sender_mac=ours.mac,
+            receiver_mac=ours.peer_mac,
+            sender_address=ours.address.partition("/")[0],
+            receiver_address=ours.peer_address,
+        )
+
 
 class Emulator:
     """Carries out the supervisor's requests between the turns of the frame loop."""
@@ -96,6 +118,8 @@ class Emulator:
         self._links: dict[str, _Link] = {}
         self._ledger: Ledger | None = None
         self._awake_fd: int | None = None  # held open, see hold_cpus_awake
+        self._rules = ActiveRules()
+        self._packet_code = False
         self._loop = FrameLoop()
         self._loop.watch(control.fileno(), self._receive)
         for fd in stop_fds:
@@ -144,6 +168,11 @@ class Emulator:
                 self._netns_fds |= {host: self._fds.popleft() for host in hosts}
                 return Reply()
             case Build():
+                if request.packet_code:
+                    importlib.import_module(
+                        "testbed.faults.packets.expressions"
+                    )  # once frames are there it would be late
+                    self._packet_code = True
                 self._build(request.plans, seed=request.seed, ledger_path=Path(request.ledger_path))
                 self._awake_fd = hold_cpus_awake() if request.hold_cpus_awake else None
                 return Reply()
@@ -157,6 +186,10 @@ class Emulator:
                 return Reply(carriers=self._set_carrier(self._links[link], up=up))
             case SetBlocked(link, directions):
                 return Reply(blocked=self._set_blocked(self._links[link], directions))
+            case AddRule() | ReportRule() | RemoveRule():
+                return Reply(report=self._carry_out_rule(request))
+            case Inject(link, direction, packet):
+                return Reply(injected=self._inject(self._links[link], direction, packet))
             case ReadCounters(links):
                 return Reply(counters=[row for link in links for row in self._counters(self._links[link])])
             case ReadStats():
@@ -187,6 +220,55 @@ class Emulator:
             self._loop.add_lane(link.b_to_a)
         gc.collect()
         gc.freeze()
+
+    def _carry_out_rule(self, request: AddRule | ReportRule | RemoveRule) -> RuleReport:
+        match request:
+            case AddRule(rule, lanes):
+                return self._add_rule(rule, lanes)
+            case ReportRule(fault_id):
+                return self._rules.report(fault_id)
+            case RemoveRule(fault_id):
+                return self._remove_rule(fault_id)
+
+    def _add_rule(self, rule: MessageRule, lanes: Sequence[tuple[str, Direction]]) -> RuleReport:
+        if rule.needs_scapy and not self._packet_code:
+            raise CapabilityError(
+                where=f"fault {rule.fault_id}",
+                problem="these links were made without what runs code over packets",
+                remedy="choose by message and name; or put the fault into the experiment file",
+            )
+        on = [self._interceptor(self._links[link], direction) for link, direction in lanes]
+        return self._rules.add(rule, [each.interceptor for each in on])
+
+    def _interceptor(self, link: _Link, direction: Direction) -> FrameInterceptor:
+        lane = link.a_to_b if direction == "a_to_b" else link.b_to_a
+        if not isinstance(lane.intercept, FrameInterceptor):
+            lane.intercept = FrameInterceptor(link.ends(direction), self._note_hit)
+        return lane.intercept
+
+    def _note_hit(self, hit: MessageHit) -> None:
+        if self._ledger is not None:
+            self._ledger.add(hit)
+            self._loop.plan_flush(time.monotonic_ns())
+
+    def _remove_rule(self, fault_id: str) -> RuleReport:
+        report, _ = self._rules.remove(fault_id)
+        for link in self._links.values():
+            for lane in (link.a_to_b, link.b_to_a):
+                if isinstance(lane.intercept, FrameInterceptor) and not lane.intercept.interceptor.rules:
+                    lane.intercept = None
+        return report
+
+    def _inject(self, link: _Link, direction: Direction, packet: str) -> bool:
+        lane = link.a_to_b if direction == "a_to_b" else link.b_to_a
+        if not lane.up:
+            return False
+        datagram, frame = datagram_and_frame(packet)
+        if datagram is not None:
+            frame = link.ends(direction).frame(datagram)
+        assert frame is not None
+        self._loop.admit(lane, frame, now_ns=time.monotonic_ns(), later_ns=0)
+        return True
 
     def _set_carrier(self, link: _Link, *, up: bool) -> list[bool]:
         """Set the carrier at both ends and return it as the kernel reads it back."""

@@ -53,6 +53,7 @@ class Lane:
         "first_ns",
         "from_fd",
         "held_ns",
+        "intercept",
         "last_ns",
         "link",
         "packets",
@@ -64,6 +65,8 @@ class Lane:
         self.link, self.direction, self.channel = link, direction, channel
         self.from_fd, self.to_fd = from_fd, to_fd
         self.up = True
+        #: Message faults: frame, time in ns -> (frame, how many ns later) of each that goes on instead; None: as it is.
+        self.intercept: Callable[[bytes, int], list[tuple[bytes, int]] | None] | None = None
         self.packets = 0
         self.carried_bytes = 0
         self.dropped: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
@@ -169,6 +172,9 @@ class FrameLoop:
                 if not lane.up:
                     self._drop(lane, "carrier", channel.refuse(), frame)
                     continue
+                if lane.intercept is not None:
+                    self._intercept(lane, frame, now_ns)
+                    continue
                 name = name_in_frame(frame) if channel.draws_frames else b""
                 due_ns = channel.offer(len(frame), now_ns=now_ns, name=name)
                 number = channel.frames_offered - 1
@@ -216,7 +222,7 @@ class FrameLoop:
                 bit,
             )
             self.ledger.add(record)
-            self._plan_flush(now_ns)
+            self.plan_flush(now_ns)
         if bits & DUPLICATED:
             if len(self._heap) >= self.max_in_flight:
                 self._drop(lane, "overrun", number, frame, attempt=channel.attempt)
@@ -224,6 +230,34 @@ class FrameLoop:
                 self._arrivals += 1
                 heapq.heappush(self._heap, (channel.copy_due_ns, self._arrivals, lane, frame, now_ns, number))
         return frame
+
+    def _intercept(self, lane: Lane, frame: bytes, now_ns: int) -> None:
+        """Let message faults change a frame, and take in what they make of it."""
+        changed = None if lane.intercept is None else lane.intercept(frame, now_ns)
+        if changed is None:
+            self.admit(lane, frame, now_ns=now_ns, later_ns=0)
+        elif not changed:
+            self._drop(lane, "fault", lane.channel.refuse(), frame)
+        else:
+            for other, later_ns in changed:
+                self.admit(lane, other, now_ns=now_ns, later_ns=later_ns)
+        self.send_due()
+
+    def admit(self, lane: Lane, frame: bytes, *, now_ns: int, later_ns: int) -> None:
+        """Schedule or drop a frame that enters *lane*; *later_ns* after the channel would have it, others overtaking it."""
+        channel = lane.channel
+        name = name_in_frame(frame) if channel.draws_frames else b""
+        due_ns = channel.offer(len(frame), now_ns=now_ns, name=name)
+        number = channel.frames_offered - 1
+        if due_ns < 0:
+            self._drop(lane, CAUSE_OF[due_ns], number, frame, attempt=channel.attempt)
+        elif len(self._heap) >= self.max_in_flight:
+            self._drop(lane, "overrun", number, frame, attempt=channel.attempt)
+        else:
+            if channel.altered:
+                frame = self._alter(lane, frame, due_ns=due_ns, now_ns=now_ns)
+            self._arrivals += 1
+            heapq.heappush(self._heap, (due_ns + later_ns, self._arrivals, lane, frame, now_ns, number))
 
     def send_due(self) -> int:
         """Hand every frame that is due to its receiver; return the time at the end."""
@@ -268,9 +302,10 @@ class FrameLoop:
             self.ledger.add(
                 FrameDropped(now_ns / 1e9, lane.link, lane.direction, cause, number, len(frame), name, attempt)
             )
-            self._plan_flush(now_ns)
+            self.plan_flush(now_ns)
 
-    def _plan_flush(self, now_ns: int) -> None:
+    def plan_flush(self, now_ns: int) -> None:
+        """The ledger has records that are not written yet."""
         if not self._ledger_due_ns:
             self._ledger_due_ns = now_ns + LEDGER_FLUSH_NS
             self._ledger_limit_ns = self._ledger_due_ns + LEDGER_POSTPONE_NS

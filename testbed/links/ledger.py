@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from testbed.faults.packets.rules import MessageHit
 from testbed.links.model import Alteration, Cause, Direction
 
 #: A ledger line is 110 to 250 bytes. What is over the limit is still counted, only no longer listed.
@@ -47,7 +48,7 @@ class FrameAltered(Struct, frozen=True, tag_field="kind", tag="frame_altered", o
     )
 
 
-LedgerRecord = FrameDropped | FrameAltered
+LedgerRecord = FrameDropped | FrameAltered  #: of the links themselves; message faults write `MessageHit`
 
 
 class Ledger:
@@ -57,11 +58,11 @@ class Ledger:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._encoder = msgspec.json.Encoder()
         self._max_records = max_records
-        self._pending: list[LedgerRecord] = []
+        self._pending: list[LedgerRecord | MessageHit] = []
         self.records = 0
         self.omitted = 0
 
-    def add(self, record: LedgerRecord) -> None:
+    def add(self, record: LedgerRecord | MessageHit) -> None:
         if self.records >= self._max_records:
             self.omitted += 1
             return

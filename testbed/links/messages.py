@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from testbed.faults.packets.rules import MessageRule, RuleReport
 from testbed.links.model import Direction, EmulatorStats, Impairment, LinkCounters, LinkPlan
 
 MAX_FDS_PER_MESSAGE: Final = 200  # the kernel's limit is 253 (SCM_MAX_FD)
@@ -31,6 +32,7 @@ class Build(Struct, frozen=True, tag_field="op", tag="build"):
     seed: int
     ledger_path: str
     hold_cpus_awake: bool
+    packet_code: bool = False  #: message faults may have code over packets: load what runs it
 
 
 class Change(Struct, frozen=True, tag_field="op", tag="change"):
@@ -53,6 +55,29 @@ class SetBlocked(Struct, frozen=True, tag_field="op", tag="set-blocked"):
     directions: list[Direction]
 
 
+class AddRule(Struct, frozen=True, tag_field="op", tag="add-rule"):
+    """Put a message fault into force on these directions of links."""
+
+    rule: MessageRule
+    lanes: list[tuple[str, Direction]]
+
+
+class ReportRule(Struct, frozen=True, tag_field="op", tag="report-rule"):
+    fault_id: str
+
+
+class RemoveRule(Struct, frozen=True, tag_field="op", tag="remove-rule"):
+    fault_id: str
+
+
+class Inject(Struct, frozen=True, tag_field="op", tag="inject"):
+    """Send a packet made by hand (testbed/faults/packets/crafting.py) as if that end had sent it."""
+
+    link: str
+    direction: Direction
+    packet: str
+
+
 class ReadCounters(Struct, frozen=True, tag_field="op", tag="read-counters"):
     links: list[str]
 
@@ -65,7 +90,20 @@ class Stop(Struct, frozen=True, tag_field="op", tag="stop"):
     """Remove all links and end. The reply is the end of the process."""
 
 
-Request = AddHosts | Build | Change | SetCarrier | SetBlocked | ReadCounters | ReadStats | Stop
+Request = (
+    AddHosts
+    | Build
+    | Change
+    | SetCarrier
+    | SetBlocked
+    | AddRule
+    | ReportRule
+    | RemoveRule
+    | Inject
+    | ReadCounters
+    | ReadStats
+    | Stop
+)
 
 
 class Failure(Struct, frozen=True):
@@ -87,6 +125,8 @@ class Reply(Struct, frozen=True, omit_defaults=True):
     blocked: list[Direction] | None = None  #: read back from the running channels
     counters: list[LinkCounters] | None = None
     stats: EmulatorStats | None = None
+    report: RuleReport | None = None  #: of a message fault
+    injected: bool | None = None  #: whether the link was up to take the packet
 
 
 request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

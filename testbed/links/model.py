@@ -16,8 +16,8 @@ DIRECTIONS: Final[tuple[Direction, Direction]] = ("a_to_b", "b_to_a")
 #: was full; `carrier`: the link was down, or the receiving interface was; `blocked`: the link was a black hole in that
 #: direction; `overrun`: this machine could not keep up, so it was not the modelled network that dropped it and the run is
 #: not faithful; `corrupt`: bits were changed on the way, and the receiver's UDP checksum did not match (of a simulated network:
-#: an emulated one delivers the frame, and the receiver's kernel drops it).
-Cause = Literal["loss", "queue", "carrier", "overrun", "corrupt", "blocked"]
+#: an emulated one delivers the frame, and the receiver's kernel drops it); `fault`: a message fault.
+Cause = Literal["loss", "queue", "carrier", "overrun", "corrupt", "blocked", "fault"]
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 
 #: What else happens to a frame: it arrives twice; late, so that others overtake it; with a bit changed.

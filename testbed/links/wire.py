@@ -21,15 +21,20 @@ from typing import IO, Any, Final, Self
 import msgspec
 
 import testbed
+from testbed.faults.packets.rules import MessageRule, RuleReport
 from testbed.links.messages import (
     COUNTERS_PER_MESSAGE,
     MAX_FDS_PER_MESSAGE,
     AddHosts,
+    AddRule,
     Build,
     Change,
+    Inject,
     ReadCounters,
     ReadStats,
+    RemoveRule,
     Reply,
+    ReportRule,
     Request,
     SetBlocked,
     SetCarrier,
@@ -70,6 +75,7 @@ class WireEmulator:
         ledger_path: Path,
         log_path: Path | None = None,
         hold_cpus_awake: bool = True,
+        packet_code: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> Self:
         """Start the process and make all links; they are up and carry frames when this returns.
@@ -82,6 +88,7 @@ class WireEmulator:
             log_path: what the process prints, which is nothing unless it fails; None keeps it for error messages.
             hold_cpus_awake: forbid deep idle states while the links exist, where the kernel lets us: without it every hop
                 of a quiet network takes 0.1 to 0.3 ms longer. `stats().cpus_held_awake` says whether it worked.
+            packet_code: message faults may have code over packets: load what runs it, which takes 0.7 s.
             environment: added to that of the process.
         Raises: InputError or CapabilityError if a link cannot be made; nothing is left of the others then.
             EmulatorDied if the process ends.
@@ -103,7 +110,7 @@ class WireEmulator:
         emulator = cls(process, ours, log)
         try:
             emulator._send_hosts(plans, netns_fds)
-            build = Build(list(plans), seed, str(ledger_path.absolute()), hold_cpus_awake)
+            build = Build(list(plans), seed, str(ledger_path.absolute()), hold_cpus_awake, packet_code)
             emulator._request(build, timeout_s=_BUILD_TIMEOUT_S)
         except BaseException:
             emulator.stop()
@@ -198,6 +205,37 @@ class WireEmulator:
                 problem=f"set its carrier to {up}, read back {reply.carriers}",
                 remedy="see whether something else changes these interfaces",
             )
+
+    def add_rule(self, rule: MessageRule, lanes: Sequence[tuple[str, Direction]]) -> RuleReport:
+        """Put a message fault into force on these directions of links, from the next frame on.
+
+        Returns: how it stands, read back. Raises: InputError for an unknown link or where its code is wrong;
+            CapabilityError if it has code and the links were made without `packet_code`.
+        """
+        for link, _ in lanes:
+            self._known(link)
+        return self._report(self._request(AddRule(rule, list(lanes))))
+
+    def report_rule(self, fault_id: str) -> RuleReport:
+        """Return what came of a message fault that is in force."""
+        return self._report(self._request(ReportRule(fault_id)))
+
+    def remove_rule(self, fault_id: str) -> RuleReport:
+        """End a message fault. Frames that it has delayed arrive all the same. Returns: what came of it."""
+        return self._report(self._request(RemoveRule(fault_id)))
+
+    def inject(self, link: str, direction: Direction, packet: str) -> bool:
+        """Send a packet made by hand (testbed/faults/packets/crafting.py) from one end of *link*.
+
+        Returns: whether the link was up to take it. Raises: InputError for an unknown link.
+        """
+        self._known(link)
+        return bool(self._request(Inject(link, direction, packet)).injected)
+
+    @staticmethod
+    def _report(reply: Reply) -> RuleReport:
+        assert reply.report is not None
+        return reply.report
 
     def counters(self) -> list[LinkCounters]:
         """Return the counters of every link and direction, in the order of the plans."""

@@ -24,6 +24,7 @@ from proxy.core.service_client import PublishError
 from proxy.driver.status import bounds_of, counters_of, reported_state, sent_messages, status_of
 from proxy.records import CountersReported, Record, SessionChanged
 from testbed.emulation.control import NodeGoneError, NodeRefusedError, NodeSilentError
+from testbed.faults.packets.rules import MessageHit, MessageRule, RuleReport
 from testbed.faults.targets import ProcessState
 from testbed.links.model import DIRECTIONS, Direction, Impairment, LinkCounters
 from testbed.plan import NetworkPlan
@@ -40,6 +41,7 @@ class ControlledSimulation:
         plan: of the network.
         on_record: is given every record, and the process that wrote it.
         clock_skew_ppm: as `SimulatedNetwork` takes it.
+        on_message_hit: is given what message faults do.
     """
 
     def __init__(
@@ -48,10 +50,13 @@ class ControlledSimulation:
         *,
         on_record: Callable[[str, Record], None],
         clock_skew_ppm: Mapping[str, float] | None = None,
+        on_message_hit: Callable[[MessageHit], None] = lambda _: None,
     ) -> None:
         self._on_record = on_record
         self.joined: set[str] = set()  #: devices that have ever been
-        self.network = SimulatedNetwork(plan, clock_skew_ppm=clock_skew_ppm, on_record=self._take_record)
+        self.network = SimulatedNetwork(
+            plan, clock_skew_ppm=clock_skew_ppm, on_record=self._take_record, on_message_hit=on_message_hit
+        )
         self.network.at(self.network.now_s + COUNTERS_INTERVAL_S, self._count_regularly)
 
     @property
@@ -85,7 +90,7 @@ class ControlledSimulation:
         simulated = self.processes[process]
         if not simulated.running:
             raise NodeGoneError(f"{process} is not running")
-        if simulated.frozen is not None:
+        if self.process_state(process) == "frozen":
             raise NodeSilentError(f"{process} is frozen")
         match op:
             case "ping":
@@ -144,7 +149,7 @@ class ControlledSimulation:
 
     def _count_regularly(self) -> None:
         for process in self.processes.values():
-            if process.running and process.frozen is None:
+            if self.process_state(process.name) == "running":
                 self._count(process)
         self.network.at(self.network.now_s + COUNTERS_INTERVAL_S, self._count_regularly)
 
@@ -182,6 +187,14 @@ class ControlledSimulation:
         """Let a frozen process go on."""
         self.network.thaw(process)
 
+    async def starve_process(self, process: str, cpu_ratio: float, period_ms: float) -> None:
+        """Stop a process for a part of each period."""
+        self.network.starve(process, cpu_ratio=cpu_ratio, period_ms=period_ms)
+
+    async def feed_process(self, process: str) -> float:
+        """Let a starved process run whenever it wants to. Returns: the part of the time that it could run."""
+        return self.network.feed(process)
+
     def lose_disk(self, process: str) -> None:
         """Empty the disk of a service proxy that has ended."""
         self.network.lose_disk(process)
@@ -200,6 +213,22 @@ class ControlledSimulation:
         """Return whether each end of *link* has a carrier."""
         carrier = self.network.links[link].carrier
         return carrier, carrier
+
+    async def add_message_rule(self, rule: MessageRule, lanes: Sequence[tuple[str, Direction]]) -> RuleReport:
+        """Put a message fault into force. Raises: InputError where its code is wrong."""
+        return self.network.add_message_rule(rule, lanes)
+
+    async def report_message_rule(self, fault_id: str) -> RuleReport:
+        """Return what came of a message fault so far."""
+        return self.network.report_message_rule(fault_id)
+
+    async def remove_message_rule(self, fault_id: str) -> RuleReport:
+        """End a message fault. Returns: what came of it."""
+        return self.network.remove_message_rule(fault_id)
+
+    async def inject_packet(self, link: str, direction: Direction, packet: str) -> bool:
+        """Send a packet made by hand from one end of a link. Returns: whether that is up."""
+        return self.network.inject(link, direction, packet)
 
     async def change_link(
         self,

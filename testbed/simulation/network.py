@@ -7,7 +7,7 @@ and seed, same bytes: nothing here asks a clock or the machine for chance.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -28,6 +28,11 @@ from proxy.core.events import (
 from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.records import Record
+from testbed.addresses import AddressPlan
+from testbed.faults.packets.crafting import datagram_and_frame
+from testbed.faults.packets.frames import LaneEnds
+from testbed.faults.packets.interceptor import ActiveRules, Interceptor
+from testbed.faults.packets.rules import MessageHit, MessageRule, RuleReport
 from testbed.faults.targets import ProcessState
 from testbed.links.channel import CAUSE_OF, CORRUPTED, DUPLICATED, Channel, alterations
 from testbed.links.frame_names import name_in_packet
@@ -83,6 +88,18 @@ class SimulatedProcess:
     disk: SimulatedDisk | None = None
     #: what has arrived since it was frozen; None while it is not
     frozen: list[Event] | None = None
+    starvation: Starvation | None = None
+
+
+@dataclass(slots=True)
+class Starvation:
+    """A process is stopped for a part of each period."""
+
+    cpu_ratio: float  #: of the time it may run
+    period_s: float
+    begun_s: float
+    stopped_s: float = 0.0  #: altogether, up to the last time it was let go on
+    stopped_at_s: float | None = None  #: None: it may run
 
 
 @dataclass(slots=True)
@@ -107,6 +124,9 @@ class SimulatedLink:
     channels: dict[Direction, Channel]
     traffic: dict[Direction, LinkTraffic]
     carrier: bool = True
+    interceptors: dict[Direction, Interceptor] = field(
+        default_factory=dict
+    )  #: of message faults; as a rule there are none
     epoch: int = 0  #: frames in flight when the carrier is lost do not arrive
 
 
@@ -117,6 +137,7 @@ class SimulatedNetwork:
         plan: of the network.
         clock_skew_ppm: how much faster than the virtual clock that of a node runs; 0 for those not named.
         on_record: is given each record and the process that wrote it, instead of ``records``.
+        on_message_hit: is given what message faults do.
     """
 
     def __init__(
@@ -125,10 +146,13 @@ class SimulatedNetwork:
         *,
         clock_skew_ppm: Mapping[str, float] | None = None,
         on_record: Callable[[str, Record], None] | None = None,
+        on_message_hit: Callable[[MessageHit], None] = lambda _: None,
     ) -> None:
         self.now_s = START_S
         self.records: list[Record] = []
-        self._on_record = on_record
+        self._on_record, self._on_message_hit = on_record, on_message_hit
+        self._rules = ActiveRules()
+        self._addresses = AddressPlan.of(plan.topology)
         self.delivered_packets = 0
         self.processes: dict[str, SimulatedProcess] = {}
         self.links: dict[str, SimulatedLink] = {}
@@ -163,7 +187,7 @@ class SimulatedNetwork:
                 self._deliver(forwarder.name, CarrierChanged(_face_of_other_half(forwarder), up=True))
 
     def _connect(self) -> None:
-        faces = {
+        faces = self._faces = {
             (process.config.node, face.link): face.face_id
             for process in self.processes.values()
             if process.config.forwarder is not None
@@ -274,14 +298,41 @@ class SimulatedNetwork:
             received = PacketReceived(_face_of_other_half(other), packet)
             self.at(self.now_s, lambda: self._deliver(other.name, received))
             return
-        simulated, direction, peer, peer_face = self._wires[node, face_id]
-        channel, traffic = simulated.channels[direction], simulated.traffic[direction]
+        simulated, direction, *_ = self._wires[node, face_id]
         if not simulated.carrier:
-            channel.refuse()
-            traffic.dropped["carrier"] += 1
+            self._refuse(simulated, direction, "carrier")
             return
-        size_bytes = len(packet) + HEADERS_BYTES
-        name = name_in_packet(packet) if channel.draws_frames else b""
+        interceptor = simulated.interceptors.get(direction)
+        copies = None if interceptor is None else interceptor.intercept(packet, self.now_s)
+        if copies is None:
+            self._carry(simulated, direction, packet)
+        elif not copies:
+            self._refuse(simulated, direction, "fault")
+        else:
+            for copy in copies:
+                self._carry(
+                    simulated, direction, copy.datagram, later_ms=copy.later_ms, checksum_right=copy.checksum_right
+                )
+
+    @staticmethod
+    def _refuse(simulated: SimulatedLink, direction: Direction, cause: Cause) -> None:
+        """Drop a packet before it takes its place on the line."""
+        simulated.channels[direction].refuse()
+        simulated.traffic[direction].dropped[cause] += 1
+
+    def _carry(
+        self,
+        simulated: SimulatedLink,
+        direction: Direction,
+        packet: bytes | None,
+        *,
+        later_ms: float = 0.0,
+        checksum_right: bool = True,
+    ) -> None:
+        """Bring a packet to the other end of a link; None: what no forwarder would get. *later_ms*: than the channel says."""
+        channel, traffic = simulated.channels[direction], simulated.traffic[direction]
+        size_bytes = len(packet or b"") + HEADERS_BYTES
+        name = name_in_packet(packet) if channel.draws_frames and packet is not None else b""
         due_ns = channel.offer(size_bytes, now_ns=round(self.now_s * 1e9), name=name)
         if due_ns < 0:
             traffic.dropped[CAUSE_OF[due_ns]] += 1
@@ -289,13 +340,16 @@ class SimulatedNetwork:
         epoch, sent_s, altered = simulated.epoch, self.now_s, channel.altered
         for alteration in alterations(altered):
             traffic.altered[alteration] += 1
+        is_broken = bool(altered & CORRUPTED) or not checksum_right
+        peer = simulated.link.b if direction == "a_to_b" else simulated.link.a
+        peer_face = self._faces[peer, simulated.link.name]
 
         def arrive() -> None:
             traffic.in_flight -= 1
             if simulated.epoch != epoch:
                 traffic.dropped["carrier"] += 1
                 return
-            if altered & CORRUPTED:  # the receiver's kernel finds its UDP checksum wrong
+            if is_broken:  # the receiver's kernel finds its UDP checksum wrong
                 traffic.dropped["corrupt"] += 1
                 return
             self.delivered_packets += 1
@@ -305,11 +359,12 @@ class SimulatedNetwork:
             traffic.last_s = self.now_s
             if traffic.first_s is None:
                 traffic.first_s = self.now_s
-            self._deliver(f"{peer}.forwarder", PacketReceived(peer_face, packet))
+            if packet is not None:
+                self._deliver(f"{peer}.forwarder", PacketReceived(peer_face, packet))
 
         for at_ns in (due_ns, channel.copy_due_ns) if altered & DUPLICATED else (due_ns,):
             traffic.in_flight += 1
-            self.at(at_ns / 1e9, arrive)
+            self.at(at_ns / 1e9 + later_ms / 1e3, arrive)
 
     # ------------------------------------------------------------------ faults
 
@@ -356,7 +411,7 @@ class SimulatedNetwork:
         process = self.processes[name]
         if not process.running:
             return "dead"
-        return "running" if process.frozen is None else "frozen"
+        return "running" if process.frozen is None or process.starvation is not None else "frozen"
 
     def freeze(self, name: str) -> None:
         """Let a process do nothing; what is sent to it waits, as far as its sockets' buffers go."""
@@ -371,6 +426,41 @@ class SimulatedNetwork:
         for event in waiting:
             self._deliver(name, event)
         self._deliver(name, TimerExpired())
+
+    def starve(self, name: str, *, cpu_ratio: float, period_ms: float) -> None:
+        """Stop a process for a part of each period, as one that has to share its processor."""
+        process = self.processes[name]
+        starvation = process.starvation = Starvation(cpu_ratio, period_ms / 1e3, self.now_s)
+
+        def stop() -> None:
+            if process.starvation is not starvation:
+                return
+            starvation.stopped_at_s = self.now_s
+            self.freeze(name)
+            self.at(self.now_s + (1.0 - cpu_ratio) * starvation.period_s, go_on)
+
+        def go_on() -> None:
+            if process.starvation is not starvation or starvation.stopped_at_s is None:
+                return
+            starvation.stopped_s += self.now_s - starvation.stopped_at_s
+            starvation.stopped_at_s = None
+            self.at(self.now_s + cpu_ratio * starvation.period_s, stop)
+            self.thaw(name)
+
+        stop()
+
+    def feed(self, name: str) -> float:
+        """Let a starved process run whenever it wants to. Returns: the part of the time that it could run."""
+        process = self.processes[name]
+        starvation, process.starvation = process.starvation, None
+        assert starvation is not None, f"{name} is not starved"
+        stopped_s = starvation.stopped_s
+        if starvation.stopped_at_s is not None:
+            stopped_s += self.now_s - starvation.stopped_at_s
+            if process.running:
+                self.thaw(name)
+        time_s = self.now_s - starvation.begun_s
+        return 1.0 - stopped_s / time_s if time_s > starvation.period_s else starvation.cpu_ratio
 
     def _tell_other_half(self, process: SimulatedProcess, *, attached: bool) -> None:
         """The forwarder and the service proxy of a node see each other come and go; a new one attaches at once."""
@@ -405,10 +495,49 @@ class SimulatedNetwork:
         for direction in directions or DIRECTIONS:
             self.links[link].channels[direction].blocked = False
 
+    def add_message_rule(self, rule: MessageRule, lanes: Iterable[tuple[str, Direction]]) -> RuleReport:
+        """Put a message fault into force. Raises: InputError where its code is wrong."""
+        return self._rules.add(rule, [self._interceptor(link, direction) for link, direction in lanes])
+
+    def report_message_rule(self, fault_id: str) -> RuleReport:
+        """Return what came of a message fault so far. Raises: KeyError if it is not active."""
+        return self._rules.report(fault_id)
+
+    def remove_message_rule(self, fault_id: str) -> RuleReport:
+        """End a message fault. Returns: what came of it. Raises: KeyError if it is not active."""
+        report, _ = self._rules.remove(fault_id)
+        for simulated in self.links.values():
+            for direction in [each for each, interceptor in simulated.interceptors.items() if not interceptor.rules]:
+                del simulated.interceptors[direction]
+        return report
+
+    def inject(self, link: str, direction: Direction, packet: str) -> bool:
+        """Send a packet made by hand (testbed/faults/packets/crafting.py) from one end of a link. Returns: whether it is up."""
+        simulated = self.links[link]
+        if not simulated.carrier:
+            return False
+        datagram, _ = datagram_and_frame(packet)
+        self._carry(simulated, direction, datagram)
+        return True
+
+    def _interceptor(self, link: str, direction: Direction) -> Interceptor:
+        simulated = self.links[link]
+        if direction not in simulated.interceptors:
+            ends = lane_ends(simulated.link, direction, self._addresses)
+            simulated.interceptors[direction] = Interceptor(ends, self._on_message_hit)
+        return simulated.interceptors[direction]
+
     def impair(self, link: str, impairment: Impairment, *directions: Direction) -> None:
         """Change what a link does, in the directions named (default both), from the next packet on."""
         for direction in directions or DIRECTIONS:
             self.links[link].channels[direction].change(impairment)
+
+
+def lane_ends(link: Link, direction: Direction, addresses: AddressPlan) -> LaneEnds:
+    """Return who sends to whom in one direction of a link."""
+    sender, receiver = (link.a, link.b) if direction == "a_to_b" else (link.b, link.a)
+    ours = addresses.end(link.name, sender)
+    return LaneEnds(link.name, sender, receiver, ours.mac, ours.peer_mac, ours.address, ours.peer_address)
 
 
 def _face_of_other_half(process: SimulatedProcess) -> int:

@@ -7,13 +7,25 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from testbed.faults.composition import ActiveFaults, Change, SetCarrier
+from testbed.faults.composition import ActiveFaults, Change, SetBlocked, SetCarrier
 from testbed.faults.model import Fault
-from topologies.model import LinkProperties
+from testbed.links.model import DIRECTIONS, Direction
+from topologies.model import Link, LinkProperties, Node, Topology
 
-BUILT_AS = {"a-b": LinkProperties(delay_ms=4.0), "b-c": LinkProperties(delay_ms=1.0, loss_ratio=0.1)}
+TOPOLOGY = Topology(
+    "ring",
+    tuple(Node(name, "core") for name in "abc"),
+    (
+        Link.between("a", "b", "core", LinkProperties(delay_ms=4.0)),
+        Link.between("b", "c", "core", LinkProperties(delay_ms=1.0, loss_ratio=0.1)),
+        Link.between("a", "c", "core", LinkProperties(jitter_ms=2.0)),
+    ),
+)
+LINKS = {link.name: link for link in TOPOLOGY.links}
+#: target of a partition -> the links that it cuts
+CUTS = {"a": {"a-b", "a-c"}, "a,b": {"b-c", "a-c"}, "a/b/c": {"a-b", "b-c", "a-c"}, "c,a/b": {"a-b", "b-c"}}
 
-links = st.sampled_from(sorted(BUILT_AS))
+links = st.sampled_from(sorted(LINKS))
 parameters = st.dictionaries(
     st.sampled_from(["delay_ms", "loss_ratio", "jitter_ms"]), st.sampled_from([0.0, 0.5, 1.0]), min_size=1
 )
@@ -22,42 +34,82 @@ parameters = st.dictionaries(
 class AnyFaults(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.faults = ActiveFaults(BUILT_AS)
-        self.carrier = dict.fromkeys(BUILT_AS, True)  # what the effects have made of the network
-        self.properties = dict(BUILT_AS)
+        self.faults = ActiveFaults(TOPOLOGY)
+        self.carrier = dict.fromkeys(LINKS, True)  # what the effects have made of the network
+        self.blocked = dict.fromkeys(LINKS, frozenset[Direction]())
+        self.properties = {(name, way): link.properties for name, link in LINKS.items() for way in DIRECTIONS}
         self.model: list[Fault] = []  # what is in force, in the order applied
+        self.phase: dict[str, int] = {}
+        self.start: dict[tuple[str, Direction], LinkProperties] = {}  # of a ramp
         self.applied = 0
 
     def carry_out(self, change: Change) -> None:
         for effect in change.effects:
-            if isinstance(effect, SetCarrier):
-                assert self.carrier[effect.link] is not effect.up  # an effect changes something
-                self.carrier[effect.link] = effect.up
-            else:
-                assert self.properties[effect.link] != effect.properties
-                self.properties[effect.link] = effect.properties
+            assert effect.link in change.links
+            match effect:
+                case SetCarrier(link, up):
+                    assert self.carrier[link] is not up  # an effect changes something
+                    self.carrier[link] = up
+                case SetBlocked(link, directions):
+                    assert self.blocked[link] != directions
+                    self.blocked[link] = directions
+                case _:
+                    ways = DIRECTIONS if effect.direction is None else (effect.direction,)
+                    assert any(self.properties[effect.link, way] != effect.properties for way in ways)
+                    self.properties |= {(effect.link, way): effect.properties for way in ways}
 
-    def fault(self, **arguments: Any) -> Fault:
+    def apply(self, **arguments: Any) -> None:
         self.applied += 1
-        return Fault(str(self.applied), **arguments)
+        fault = Fault(str(self.applied), **arguments)
+        self.start |= {
+            (fault.fault_id, way): self.properties.get((fault.target, way), LinkProperties()) for way in DIRECTIONS
+        }
+        self.model.append(fault)
+        self.phase[fault.fault_id] = 0
+        self.carry_out(self.faults.apply(fault))
 
     @rule(link=links)
     def take_down(self, link: str) -> None:
-        fault = self.fault(kind="link-down", target=link)
-        self.model.append(fault)
-        self.carry_out(self.faults.apply(fault))
-
-    @rule(link=links, changed=parameters)
-    def impair(self, link: str, changed: dict[str, float]) -> None:
-        fault = self.fault(kind="impair", target=link, parameters=changed)
-        self.model.append(fault)
-        self.carry_out(self.faults.apply(fault))
+        self.apply(kind="link-down", target=link)
 
     @rule(link=links)
-    def take_up(self, link: str) -> None:
+    def flap(self, link: str) -> None:
+        self.apply(kind="flap", target=link, for_s=60.0, parameters={"period_s": 1.0, "down_ratio": 0.5})
+
+    @rule(link=links, one_way=st.sampled_from([None, 0, 1]))
+    def swallow(self, link: str, one_way: int | None) -> None:
+        self.apply(kind="black-hole", target=link, sender=None if one_way is None else link.split("-")[one_way])
+
+    @rule(groups=st.sampled_from(sorted(CUTS)), silent=st.booleans())
+    def part(self, groups: str, *, silent: bool) -> None:
+        self.apply(kind="partition", target=groups, parameters={"silent": silent})
+
+    @rule(node=st.sampled_from("abc"), silent=st.booleans())
+    def isolate(self, node: str, *, silent: bool) -> None:
+        self.apply(kind="isolate", target=node, parameters={"silent": silent})
+
+    @rule(link=links, changed=parameters, one_way=st.sampled_from([None, 0, 1]), ramp_s=st.sampled_from([None, 0.2]))
+    def impair(self, link: str, changed: dict[str, float], one_way: int | None, ramp_s: float | None) -> None:
+        ramp = {} if ramp_s is None else {"ramp_s": ramp_s}
+        sender = None if one_way is None else link.split("-")[one_way]
+        self.apply(kind="impair", target=link, parameters=changed | ramp, sender=sender)
+
+    @precondition(lambda self: any(fault.kind == "flap" or fault.ramp_steps for fault in self.model))
+    @rule(data=st.data())
+    def advance(self, data: st.DataObject) -> None:
+        changing = [fault for fault in self.model if fault.kind == "flap" or fault.ramp_steps]
+        fault_id = data.draw(st.sampled_from(changing)).fault_id
+        self.phase[fault_id] += 1
+        self.carry_out(self.faults.advance(fault_id, self.phase[fault_id]))
+
+    @precondition(lambda self: any(fault.kind == "link-down" for fault in self.model))
+    @rule(data=st.data())
+    def take_up(self, data: st.DataObject) -> None:
+        link = data.draw(st.sampled_from([fault.target for fault in self.model if fault.kind == "link-down"]))
         over = [fault for fault in self.model if fault.kind == "link-down" and fault.target == link]
         self.model = [fault for fault in self.model if fault not in over]
-        change = self.faults.apply(self.fault(kind="link-up", target=link))
+        self.applied += 1
+        change = self.faults.apply(Fault(str(self.applied), "link-up", link))
         assert change.healed == tuple(fault.fault_id for fault in over)
         self.carry_out(change)
 
@@ -68,15 +120,56 @@ class AnyFaults(RuleBasedStateMachine):
         self.model.remove(fault)
         self.carry_out(self.faults.heal(fault.fault_id))
 
+    @precondition(lambda self: len(self.model) > 2)
+    @rule(data=st.data())
+    def heal_all(self, data: st.DataObject) -> None:
+        for fault in data.draw(st.permutations(self.model)):
+            self.carry_out(self.faults.heal(fault.fault_id))
+        self.model.clear()
+        assert all(self.carrier.values())
+        assert not any(self.blocked.values())
+        assert all(self.properties[name, way] == link.properties for name, link in LINKS.items() for way in DIRECTIONS)
+
     @invariant()
     def the_network_is_what_the_faults_ask_for(self) -> None:
-        for link, built_as in BUILT_AS.items():
-            here = [fault for fault in self.model if fault.target == link]
-            assert self.carrier[link] is all(fault.kind != "link-down" for fault in here)
-            wanted = dataclasses.asdict(built_as)
-            for fault in here:
-                wanted |= fault.parameters
-            assert dataclasses.asdict(self.properties[link]) == wanted
+        for name, link in LINKS.items():
+            here = [fault for fault in self.model if name in struck(fault)]
+            assert self.carrier[name] is not any(
+                fault.kind == "link-down"
+                or (fault.kind == "flap" and self.phase[fault.fault_id] % 2 == 0)
+                or (fault.kind in ("partition", "isolate") and not fault.parameters["silent"])
+                for fault in here
+            )
+            for way, sender in zip(DIRECTIONS, (link.a, link.b), strict=True):
+                assert (way in self.blocked[name]) is any(
+                    (fault.kind == "black-hole" and fault.sender in (None, sender)) or fault.parameters.get("silent")
+                    for fault in here
+                )
+                assert self.properties[name, way] == self.wanted(link, way, sender, here)
+
+    def wanted(self, link: Link, way: Direction, sender: str, here: list[Fault]) -> LinkProperties:
+        wanted = link.properties
+        for fault in here:
+            if fault.kind != "impair" or fault.sender not in (None, sender):
+                continue
+            changed = {name: value for name, value in fault.parameters.items() if name != "ramp_s"}
+            done, steps = self.phase[fault.fault_id], fault.ramp_steps
+            if done < steps:
+                begun_at = self.start[fault.fault_id, way]
+                changed = {
+                    name: getattr(begun_at, name) + (value - getattr(begun_at, name)) * done / steps
+                    for name, value in changed.items()
+                }
+            wanted = dataclasses.replace(wanted, **changed)
+        return wanted
+
+
+def struck(fault: Fault) -> set[str]:
+    if fault.kind == "partition":
+        return CUTS[fault.target]
+    if fault.kind == "isolate":
+        return {name for name in LINKS if fault.target in name.split("-")}
+    return {fault.target}
 
 
 TestAnyFaults = AnyFaults.TestCase

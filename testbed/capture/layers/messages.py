@@ -254,6 +254,27 @@ def message_in(octets: bytes, *, name: bytes, is_data: bool) -> Packet | None:
     return message
 
 
+def sample_message(kind: bytes, *, is_data: bool) -> Packet | None:
+    """Return the least that a packet of this keyword component may carry, unsealed; None where it carries no message."""
+    kinds = (_CONTENTS if is_data else _PARAMETERS).get(kind)
+    if kinds is None:
+        return None
+    message = _filled(MESSAGE_LAYERS[kinds[0].__name__])
+    if kinds[0] is wire.Sealed:
+        message.content = _filled(MESSAGE_LAYERS[kinds[1].__name__])
+    return message
+
+
+def _filled(layer: type[Message]) -> Message:
+    """Return a message of this layer with one of each message that may be inside."""
+    message = layer()
+    for field in layer.fields_desc:
+        if isinstance(field, EncodedField | MessageField) and field.layer is not None:
+            inside = _filled(field.layer)
+            message.setfieldval(field.name, [inside] if isinstance(field, MessageListField) else inside)
+    return message
+
+
 def _kind_of(name: bytes) -> bytes:
     """Return the keyword component that says which kind of message a name is for; nothing where it is none of ours."""
     try:

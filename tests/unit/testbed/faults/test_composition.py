@@ -2,16 +2,24 @@ import dataclasses
 
 import pytest
 
-from testbed.faults.composition import ActiveFaults, SetCarrier, SetProperties
+from testbed.faults.composition import ActiveFaults, SetBlocked, SetCarrier, SetProperties
 from testbed.faults.model import Fault
-from topologies.model import LinkProperties
+from testbed.links.model import Direction
+from topologies.errors import InputError
+from topologies.model import Link, LinkProperties, Node, Topology
 
 BUILT_AS = LinkProperties(delay_ms=4.0, loss_ratio=0.02)
+TOPOLOGY = Topology(
+    "line",
+    (Node("a", "core"), Node("b", "core"), Node("c", "core")),
+    (Link.between("a", "b", "core", BUILT_AS), Link.between("b", "c", "core", LinkProperties())),
+)
+BOTH: frozenset[Direction] = frozenset({"a_to_b", "b_to_a"})
 
 
 @pytest.fixture
 def active() -> ActiveFaults:
-    return ActiveFaults({"a-b": BUILT_AS, "b-c": LinkProperties()})
+    return ActiveFaults(TOPOLOGY)
 
 
 def down(fault_id: str, target: str = "a-b") -> Fault:
@@ -26,10 +34,10 @@ def test_a_link_is_down_while_any_fault_says_so(active: ActiveFaults) -> None:
     assert active.apply(down("1")).effects == (SetCarrier("a-b", up=False),)
     assert active.apply(down("2")).effects == ()
     assert active.heal("1").effects == ()
-    assert not active.carrier("a-b")
-    assert active.carrier("b-c")
+    assert not active.state("a-b").carrier
+    assert active.state("b-c").carrier
     assert active.heal("2").effects == (SetCarrier("a-b", up=True),)
-    assert active.carrier("a-b")
+    assert active.state("a-b").carrier
 
 
 def test_link_up_ends_every_link_down_on_its_link(active: ActiveFaults) -> None:
@@ -42,8 +50,12 @@ def test_link_up_ends_every_link_down_on_its_link(active: ActiveFaults) -> None:
     assert "4" not in active  # it is done, there is nothing to heal
 
 
-def test_link_up_on_a_link_that_is_up_changes_nothing(active: ActiveFaults) -> None:
-    assert active.apply(Fault("1", "link-up", "a-b")).effects == ()
+def test_link_up_on_a_link_that_is_up_is_refused(active: ActiveFaults) -> None:
+    with pytest.raises(InputError, match="a-b is not down by a link-down"):
+        active.apply(Fault("1", "link-up", "a-b"))
+    active.apply(Fault("2", "isolate", "a"))
+    with pytest.raises(InputError, match="ends a fault of another kind"):
+        active.apply(Fault("1", "link-up", "a-b"))
 
 
 def test_impairments_are_laid_over_the_built_properties(active: ActiveFaults) -> None:
@@ -58,14 +70,14 @@ def test_impairments_are_laid_over_the_built_properties(active: ActiveFaults) ->
 def test_the_latest_of_two_impairments_of_one_property_wins(active: ActiveFaults) -> None:
     active.apply(impair("1", delay_ms=50.0))
     active.apply(impair("2", delay_ms=80.0))
-    assert active.properties("a-b").delay_ms == 80.0
+    assert active.state("a-b").properties["a_to_b"].delay_ms == 80.0
     assert active.heal("1").effects == ()
-    assert active.properties("a-b").delay_ms == 80.0
+    assert active.state("a-b").properties["a_to_b"].delay_ms == 80.0
 
 
 def test_zero_is_a_value(active: ActiveFaults) -> None:
     active.apply(impair("1", delay_ms=0.0, loss_ratio=0.0))
-    assert active.properties("a-b") == LinkProperties()
+    assert active.state("a-b").properties["a_to_b"] == LinkProperties()
 
 
 def test_down_and_impaired_do_not_mix(active: ActiveFaults) -> None:
@@ -82,5 +94,54 @@ def test_bugs_are_not_swallowed(active: ActiveFaults) -> None:
         active.apply(down("1"))
     with pytest.raises(KeyError):
         active.heal("2")
-    with pytest.raises(KeyError):
+    with pytest.raises(InputError, match="there is no link `x-y`"):
         active.apply(down("3", "x-y"))
+
+
+def test_a_flap_goes_down_in_even_phases(active: ActiveFaults) -> None:
+    flap = Fault("1", "flap", "a-b", for_s=9.0, parameters={"period_s": 2.0, "down_ratio": 0.5})
+    assert active.apply(flap).effects == (SetCarrier("a-b", up=False),)
+    assert active.advance("1", 1).effects == (SetCarrier("a-b", up=True),)
+    active.apply(down("2"))
+    assert active.advance("1", 2).effects == ()  # it is down anyway
+    assert active.heal("2").effects == ()
+    assert active.heal("1").effects == (SetCarrier("a-b", up=True),)
+
+
+def test_a_ramp_goes_from_what_there_was(active: ActiveFaults) -> None:
+    parameters = {"delay_ms": 24.0, "loss_ratio": 0.0, "ramp_s": 0.4}
+    assert active.apply(Fault("1", "impair", "a-b", parameters=parameters)).effects == ()
+    seen = []
+    for phase in range(1, 5):
+        (effect,) = active.advance("1", phase).effects
+        assert isinstance(effect, SetProperties)
+        seen.append((effect.properties.delay_ms, effect.properties.loss_ratio))
+    assert seen == [(9.0, 0.015), (14.0, 0.01), (19.0, pytest.approx(0.005)), (24.0, 0.0)]
+    assert active.heal("1").effects == (SetProperties("a-b", BUILT_AS),)
+
+
+def test_a_ramp_needs_something_to_begin_at(active: ActiveFaults) -> None:
+    with pytest.raises(InputError, match="rate_mbps of a-b has no value that a ramp could begin at"):
+        active.apply(Fault("1", "impair", "a-b", parameters={"rate_mbps": 5.0, "ramp_s": 1.0}))
+    assert "1" not in active
+
+
+def test_a_black_hole_may_be_one_way_and_does_not_mind_another(active: ActiveFaults) -> None:
+    assert active.apply(Fault("1", "black-hole", "a-b", sender="b")).effects == (
+        SetBlocked("a-b", frozenset({"b_to_a"})),
+    )
+    assert active.apply(Fault("2", "isolate", "b", parameters={"silent": True})).effects == (
+        SetBlocked("a-b", BOTH),
+        SetBlocked("b-c", BOTH),
+    )
+    assert active.heal("1").effects == ()
+    assert active.heal("2").effects == (SetBlocked("a-b", frozenset()), SetBlocked("b-c", frozenset()))
+
+
+def test_a_partition_cuts_what_is_between_its_groups(active: ActiveFaults) -> None:
+    change = active.apply(Fault("1", "partition", "a,b"))
+    assert change.effects == (SetCarrier("b-c", up=False),)
+    assert change.links == ("b-c",)
+    assert active.apply(Fault("2", "partition", "a/c")).effects == (SetCarrier("a-b", up=False),)
+    assert active.heal("1").effects == ()
+    assert active.heal("2").effects == (SetCarrier("a-b", up=True), SetCarrier("b-c", up=True))

@@ -1,0 +1,1 @@
+"""Message faults: single packets dropped, delayed, duplicated, corrupted, replayed or forged, chosen by what they say."""
