@@ -299,7 +299,7 @@ def _as_table(value: object, source: Source, path: KeyPath) -> dict[str, Any]:
 
 
 def _one_of(value: object, allowed: tuple[object, ...]) -> str:
-    return pick_one_of(str(value), sorted(str(option) for option in allowed))
+    return pick_one_of(str(value), sorted(str(option) for option in allowed), shown_max=30)
 
 
 def _beyond(value: float, rule: inspect.FloatType | inspect.IntType) -> str:

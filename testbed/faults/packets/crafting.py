@@ -146,7 +146,7 @@ def _captured(path: Path) -> list[str]:
     from scapy.utils import RawPcapReader
 
     try:
-        with RawPcapReader(str(path)) as reader:
+        with path.open("rb") as file, RawPcapReader(file) as reader:
             frames = [bytes(octets) for octets, _ in reader]
     except (OSError, Scapy_Exception, EOFError) as error:
         raise InputError(

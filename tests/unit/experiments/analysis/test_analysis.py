@@ -108,6 +108,7 @@ def test_faults_and_recovery(write_run: WriteRun) -> None:
     assert fault == {
         "fault_id": "f1", "kind": "link-down", "target": "csr1-csr2", "parameters": '{"for_s":3.0}',
         "intended_s": "5.0", "applied_s": "5.0", "verified": "true", "healed_s": "8.0", "source": "schedule",
+        "healed_by": "", "packets_matched": "", "packets_hit": "", "detail": "",
     }  # fmt: skip
     recovery = {row["node"]: row for row in rows(folder, "recovery.csv")}
     assert set(recovery) == {"ue1", "ue2", "ue3", "csr1", "csr2"}
