@@ -154,7 +154,7 @@ def _check_flap(fault: Flap, refuse: Refuse) -> None:
     if fault.count is None and fault.for_s is None:
         raise refuse(None, "it has no end", "add count = … or for_s = …")
     shorter_s = fault.period_s * min(fault.down_ratio, 1.0 - fault.down_ratio)
-    if shorter_s < FLAP_STATE_MIN_S:
+    if shorter_s < FLAP_STATE_MIN_S - 1e-9:  # a product of decimal fractions is not exact
         raise refuse(
             "period_s",
             f"the link would be {'down' if fault.down_ratio <= 0.5 else 'up'} for only {shorter_s * 1e3:g} ms at a time",

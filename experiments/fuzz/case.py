@@ -21,6 +21,8 @@ Case = dict[str, Any]
 
 SETTLE_S: Final = 30.0  #: after everything has been healed
 HEALED_BEFORE_END_S: Final = 0.2
+#: A fault shorter than this is left out.
+SHORTEST_S: Final = 0.05
 _ABILENE_CITIES: Final = (
     *("Seattle", "Sunnyvale", "LosAngeles", "Denver", "KansasCity", "Houston"),
     *("Chicago", "Indianapolis", "Atlanta", "WashingtonDC", "NewYork"),
@@ -40,6 +42,9 @@ class _Draw:
         self.edge_chance = random.Random(f"hconf fuzz-schedules edge {seed}")
         self.link_chance = random.Random(f"hconf fuzz-schedules links {seed}")  # and what links do all the time
         self.data_chance = random.Random(f"hconf fuzz-schedules data {seed}")  # the same of the data plane
+        self.fault_chance = random.Random(
+            f"hconf fuzz-schedules faults {seed}"
+        )  # and of kinds of faults that came later
         self.duration_s = self.seconds(3.0, 8.0)
         self.topology_table = self.draw_topology()
         if self.edge_chance.random() < EDGE_RATIO:
@@ -78,6 +83,8 @@ class _Draw:
             case["workload"] += [self.draw_data() for _ in range(self.data_chance.randint(1, 2))]
         self.draw_homes(case)  # after everything else, so that what a seed drew before there was this it draws still
         self.draw_links(case)
+        for _ in range(self.fault_chance.choice((0, 0, 1, 2, 3))):
+            self.fault_chance.choice(LATER_FAULT_DRAWS)(self)
         case["fault"] = self.survivable(case["attendance"])
         return case
 
@@ -281,6 +288,79 @@ class _Draw:
         node = self.chance.choice(self.topology.nodes)
         self.strike("freeze", node, self.chance.choice(("", ".forwarder", ".proxy")) if node.runs_proxy else "")
 
+    # ------------------------------------------------------------------ what breaks, of later kinds
+
+    def flapping(self) -> None:
+        chance, at_s, for_s = self.fault_chance, *self.later_span()
+        period_s = round(chance.uniform(0.1, 1.0), 2)
+        self.cut(
+            "flap",
+            chance.choice(self.topology.links).name,
+            at_s,
+            for_s,
+            period_s=period_s,
+            down_ratio=chance.choice((0.25, 0.5, 0.8)),
+        )
+
+    def swallowing(self) -> None:
+        link = self.fault_chance.choice(self.topology.links)
+        sender = self.fault_chance.choice((None, link.a, link.b))
+        self.cut("black-hole", link.name, *self.later_span(), **({} if sender is None else {"sender": sender}))
+
+    def parting(self) -> None:
+        routers = [node.name for node in self.topology.nodes if node.role in ("core", "csr")]
+        groups = self.fault_chance.sample(routers, self.fault_chance.randint(1, len(routers) - 1))
+        self.cut("partition", ",".join(groups), *self.later_span(), silent=self.fault_chance.random() < 0.5)
+
+    def isolation(self) -> None:
+        node = self.fault_chance.choice(self.topology.nodes).name
+        self.cut("isolate", node, *self.later_span(), silent=self.fault_chance.random() < 0.5)
+
+    def ramp(self) -> None:
+        link, (at_s, for_s) = self.fault_chance.choice(self.topology.links), self.later_span()
+        delay_ms = round(self.fault_chance.uniform(1.0, 60.0), 1)
+        self.impair(link, at_s, for_s, delay_ms=delay_ms, ramp_s=round(for_s * 0.8, 3))
+
+    def starvation(self) -> None:
+        node = self.fault_chance.choice(self.topology.nodes)
+        at_s, for_s = self.later_span()
+        ratio = self.fault_chance.choice((0.05, 0.2, 0.6))
+        self.cut("starve", node.name, at_s, for_s, cpu_ratio=ratio, period_ms=self.fault_chance.choice((20.0, 100.0)))
+
+    def message_fault(self) -> None:
+        """Packets are dropped, delayed, duplicated, corrupted or replayed, of some type or any, on some links or all."""
+        chance, at_s, for_s = self.fault_chance, *self.later_span()
+        kind, more = chance.choice(_MESSAGE_DRAWS)
+        target = chance.choice(("*", chance.choice(self.topology.links).name, chance.choice(self.topology.nodes).name))
+        message = chance.choice(
+            (None, None, "sync-update", "push", "heartbeat,face-heartbeat", "update,update-ack", "notification")
+        )
+        fault = {"at_s": at_s, "for_s": for_s, "kind": kind, "target": target, **more}
+        fault["ratio"] = round(
+            chance.choice((0.02, 0.1, 0.5)) if message is None else chance.choice((0.1, 0.5, 1.0)), 2
+        )
+        if message is not None:
+            fault["message"] = message
+        if chance.random() < 0.3:
+            fault["count"] = chance.randint(1, 10)
+        if for_s >= SHORTEST_S:
+            self.faults.append(fault)
+
+    def later_span(self) -> tuple[float, float]:
+        """Return a moment, and how long from then on, as `span` does."""
+        at_s = round(self.fault_chance.uniform(0.1, self.duration_s - 1.0), 2)
+        most_s = self.duration_s - HEALED_BEFORE_END_S - at_s
+        return at_s, round(min(10 ** self.fault_chance.uniform(-1.0, 0.6), most_s), 3)
+
+    def cut(self, kind: str, target: str, at_s: float, for_s: float, **parameters: Any) -> None:  # noqa: ANN401
+        """Add a fault, unless the same is done to its target then."""
+        for taken, what, _, from_s, to_s in self.taken:
+            if (taken, what) == (target, kind) and at_s <= to_s and at_s + for_s >= from_s:
+                return
+        if for_s >= SHORTEST_S:
+            self.taken.append((target, kind, None, at_s, at_s + for_s))
+            self.faults.append({"at_s": at_s, "for_s": for_s, "kind": kind, "target": target, **parameters})
+
     # ------------------------------------------------------------------ helpers
 
     def strike(self, kind: str, node: Node, process: str) -> None:
@@ -335,6 +415,25 @@ FAULT_DRAWS: Final[tuple[Callable[[_Draw], None], ...]] = (
     *(_Draw.link_down, _Draw.flap, _Draw.black_hole, _Draw.partition, _Draw.loss, _Draw.jitter),
     *(_Draw.duplication, _Draw.reordering, _Draw.corruption, _Draw.delay),
     *(_Draw.crash, _Draw.crash, _Draw.disk_loss, _Draw.freeze, _Draw.freeze),
+)
+
+
+#: Kinds of message faults, with what each needs. Nothing is forged: what is let in by a forger who has keys is no matter of faults.
+_MESSAGE_DRAWS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("drop", {}),
+    ("delay", {"delay_ms": 40.0}),
+    ("delay", {"delay_ms": 700.0}),
+    ("duplicate", {"times": 2}),
+    ("corrupt", {"bits": 1}),
+    ("corrupt", {"bits": 20}),
+    ("corrupt", {"checksum": "wrong"}),
+    ("replay", {"after_ms": 150.0}),
+    ("replay", {"after_ms": 1_500.0, "times": 2, "every_ms": 100.0}),
+)
+
+LATER_FAULT_DRAWS: Final[tuple[Callable[[_Draw], None], ...]] = (
+    *(_Draw.flapping, _Draw.swallowing, _Draw.parting, _Draw.isolation, _Draw.ramp, _Draw.starvation),
+    *(_Draw.message_fault, _Draw.message_fault, _Draw.message_fault),
 )
 
 

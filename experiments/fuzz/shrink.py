@@ -128,7 +128,12 @@ def _restricted(case: Case) -> Case:
     except InputError:
         return case  # which is then found to be invalid
     nodes, links = {node.name for node in topology.nodes}, {link.name for link in topology.links}
-    case["fault"] = [fault for fault in case.get("fault", []) if fault["target"].partition(".")[0] in links | nodes]
+    known = links | nodes | {"*"}
+    case["fault"] = [
+        fault
+        for fault in case.get("fault", [])
+        if known.issuperset(part.partition(".")[0] for part in fault["target"].replace("/", ",").split(","))
+    ]
     case["attendance"] = [entry for entry in case.get("attendance", []) if set(entry["devices"]) <= nodes]
     for workload in case.get("workload", []):
         if "publishers" in workload:
