@@ -32,6 +32,8 @@ from experiments.recorded_run import write_topology
 from experiments.report import write_report
 from experiments.run_folder import SCHEMA_VERSION, RunFolder, RunVerdict, check_can_create
 from experiments.spec import Experiment
+from experiments.spec_backends import check_faults_of_netem
+from experiments.spec_places import Source
 from experiments.workloads import check_size
 from testbed.plan import NetworkPlan
 from topologies.errors import CapabilityError, HconfError, InputError
@@ -126,6 +128,7 @@ def run_experiment(
         from testbed.links.backends import with_backends
 
         topology = with_backends(experiment.topology)
+        check_faults_of_netem(experiment.faults, topology, Source(str(experiment.path)))
         require_for_run(capture=bool(experiment.captures), taps=any(link.backend == "wire" for link in topology.links))
         experiment = dataclasses.replace(experiment, topology=topology)
     now = datetime.now(UTC)
@@ -381,7 +384,9 @@ class RunInProgress:
             self.manifest["cpu_busy_ratio"] = CpuTimes.now().busy_ratio_since(self.cpu_before)
 
     def _plan(self) -> NetworkPlan:
-        return plan_of(self.experiment, run_id=self.manifest["run_id"], run_dir=self.folder.path)
+        plan = plan_of(self.experiment, run_id=self.manifest["run_id"], run_dir=self.folder.path)
+        # What will be typed in a shell is not known: it may have code over packets.
+        return dataclasses.replace(plan, packet_code=True) if self.console is not None else plan
 
     def _final_limit_s(self) -> float:
         return FINAL_LIMIT_S if "quiesced_s" in self.manifest["clock"] else FINAL_LIMIT_INTERRUPTED_S

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.spec_places import KeyPath, Source
-from experiments.spec_schema import Fault, Impair, LinkSection
+from experiments.spec_schema import Fault, Impair, Inject, LinkSection, MessageFault, kind_of
+from testbed.faults.targets import links_of
 from testbed.links.model import impairment_of
 from testbed.links.netem.translation import refusal
 from topologies.model import TIERS, Link, LinkBackend, Topology
@@ -35,6 +36,8 @@ def with_link_backends(
 def check_faults_of_netem(faults: Sequence[Fault], topology: Topology, source: Source) -> None:
     """What a fault makes of a link is something that its back end can do. Raises: InputError."""
     for number, fault in enumerate(faults):
+        if isinstance(fault, MessageFault | Inject):
+            _check_looked_into(fault, number, topology, source)
         if not isinstance(fault, Impair):
             continue
         link = topology.link(fault.target)
@@ -44,6 +47,17 @@ def check_faults_of_netem(faults: Sequence[Fault], topology: Topology, source: S
         for sender in (link.a, link.b) if fault.sender is None else (fault.sender,):
             changed = dataclasses.replace(link.properties_from(sender), **changes)
             _refuse(refusal(impairment_of(changed)), link, ("fault", number), source)
+
+
+def _check_looked_into(fault: MessageFault | Inject, number: int, topology: Topology, source: Source) -> None:
+    """Only `wire` links look into packets."""
+    for link in links_of(topology, kind_of(fault), fault.target):
+        if link.backend == "netem":
+            raise source.error(
+                ("fault", number, "target"),
+                problem=f"{link.name} is a netem link, whose kernel does not look into packets",
+                remedy='make it a wire link: backend = "wire"',
+            )
 
 
 def _check_netem(link: Link, place: KeyPath, source: Source) -> None:

@@ -42,9 +42,8 @@ class _Draw:
         self.edge_chance = random.Random(f"hconf fuzz-schedules edge {seed}")
         self.link_chance = random.Random(f"hconf fuzz-schedules links {seed}")  # and what links do all the time
         self.data_chance = random.Random(f"hconf fuzz-schedules data {seed}")  # the same of the data plane
-        self.fault_chance = random.Random(
-            f"hconf fuzz-schedules faults {seed}"
-        )  # and of kinds of faults that came later
+        #: And of kinds of faults that came later.
+        self.fault_chance = random.Random(f"hconf fuzz-schedules faults {seed}")
         self.duration_s = self.seconds(3.0, 8.0)
         self.topology_table = self.draw_topology()
         if self.edge_chance.random() < EDGE_RATIO:
@@ -305,7 +304,8 @@ class _Draw:
     def swallowing(self) -> None:
         link = self.fault_chance.choice(self.topology.links)
         sender = self.fault_chance.choice((None, link.a, link.b))
-        self.cut("black-hole", link.name, *self.later_span(), **({} if sender is None else {"sender": sender}))
+        one_way: dict[str, Any] = {} if sender is None else {"sender": sender}
+        self.cut("black-hole", link.name, *self.later_span(), **one_way)
 
     def parting(self) -> None:
         routers = [node.name for node in self.topology.nodes if node.role in ("core", "csr")]

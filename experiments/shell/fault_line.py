@@ -19,7 +19,8 @@ from experiments.spec_checks import check_faults
 from experiments.spec_messages import checked, describe
 from experiments.spec_places import KeyPath, Source
 from experiments.spec_schema import ExperimentSection, Fault
-from testbed.faults.targets import PROCESS_KINDS
+from testbed.faults.packets.view import MESSAGE_WORDS
+from testbed.faults.targets import ALL_LINKS, MESSAGE_KINDS, PROCESS_EVENTS, PROCESS_KINDS
 from topologies.errors import InputError, pick_one_of
 from topologies.model import Topology
 
@@ -221,9 +222,11 @@ def complete_fault(before: Sequence[str], word: str, topology: Topology) -> list
     if has_target or "target" not in FIELDS[kind]:
         return keys
     links = [link.name for link in topology.links]
-    if kind in PROCESS_KINDS:
+    if kind in PROCESS_KINDS or kind in PROCESS_EVENTS:
         return [*nodes, *processes(topology)]
-    return [*links, *(nodes if kind not in ("link-down", "link-up", "impair") else ())]
+    if kind in MESSAGE_KINDS:
+        return [*links, *nodes, ALL_LINKS]
+    return nodes if kind in ("partition", "isolate") else links
 
 
 def processes(topology: Topology) -> list[str]:
@@ -251,6 +254,9 @@ def _values_of(kind: str, key: str, value: str, nodes: Sequence[str], topology: 
         case inspect.VarTupleType() | inspect.ListType():
             done = value[: max(value.rfind(ITEM_SEPARATOR), value.rfind(LIST_SEPARATOR)) + 1]
             return [f"{done}{node}" for node in nodes]
+        case inspect.StrType() if key == "message":
+            done = value[: value.rfind(ITEM_SEPARATOR) + 1]
+            return [f"{done}{word}" for word in MESSAGE_WORDS]
         case inspect.StrType():
             return [*nodes, *(link.name for link in topology.links)] if key in _NAMES else []
         case _:

@@ -19,7 +19,7 @@ from experiments.shell.fault_line import NO_END_S, parse_fault
 from experiments.shell.flow import ShellFlow
 from experiments.shell.status_view import Moment
 from experiments.spec import Experiment
-from experiments.spec_schema import Fault, LinkUp, fault_ids, kind_of
+from experiments.spec_schema import Fault, fault_ids, kind_of
 from experiments.typed import SHELL_FILE, CaptureTyped, FaultTyped, HealTyped, LineTyped, Marked, PublishTyped, TypedLog
 from testbed.emulation.control import NodeError, NodeGoneError, NodeRefusedError
 from testbed.emulation.network import EmulatedNetwork
@@ -256,7 +256,7 @@ class LiveRun:
         row = await self.injector.heal(fault_id)
         self.typed.add(HealTyped(time.monotonic(), fault_id))
         fault = self.faults[fault_id]
-        if not isinstance(fault, LinkUp):  # what comes after is checked against how long it really lasted
+        if "for_s" in fault.__struct_fields__:  # what comes after is checked against how long it really lasted
             lasted_s = max(_SHORTEST_S, (row.healed_s or time.monotonic()) - self.epoch_s - fault.at_s)
             self.faults[fault_id] = msgspec.structs.replace(fault, for_s=lasted_s)
         return row

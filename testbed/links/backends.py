@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, Self
 
 import msgspec
 
+from testbed.faults.packets.rules import MessageRule, RuleReport
 from testbed.links.linux import new_netns
 from testbed.links.model import (
     Direction,
@@ -78,6 +79,7 @@ class Links:
         seed: int,
         ledger_path: Path,
         log_path: Path | None = None,
+        packet_code: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> Self:
         """Make all links; *backends* says of each which back end it is of. The rest as `WireEmulator.start`.
@@ -98,6 +100,7 @@ class Links:
                     seed=seed,
                     ledger_path=ledger_path,
                     log_path=log_path,
+                    packet_code=packet_code,
                     environment=environment,
                 )
                 links._by_link |= dict.fromkeys((plan.name for plan in by_wire), links.wire)
@@ -137,6 +140,31 @@ class Links:
 
     def read_blocked(self, link: str) -> frozenset[Direction]:
         return self.of(link).read_blocked(link)
+
+    def add_rule(self, rule: MessageRule, lanes: Sequence[tuple[str, Direction]]) -> RuleReport:
+        """Put a message fault into force, as `WireEmulator.add_rule`. Raises: CapabilityError if a link is of the other back end."""
+        return self._looking_into(f"fault {rule.fault_id}", [link for link, _ in lanes]).add_rule(rule, lanes)
+
+    def report_rule(self, fault_id: str) -> RuleReport:
+        return self._looking_into(f"fault {fault_id}").report_rule(fault_id)
+
+    def remove_rule(self, fault_id: str) -> RuleReport:
+        return self._looking_into(f"fault {fault_id}").remove_rule(fault_id)
+
+    def inject(self, link: str, direction: Direction, packet: str) -> bool:
+        """Send a packet made by hand, as `WireEmulator.inject`. Raises: CapabilityError if the link is of the other back end."""
+        return self._looking_into(f"link {link}", [link]).inject(link, direction, packet)
+
+    def _looking_into(self, where: str, links: Sequence[str] = ()) -> WireEmulator:
+        """Return the back end that looks into packets, if all of *links* are of it."""
+        other = next((link for link in links if self.of(link) is not self.wire), "")
+        if self.wire is None or other:
+            raise CapabilityError(
+                where=where,
+                problem=f"{other or 'every link'} is a netem link, whose kernel does not look into packets",
+                remedy='make it a wire link: backend = "wire" in [links]',
+            )
+        return self.wire
 
     def set_carrier(self, link: str, up: bool) -> None:  # noqa: FBT001  as the back ends have it
         self.of(link).set_carrier(link, up)

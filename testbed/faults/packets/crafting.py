@@ -12,7 +12,7 @@ import fnmatch
 import runpy
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from testbed.faults.packets.frames import datagram_in
 from testbed.faults.packets.interceptor import uri_of
@@ -146,7 +146,7 @@ def _captured(path: Path) -> list[str]:
     from scapy.utils import RawPcapReader
 
     try:
-        with path.open("rb") as file, RawPcapReader(file) as reader:
+        with path.open("rb") as file, RawPcapReader(cast("Any", file)) as reader:
             frames = [bytes(octets) for octets, _ in reader]
     except (OSError, Scapy_Exception, EOFError) as error:
         raise InputError(

@@ -90,7 +90,15 @@ def test_drops_go_to_what_was_in_force_when_they_came() -> None:
     one.flows[0].impairment = Impairment()
     now = counted(handle, packets=90, dropped=47, waiting=3)
     one.settle(now)
-    assert one.dropped(now) == {"loss": 40, "queue": 0, "carrier": 0, "overrun": 0, "corrupt": 0, "blocked": 7}
+    assert one.dropped(now) == {
+        "loss": 40,
+        "queue": 0,
+        "carrier": 0,
+        "overrun": 0,
+        "corrupt": 0,
+        "blocked": 7,
+        "fault": 0,
+    }
     (flow,) = one.flows
     assert (flow.drawn, flow.expected_lost, flow.expected_variance) == (133, 50.0, 25.0)
 
