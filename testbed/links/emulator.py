@@ -5,8 +5,8 @@ every interface it made, when it is told to, when its control socket closes, or 
 parent through a pidfd. PR_SET_PDEATHSIG would fire when the *thread* that started us ends, and worker threads do.)
 
 It runs under SCHED_FIFO where it may, at a real-time priority above the nodes: a frame that is due must not wait for a
-node to use up its time slice. It cannot lock up the machine: it sleeps unless frames are there, it uses one core at most, and the
-kernel keeps 5 % of every core for other tasks (sched_rt_runtime_us, sched(7)).
+node to use up its time slice. It cannot lock up the machine: it sleeps unless frames are there, it uses one core at most, and it
+steps down from that priority for a tenth of the time while it does (`turns`).
 """
 
 from __future__ import annotations
@@ -59,9 +59,13 @@ from testbed.links.messages import (
 from testbed.links.model import DIRECTIONS, Direction, EmulatorStats, Impairment, LinkCounters, LinkEnd, LinkPlan
 from testbed.links.rtnetlink import set_carrier, set_mtu
 from testbed.links.tap import Tap, close_fds, make_taps
+from testbed.links.turns import TurnTaking
 from topologies.errors import CapabilityError, HconfError, InputError
 
 _FIFO_PRIORITY: Final = 2
+_NO_PRIORITY: Final = "other"
+#: Part of a processor above which the loop is told to rather be a little late than to poll for what is nearly due.
+_POLL_LESS_RATIO: Final = 0.4
 _RECEIVE_BYTES: Final = 1 << 18
 _THREAD_STACK_BYTES: Final = 1 << 18  # they only close files, and memory is locked
 
@@ -121,6 +125,9 @@ class Emulator:
         self._rules = ActiveRules()
         self._packet_code = False
         self._loop = FrameLoop()
+        self._turns = TurnTaking(_FIFO_PRIORITY)
+        if scheduler != _NO_PRIORITY:
+            self._loop.take_turns = self._take_turns
         self._loop.watch(control.fileno(), self._receive)
         for fd in stop_fds:
             self._loop.watch(fd, self._stop)
@@ -134,6 +141,11 @@ class Emulator:
             return
         finally:
             self._close()
+
+    def _take_turns(self, now_ns: int) -> int:
+        due_ns = self._turns.consider(now_ns)
+        self._loop.poll_less(is_busy=self._turns.busy_ratio > _POLL_LESS_RATIO)
+        return due_ns
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):
@@ -359,7 +371,7 @@ def _become_real_time() -> str:
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_FIFO_PRIORITY))
     except OSError:
-        return "other"
+        return _NO_PRIORITY
     return f"fifo {_FIFO_PRIORITY}"
 
 

@@ -30,6 +30,7 @@ MAX_IN_FLIGHT: Final = 100_000
 #: how late it wakes us: the two steps balance where it is late less often than once in 17 times.
 WAKE_AHEAD_MIN_NS: Final = 10_000
 WAKE_AHEAD_MAX_NS: Final = 150_000
+WAKE_AHEAD_BUSY_MAX_NS: Final = 20_000
 WAKE_AHEAD_UP_NS: Final = 4_000
 WAKE_AHEAD_DOWN_NS: Final = 250
 #: The ledger is written half a second after its oldest pending record, or up to 0.3 s later than that while frames are
@@ -101,9 +102,11 @@ class FrameLoop:
         self._arrivals = 0
         self._timer = Timer()
         self._armed_ns = 0
-        self._ahead_ns = WAKE_AHEAD_MAX_NS
+        self._ahead_ns = self._ahead_max_ns = WAKE_AHEAD_MAX_NS
         self._ledger_due_ns = 0  # next attempt to write the ledger, 0: nothing is pending
         self._ledger_limit_ns = 0
+        self.take_turns: Callable[[int], int] | None = None  #: asked now and then, says when to be asked again
+        self._turns_due_ns = 0
         self._epoll = select.epoll()
         self._epoll.register(self._timer.fd, select.EPOLLIN | select.EPOLLET)
 
@@ -142,6 +145,8 @@ class FrameLoop:
         ended_ns = self.send_due()
         if self._ledger_due_ns and ended_ns >= self._ledger_due_ns:
             self._flush_ledger(ended_ns)
+        if ended_ns >= self._turns_due_ns and self.take_turns is not None:
+            self._turns_due_ns = self.take_turns(ended_ns)
         if events:
             busy_ns = ended_ns - began_ns
             self.busy_bins[bisect_left(BOUNDS_NS, busy_ns)] += 1
@@ -157,9 +162,14 @@ class FrameLoop:
 
     def _learn_lateness(self, late_ns: int) -> None:
         if late_ns > self._ahead_ns:
-            self._ahead_ns = min(self._ahead_ns + WAKE_AHEAD_UP_NS, WAKE_AHEAD_MAX_NS)
+            self._ahead_ns = min(self._ahead_ns + WAKE_AHEAD_UP_NS, self._ahead_max_ns)
         else:
             self._ahead_ns = max(self._ahead_ns - WAKE_AHEAD_DOWN_NS, WAKE_AHEAD_MIN_NS)
+
+    def poll_less(self, *, is_busy: bool) -> None:
+        """Set the timer ahead of the time by less (*is_busy*), or by as much as it takes to be on time."""
+        self._ahead_max_ns = WAKE_AHEAD_BUSY_MAX_NS if is_busy else WAKE_AHEAD_MAX_NS
+        self._ahead_ns = min(self._ahead_ns, self._ahead_max_ns)
 
     def _read(self, lane: Lane) -> None:
         """Read a batch of frames that a host sent into *lane*, and schedule or drop each."""
@@ -224,7 +234,7 @@ class FrameLoop:
             self.ledger.add(record)
             self.plan_flush(now_ns)
         if bits & DUPLICATED:
-            if len(self._heap) >= self.max_in_flight:
+            if len(self._heap) + 1 >= self.max_in_flight:  # the first one has its place
                 self._drop(lane, "overrun", number, frame, attempt=channel.attempt)
             else:
                 self._arrivals += 1

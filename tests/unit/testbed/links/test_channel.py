@@ -102,6 +102,14 @@ def test_a_change_leaves_frames_in_flight_alone() -> None:
     assert made.offer(1_000, now_ns=20_000_000) == 21_100_000
 
 
+@pytest.mark.parametrize("others", [{}, {"corrupt_ratio": 0.001}])
+def test_not_even_by_a_nanosecond_does_a_frame_overtake(others: dict[str, float]) -> None:
+    made = channel(delay_ms=1.0, **others)
+    first_ns = made.offer(100, now_ns=0)
+    made.change(Impairment(delay_ms=0.999_999, **others))
+    assert made.offer(100, now_ns=0) == first_ns == 1_000_000
+
+
 def test_a_lost_frame_has_taken_its_time_on_the_line() -> None:
     made = Channel(Impairment(rate_mbps=8.0, loss_ratio=1.0), seed=7, link="a-b", direction="a_to_b")
     assert made.offer(1_000, now_ns=0) == LOST

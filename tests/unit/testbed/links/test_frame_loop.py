@@ -1,5 +1,6 @@
 """The frame loop over socket pairs, which keep frames apart as TAPs do; no root needed."""
 
+import itertools
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testbed.links.channel import Channel
-from testbed.links.frame_loop import FrameLoop, Lane
+from testbed.links.frame_loop import WAKE_AHEAD_BUSY_MAX_NS, WAKE_AHEAD_MAX_NS, FrameLoop, Lane
 from testbed.links.histogram import bin_of
 from testbed.links.ledger import FrameAltered, FrameDropped, Ledger, LedgerRecord
 from testbed.links.model import Direction, Impairment
@@ -252,12 +253,14 @@ def test_a_frame_shorter_than_an_ethernet_header_can_be_corrupted(make_hosts: Ma
 
 def test_duplicates_are_bounded_like_all_frames_in_flight(make_hosts: MakeHosts) -> None:
     hosts = make_hosts(Impairment(delay_ms=20.0, duplicate_ratio=1.0))
-    hosts.loop.max_in_flight = 3
-    for _ in range(5):
+    hosts.loop.max_in_flight = 4
+    for _ in range(3):
         hosts.a.send(b"frame")
-    hosts.turn_until(lambda: hosts.a_to_b.packets + hosts.a_to_b.dropped["overrun"] >= 7)
-    hosts.turn_until(lambda: not hosts.a_to_b.in_flight_packets)
     lane = hosts.a_to_b
+    hosts.turn_until(lambda: lane.channel.frames_offered == 3)
+    assert len(hosts.loop._heap) == 4  # two frames and the copy of each, or three and that of the first
+    assert lane.dropped["overrun"] == 3 + lane.altered["duplicate"] - 4
+    hosts.turn_until(lambda: not lane.in_flight_packets)
     assert lane.channel.frames_offered + lane.altered["duplicate"] == lane.packets + lane.dropped["overrun"]
 
 
@@ -346,3 +349,33 @@ def test_every_frame_is_accounted_for(
     finally:
         hosts.close()
         hosts.ledger_path.unlink()
+
+
+def test_other_work_is_done_when_it_is_due(make_hosts: MakeHosts) -> None:
+    hosts = make_hosts(Impairment())
+    asked_ns: list[int] = []
+
+    def take_turns(now_ns: int) -> int:
+        asked_ns.append(now_ns)
+        return now_ns + 20_000_000
+
+    hosts.loop.take_turns = take_turns
+    for number in range(300):
+        hosts.a.send(b"frame")
+        hosts.turn_until(lambda number=number: hosts.a_to_b.packets == number + 1)  # type: ignore[misc]
+        hosts.b.recv(10)
+        time.sleep(0.0002)
+    assert len(asked_ns) >= 2
+    assert all(second - first >= 20_000_000 for first, second in itertools.pairwise(asked_ns))
+
+
+def test_a_busy_loop_polls_less(make_hosts: MakeHosts) -> None:
+    loop = make_hosts(Impairment()).loop
+    assert loop._ahead_ns == WAKE_AHEAD_MAX_NS
+    loop.poll_less(is_busy=True)
+    assert loop._ahead_ns == WAKE_AHEAD_BUSY_MAX_NS
+    loop._learn_lateness(1_000_000)
+    assert loop._ahead_ns == WAKE_AHEAD_BUSY_MAX_NS
+    loop.poll_less(is_busy=False)
+    loop._learn_lateness(1_000_000)
+    assert loop._ahead_ns > WAKE_AHEAD_BUSY_MAX_NS
