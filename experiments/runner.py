@@ -242,12 +242,13 @@ class RunInProgress:
         """Turn what a broken network raises into the run's problem. Raises: *failure* if it is a bug or the machine's."""
         from testbed.emulation.children import HelperError
         from testbed.emulation.control import NodeError
+        from testbed.links.wire import EmulatorDied
 
         leaves = list(_leaves(failure))
         for leaf in leaves:
             if isinstance(leaf, HconfError):
                 raise leaf
-            if not isinstance(leaf, RunFailureError | HelperError | NodeError):
+            if not isinstance(leaf, RunFailureError | HelperError | NodeError | EmulatorDied):
                 raise failure
         self.manifest["problem"] = str(leaves[0])
         self.progress.note(f"broke off: {leaves[0]}")

@@ -112,9 +112,9 @@ class Commands:
 
     def list_links(self, words: Sequence[str]) -> str:
         only(words, 0, "links")
-        lines = []
+        lines, carriers, plan = list[str](), self._live.carriers(), self._live.network.addresses
         for link in self._live.topology.links:
-            (a_up, b_up), plan = self._live.carriers()[link.name], self._live.network.addresses
+            a_up, b_up = carriers[link.name]
             ends = "<->".join(plan.end(link.name, node).intf for node in (link.a, link.b))
             state = " ".join("OK" if up else "DOWN" for up in (a_up, b_up))
             spelt = [f"{link.properties.delay_ms:g} ms"]

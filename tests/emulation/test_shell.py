@@ -17,7 +17,7 @@ import pytest
 
 from experiments.spec import load_experiment
 from experiments.spec_schema import Impair, LinkDown, OnceWorkload
-from testbed.emulation.ownership import clean, processes_marked
+from testbed.emulation.ownership import clean, processes_marked, read_record
 from testbed.plan import RUNTIME_ROOT
 from tests.emulation.terminal import Terminal
 
@@ -243,16 +243,27 @@ def test_an_interrupt_while_the_network_is_built(shell: Terminal, folder: Path) 
     assert_gone(folder)
 
 
-@pytest.mark.parametrize("doing", ["", "ue1 sleep 1000", "watch"])
+@pytest.mark.parametrize("doing", ["ue1 sleep 1000", "watch"])
 def test_a_terminal_that_is_closed_ends_it(shell: Terminal, folder: Path, doing: str) -> None:
     at_prompt(shell)
-    if doing:
-        shell.line(doing)
-        shell.expect("q ends this view" if doing == "watch" else doing)
-        time.sleep(0.3)
+    shell.line(doing)
+    shell.expect("q ends this view" if doing == "watch" else doing)
+    time.sleep(0.3)  # for the program to be there; without it the test is as good
     shell.hang_up()
     assert shell.process.wait(DEATH_LIMIT_S * 2) == 130
     assert manifest_of(folder)["verdict"] == "interrupted"
+    assert_gone(folder)
+
+
+def test_a_network_that_breaks_down_under_it_ends_it(shell: Terminal, folder: Path) -> None:
+    at_prompt(shell)
+    run_id = manifest_of(folder)["run_id"]
+    record = read_record(RUNTIME_ROOT / run_id)
+    assert record is not None
+    os.kill(record["processes"]["link emulator"][0], signal.SIGKILL)
+    assert shell.wait() == 1, shell.all
+    assert "the link emulator ended" in shell.all
+    assert "Traceback" not in shell.all
     assert_gone(folder)
 
 
