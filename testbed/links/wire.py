@@ -122,7 +122,8 @@ class WireEmulator:
         hosts = sorted({end.host for plan in plans for end in (plan.a, plan.b)})
         for start in range(0, len(hosts), MAX_FDS_PER_MESSAGE):
             batch = hosts[start : start + MAX_FDS_PER_MESSAGE]
-            self._request(AddHosts(batch), fds=[netns_fds[host] for host in batch])
+            # the first answer comes when the program has loaded: on an emulated processor that takes its time
+            self._request(AddHosts(batch), fds=[netns_fds[host] for host in batch], timeout_s=_BUILD_TIMEOUT_S)
 
     @property
     def pid(self) -> int:

@@ -1,7 +1,9 @@
 """Links of the kernel's own making. Where the kernel has no netem, `./hconf test --vm` runs these in one that has."""
 
 import os
+import socket
 import statistics
+import struct
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import msgspec
 import pytest
 
 from testbed.links.backends import Links, rehearsal_plan, rehearse, why_no_netem
-from testbed.links.linux import new_netns
+from testbed.links.linux import enter_netns, new_netns, returning_to_own_netns
 from testbed.links.model import Impairment, LinkCounters
 from testbed.links.netem.filters import Match
 from testbed.links.netem.links import NetemLinks
@@ -263,7 +265,17 @@ def test_black_hole_one_way() -> None:
 def test_both_ends_see_the_carrier_go_and_keep_what_they_have() -> None:
     with network() as made:
         before = [ip(netns, *what) for netns in (made.netns_a, made.netns_b) for what in (("neighbour",), ("route",))]
+        watches = []
+        for netns in (made.netns_a, made.netns_b):
+            with returning_to_own_netns():
+                enter_netns(netns)
+                watches.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
+                watches[-1].bind((0, 1))  # RTMGRP_LINK
         made.links.set_carrier("a-b", False)
+        for watch in watches:  # told by the time that it returns, not within a second
+            with watch:
+                flags = struct.unpack_from("=I", watch.recv(65_536, socket.MSG_DONTWAIT), 16 + 8)[0]
+                assert flags & 0x1_0001 == 1  # IFF_UP without IFF_LOWER_UP
         for netns in (made.netns_a, made.netns_b):
             (link,) = [link for link in ip(netns, "link") if link["ifname"] != "lo"]
             assert "UP" in link["flags"]

@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,9 @@ from topologies.errors import CapabilityError, HconfError, InputError, pick_one_
 
 #: What a kernel says where a name or an address is taken, or an interface's namespace is gone.
 _TAKEN: Final = (errno.EEXIST, errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EBADF)
+#: The kernel looks after carriers within a second (link watch).
+RUNNING_LIMIT_S: Final = 10.0
+RUNNING_PERIOD_S: Final = 0.002
 MODULES: Final = "veth, sch_netem, sch_prio, sch_ingress, cls_matchall and act_mirred (cls_flower for targets)"
 
 
@@ -155,6 +159,10 @@ class NetemLinks:
                     way.lose_carrier(qdiscs)
             self._carry_out([(f"link {link}: its carrier", veth.set_up(way.out_index, up=up)) for way in ways])
             found.up = up
+            for end in (found.plan.a, found.plan.b):
+                _carry_out(self._hosts[end.host], [(f"link {link}: to tell of it", veth.tell_listeners(end.intf))])
+            if up:
+                self._wait_running([found])
             interfaces = self._interfaces()
         carriers = [interfaces[way.out_index].carrier for way in ways]
         if carriers != [up, up]:
@@ -253,9 +261,10 @@ class NetemLinks:
             self._links[plan.name] = _Link(plan, ways)
         ways_made = [way for link in self._links.values() for way in link.ways.values()]
         self._carry_out([request for way in ways_made for request in way.make()])
-        self._carry_out([(f"{way.where}: to bring it up", veth.set_up(way.out_index, up=True)) for way in ways_made])
         self._configure_hosts(netns_fds)
+        self._carry_out([(f"{way.where}: to bring it up", veth.set_up(way.out_index, up=True)) for way in ways_made])
         self._verify(self._links.values())
+        self._wait_running(self._links.values())
 
     def _configure_hosts(self, netns_fds: Mapping[str, int]) -> None:
         ends: dict[str, list[LinkEnd]] = {}
@@ -272,6 +281,31 @@ class NetemLinks:
                     for what, request in veth.configure_outer(end)
                 ]
                 _carry_out(self._hosts[host], requests)
+
+    def _wait_running(self, links: Collection[_Link]) -> None:
+        """Wait until the kernel has noticed all carriers: it does so by and by. Raises: CapabilityError if it does not."""
+        deadline_s = time.monotonic() + RUNNING_LIMIT_S
+        inner = {way.out_index: way.where for link in links for way in link.ways.values()}
+        outer: dict[str, dict[str, str]] = {}
+        for link in links:
+            for end in (link.plan.a, link.plan.b):
+                outer.setdefault(end.host, {})[end.intf] = f"host {end.host}: interface {end.intf}"
+        while True:
+            waiting = [
+                inner[index] for index, one in self._interfaces().items() if index in inner and not one.is_running
+            ]
+            for host, names in outer.items():
+                states = (veth.InterfaceState(message) for message in self._hosts[host].dump(*veth.all_links()))
+                waiting += [names[one.name] for one in states if one.name in names and not one.is_running]
+            if not waiting:
+                return
+            if time.monotonic() > deadline_s:
+                raise CapabilityError(
+                    where=waiting[0],
+                    problem=f"has no carrier after {RUNNING_LIMIT_S:g} s",
+                    remedy="see whether something else changes these interfaces, or the machine is very busy",
+                )
+            time.sleep(RUNNING_PERIOD_S)
 
     def _set_mtu(self, link: _Link) -> None:
         mtu_bytes = link.ways["a_to_b"].impairment.mtu_bytes

@@ -26,9 +26,9 @@ _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _NLM_F_EXCL_CREATE: Final = 0x200 | 0x400
 _IFINFO: Final = struct.Struct("=BBHiII")
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_STATS64 = 1, 3, 4, 18, 23
-_IFLA_NET_NS_FD, _IFLA_CARRIER, _IFLA_GSO_MAX_SEGS = 28, 33, 40
+_IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_CARRIER, _IFLA_GSO_MAX_SEGS = 20, 28, 33, 40
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
-_IFF_UP: Final = 1
+_IFF_UP, _IFF_RUNNING = 1, 0x40
 _STATS64_RX_PACKETS, _STATS64_TX_DROPPED = 0, 7  # indices in struct rtnl_link_stats64
 _SIOCETHTOOL: Final = 0x8946
 _ETHTOOL_STXCSUM: Final = 0x17
@@ -65,6 +65,14 @@ def make_pair(inner: str, *, outer: LinkEnd, netns_fd: int, mtu_bytes: int) -> R
 def set_up(index: int, *, up: bool) -> Request:
     """Bring an interface up or down: its peer gets or loses its carrier."""
     return _RTM_NEWLINK, 0, _IFINFO.pack(0, 0, 0, index, _IFF_UP if up else 0, _IFF_UP)
+
+
+def tell_listeners(intf: str) -> Request:
+    """Have the kernel tell whoever listens in the host how its interface is now.
+
+    It does by itself, but of a carrier that went only within a second (link watch); a new alias is told at once.
+    """
+    return _RTM_NEWLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0, 0) + text(_IFLA_IFNAME, intf) + text(_IFLA_IFALIAS, "netem")
 
 
 def delete(index: int) -> Request:
@@ -114,13 +122,16 @@ def fill_in_checksums(intf: str) -> None:
 
 
 class InterfaceState:
-    """What the kernel says of an inner end."""
+    """What the kernel says of an interface."""
 
-    __slots__ = ("carrier", "index", "received_packets", "unsent_packets")
+    __slots__ = ("carrier", "index", "is_running", "name", "received_packets", "unsent_packets")
 
     def __init__(self, message: bytes) -> None:
-        _, _, _, self.index, _, _ = _IFINFO.unpack_from(message)
+        _, _, _, self.index, flags, _ = _IFINFO.unpack_from(message)
         found = dict(parse(message[_IFINFO.size :]))
+        self.name = found.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode()
+        #: It has a carrier, and the kernel has acted on that: it sends. Until then it drops whatever is sent.
+        self.is_running = bool(flags & _IFF_RUNNING)
         self.carrier = found.get(_IFLA_CARRIER, b"\0")[0] == 1
         stats = found.get(_IFLA_STATS64, bytes(64))
         (self.received_packets,) = struct.unpack_from("=Q", stats, 8 * _STATS64_RX_PACKETS)
