@@ -46,14 +46,19 @@ def test_whatever_is_imported_first(first: str) -> None:
 
 
 @pytest.mark.skipif(not compiled.folder().is_dir(), reason="not compiled")
-def test_both_write_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["hybrid", "svs", "psync"])
+def test_both_write_the_same_bytes(mode: str, tmp_path: Path) -> None:
     assert compiled.folder() in Path(run_python("-c", WHERE_IT_IS, interpreted=False).split()[0]).parents
     written: list[dict[str, bytes]] = []
     for interpreted in (False, True):
         out = tmp_path / str(interpreted)
-        experiment = "experiments/proxy-crash.toml"
+        experiment, settings = "experiments/proxy-crash.toml", []
+        if mode != "hybrid":
+            experiment = "experiments/compare-modes.toml"
+            settings = [f"conference.mode={mode}", "experiment.duration_s=3", "fault.1.at_s=2", "workload.1.stop_s=3"]
         run_python(
             *("-m", "experiments.cli", "run", experiment, "--mode", "simulated", "--out", str(out)),
+            *(word for setting in settings for word in ("--set", setting)),
             interpreted=interpreted,
         )
         files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "manifest.json")
