@@ -170,7 +170,7 @@ def report(
     *,
     columns: Annotated[bool, typer.Option("--columns", help="Print what every column and metric means.")] = False,
 ) -> None:
-    """Make the CSV files again from the raw records. Works on any machine, without root."""
+    """Make the CSV files, plots and report.html again from the raw records. Works on any machine, without root."""
     if columns:
         from experiments.columns import markdown
 
@@ -182,6 +182,7 @@ def report(
 
     from experiments.analysis import analyse
     from experiments.report import print_summary, write_report
+    from experiments.report.run_page import write_page
     from experiments.run_folder import RunFolder
 
     for path in runs:
@@ -189,6 +190,7 @@ def report(
         manifest = folder.read_manifest()
         analysis = analyse(folder)
         write_report(folder, analysis, manifest)
+        write_page(folder, analysis, manifest)
         print_summary(Console(), path, analysis, manifest)
 
 
@@ -322,7 +324,7 @@ def _run(experiment: Experiment, out: Path | None, mode: RunMode = "emulated", *
     from experiments.runner import run_experiment
 
     progress = choose_progress(experiment.settings.name)
-    _finish(run_experiment(experiment, out=out, progress=progress, mode=mode, hold=hold))
+    _finish(run_experiment(experiment, out=out, progress=progress, mode=mode, hold=hold, page=True))
 
 
 def _finish(outcome: Outcome) -> NoReturn:

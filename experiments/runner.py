@@ -100,6 +100,7 @@ def run_experiment(
     mode: RunMode = "emulated",
     hold: bool = False,
     console: Console | None = None,
+    page: bool = False,
 ) -> Outcome:
     """Run *experiment* on an emulated network, or on a simulated one in virtual time.
 
@@ -110,6 +111,7 @@ def run_experiment(
         mode: the simulated one takes neither root nor Mininet.
         hold: keep the network up when the experiment is over, until the user interrupts; then go on as ever.
         console: a shell; None: nobody is there but to interrupt.
+        page: make report.html and the plots, too, which takes a second or two.
 
     Raises: InputError or CapabilityError before anything is started.
     """
@@ -133,7 +135,7 @@ def run_experiment(
         experiment = dataclasses.replace(experiment, topology=topology)
     now = datetime.now(UTC)
     folder = RunFolder.create(settings.name, out=out, now=now)
-    run = RunInProgress(experiment, folder, _first_manifest(experiment, now, mode), progress, hold, console)
+    run = RunInProgress(experiment, folder, _first_manifest(experiment, now, mode), progress, hold, console, page)
     write_topology(folder.raw / TOPOLOGY_FILE, experiment.topology)
     run.save()
     try:
@@ -170,6 +172,10 @@ def _carry_through(run: RunInProgress) -> Outcome:
         run.manifest |= {"verdict": verdict}
         run.save()
         write_report(folder, analysis, run.manifest)
+        if run.page:
+            from experiments.report.run_page import write_page
+
+            write_page(folder, analysis, run.manifest)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         run.manifest |= {"verdict": "interrupted" if interrupted else "error"}
@@ -190,6 +196,7 @@ class RunInProgress:
     progress: RunProgress
     hold: bool = False  #: keep the network up at the end
     console: Console | None = None
+    page: bool = False  #: make report.html
     interrupted: bool = False
     held: trio.Event | None = None  #: set to let go of a network that is kept up; None: it is not
     ready_s: dict[str, float] = field(default_factory=dict)  #: process -> when it was ready

@@ -47,4 +47,4 @@ def run_shell(experiment: Experiment, *, out: Path | None) -> Outcome:
     from experiments.shell.session import ShellConsole  # noqa: PLC0415  loads mininet
 
     progress = ShellProgress(experiment.settings.name)
-    return run_experiment(experiment, out=out, progress=progress, console=ShellConsole(progress))
+    return run_experiment(experiment, out=out, progress=progress, console=ShellConsole(progress), page=True)

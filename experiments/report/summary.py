@@ -22,6 +22,7 @@ _STYLES: Final = {"pass": "bold green", "fail": "bold red", "interrupted": "bold
 
 #: The summary as a file of the run folder.
 REPORT_FILE: Final = "report.txt"
+_PAGE_FILE: Final = "report.html"
 _REPORT_WIDTH: Final = 120
 
 
@@ -56,7 +57,7 @@ def print_summary(console: Console, folder: Path, analysis: Analysis | None, man
     if analysis is not None:
         for what, value in _figures(analysis):
             table.add_row(what, escape(value))
-    table.add_row("report", escape(str(folder)))
+    table.add_row("report", escape(str(folder / _PAGE_FILE if (folder / _PAGE_FILE).is_file() else folder)))
     console.print(table)
     if analysis is not None and analysis.failed:
         console.print("[bold red]Did not pass:[/]")
