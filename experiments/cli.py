@@ -167,10 +167,18 @@ def report(
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders, such as runs/latest.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where a comparison goes, instead of runs/comparison-<UTC time>."),
+    ] = None,
     *,
     columns: Annotated[bool, typer.Option("--columns", help="Print what every column and metric means.")] = False,
 ) -> None:
-    """Make the CSV files, plots and report.html again from the raw records. Works on any machine, without root."""
+    """Make the CSV files, plots and report.html again from the raw records; of several runs, compare them, too.
+
+    Works on any machine, without root. Runs with the same settings but for the seed are repetitions; the first run's group is what the
+    others are compared with.
+    """
     if columns:
         from experiments.columns import markdown
 
@@ -178,20 +186,46 @@ def report(
         return
     if not runs:
         raise InputError(where="hconf report", problem="no run folder given", remedy="try `hconf report runs/latest`")
-    from rich.console import Console
+    from experiments.reporting import report_runs
 
-    from experiments.analysis import analyse
-    from experiments.report import print_summary, write_report
-    from experiments.report.run_page import write_page
-    from experiments.run_folder import RunFolder
+    report_runs(runs, out)
 
-    for path in runs:
-        folder = RunFolder.open(path)
-        manifest = folder.read_manifest()
-        analysis = analyse(folder)
-        write_report(folder, analysis, manifest)
-        write_page(folder, analysis, manifest)
-        print_summary(Console(), path, analysis, manifest)
+
+@app.command()
+def sweep(
+    experiment: ExperimentPath,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=A,B,C", help="Values of a key, such as conference.mode=push,hybrid."),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", metavar="1-10", help="Each point with each of these.")] = None,
+    mode: Annotated[Mode, typer.Option(help="As for run. Emulated points run one after the other.")] = Mode.SIMULATED,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, max=1_024, help="Simulated points at a time; else one a core.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder of the sweep, instead of runs/sweep-<experiment>-<key>."),
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option("--dask", metavar="SCHEDULER", help="Address of a Dask scheduler whose workers run the points."),
+    ] = None,
+    *,
+    side_by_side: Annotated[
+        bool, typer.Option("--list", help="Take the values of all --set side by side, not in every combination.")
+    ] = False,
+) -> None:
+    """Run one experiment with every combination of values and every seed, and compare them: sweep.csv, report.html.
+
+    The same command goes on with a sweep that was broken off; what is finished is not run again.
+    """
+    from experiments.reporting import sweep_and_report
+    from experiments.sweep.plan import parse_seeds, plan_sweep
+
+    chosen = parse_seeds(seeds) if seeds is not None else None
+    plan = plan_sweep(experiment, values or [], seeds=chosen, mode=mode.value, is_list=side_by_side)
+    raise typer.Exit(sweep_and_report(plan, out=out, jobs=jobs, dask=dask))
 
 
 @app.command("fuzz-schedules")

@@ -358,6 +358,55 @@ SUMMARY: Final = Table(
     ),
 )
 
+COMPARISON: Final = Table(
+    "comparison.csv",
+    "one metric of one group of runs: those with the same settings but for the seed. Written by `hconf report RUN RUN ...` and "
+    "`hconf sweep`, not into a run folder. Every interval is a bootstrap interval of a median with 95 % confidence; of fewer "
+    "than six runs it is narrower than it says, of one run it is empty",
+    (
+        Column("group", "text", "the settings by which its runs differ from the others"),
+        Column("metric", "text", "as in `summary.csv`"),
+        Column("unit", "text", "as in `summary.csv`"),
+        Column("runs", "count", "runs of the group that have a value of the metric"),
+        Column("median_value", "number", "median over those runs"),
+        Column("median_low_value", "number", "lower bound of the interval of that median"),
+        Column("median_high_value", "number", "upper bound"),
+        Column(
+            "reference",
+            "text",
+            "the group that it is compared with, the first; empty: it is that itself, or shares no seed",
+        ),
+        Column("pairs", "count", "runs with the same seed in both groups"),
+        Column("difference_value", "number", "median over pairs of the run's value minus the reference's"),
+        Column("difference_low_value", "number", "lower bound of the interval of that median"),
+        Column("difference_high_value", "number", "upper bound"),
+        Column("reference_ratio", "number", "median over pairs of the run's value over the reference's"),
+        Column("reference_low_ratio", "number", "lower bound of the interval of that median"),
+        Column("reference_high_ratio", "number", "upper bound"),
+    ),
+)
+
+#: Stands for one column a swept key, in the order of the command line.
+SWEPT_KEY: Final = "<key>"
+
+SWEEP: Final = Table(
+    "sweep.csv",
+    "one metric of one point of `hconf sweep`: the run with one combination of settings and one seed. It is written into the "
+    "folder of the sweep",
+    (
+        Column("point", "count", "number of the point, from 1; its run folder is `points/<point>`"),
+        Column("seed", "count", "its seed"),
+        Column(SWEPT_KEY, "text", "one column for each swept key, such as `conference.mode`: its value"),
+        Column("verdict", "text", "of the run: `pass` or `fail`"),
+        Column("metric", "text", "as in `summary.csv`"),
+        Column("value", "number", "as in `summary.csv`"),
+        Column("unit", "text", "as in `summary.csv`"),
+    ),
+)
+
+#: Files that are over several runs.
+TABLES_OF_RUNS: Final = (COMPARISON, SWEEP)
+
 TABLES: Final = (UPDATES, DELIVERIES, FAULTS, RECOVERY, MESSAGES, LINKS, NODES, OBJECTS, CHECKS, SUMMARY)
 
 #: Statistics of a distribution, as the last part of a metric's name, and the quantile each is (None: the mean).
@@ -480,7 +529,7 @@ def markdown() -> str:
         "name. Times (`…_s`) are seconds since the run's start, t = 0, when all participants had joined and the workload",
         "began; joining has negative times. All namespaces share one clock, so one-way figures are exact.",
     ]
-    for table in TABLES:
+    for table in (*TABLES, *TABLES_OF_RUNS):
         lines += [
             "",
             f"## {table.file}",

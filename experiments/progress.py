@@ -9,10 +9,22 @@ from typing import Final, Protocol, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 #: Without a terminal, how often a line says how far the run is.
 PLAIN_INTERVAL_S: Final = 10.0
+
+#: The same, where many things are counted.
+COUNT_INTERVAL_S: Final = 15.0
 
 #: A bar that moves more often takes processor time from the nodes.
 REFRESH_PER_S: Final = 5.0
@@ -101,6 +113,47 @@ class PlainProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         pass
+
+
+class CountBar:
+    """How many of many things are done: a bar at a terminal, a line now and then elsewhere."""
+
+    def __init__(self, title: str, things: str, total: int | None) -> None:
+        self._console, self._things, self._total = Console(), things, total
+        self._begun_s = time.monotonic()
+        self._next_s = COUNT_INTERVAL_S
+        self._progress = Progress(
+            TextColumn(escape(title)),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, done: int, limit_s: float | None = None) -> None:
+        """Show how far it is; *limit_s*: when it ends in any case."""
+        self._progress.update(self._task, completed=done)
+        elapsed_s = time.monotonic() - self._begun_s
+        if not self._console.is_terminal and elapsed_s >= self._next_s:
+            self._next_s = elapsed_s + COUNT_INTERVAL_S
+            of = f" of {self._total}" if self._total is not None else ""
+            limit = f" of {limit_s:.0f} s" if limit_s is not None else " s"
+            self._console.print(f"{done}{of} {self._things}, {elapsed_s:.0f}{limit}", highlight=False)
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def choose_progress(name: str) -> RunProgress:

@@ -14,8 +14,9 @@ import dataclasses
 import errno
 import platform
 import signal
+import threading
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -227,6 +228,9 @@ class RunInProgress:
 
     async def supervise(self) -> None:
         """Hold the conference until it is over, fails, or the user interrupts; then the network is gone."""
+        if threading.current_thread() is not threading.main_thread():  # as on a Dask worker: no other has signals
+            await self.supervise_until(_no_signals())
+            return
         with trio.open_signal_receiver(*_SIGNALS) as signals:
             await self.supervise_until(signals)
 
@@ -463,6 +467,11 @@ class RunInProgress:
 
     def _write_exits(self, exits: Iterable[NodeExit]) -> None:
         (self.folder.raw / NODES_FILE).write_bytes(msgspec.json.Encoder().encode_lines(exits))
+
+
+async def _no_signals() -> AsyncIterator[int]:
+    await trio.sleep_forever()
+    yield 0
 
 
 def _is_disk_full(error: BaseException) -> bool:

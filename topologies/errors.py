@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 #: Likeness (0 to 1) from which a name is worth suggesting, and how far behind the best one another may be.
 _CLOSE: Final = 0.6
@@ -26,6 +26,10 @@ class HconfError(Exception):
         super().__init__(f"{where}: {problem} (fix: {remedy})")
         self.where, self.problem, self.remedy = where, problem, remedy
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it come back from another process whole: exceptions are otherwise made anew from positional arguments."""
+        return _restored, (type(self), self.args, self.__dict__)
+
 
 class InputError(HconfError):
     """An argument, a file or a name in it is wrong."""
@@ -45,6 +49,12 @@ class CapabilityError(HconfError):
     """The machine cannot do it."""
 
     exit_code: ClassVar[int] = 3
+
+
+def _restored(kind: type[HconfError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> HconfError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__ |= attributes
+    return error
 
 
 def nearest(word: str, known: Iterable[str], *, limit: int = 3) -> list[str]:

@@ -11,21 +11,17 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing import Final
 
 from experiments.fuzz.case import draw_case
 from experiments.fuzz.shrink import shrink, still_breaks
 from experiments.fuzz.trial import Trial, try_seed
+from experiments.progress import CountBar
 from experiments.toml_text import to_toml
 
 SHRINK_LIMIT_S: Final = 60.0
 #: Schedules handed to each worker in advance.
 _AHEAD: Final = 2
-#: Without a terminal, how often a line says how far it is.
-_LINE_INTERVAL_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ def run_campaign(seed: int, *, runs: int | None, time_limit_s: float | None, job
     done, virtual_s, broken = 0, 0.0, list[Trial]()
     context = multiprocessing.get_context("spawn")  # a fork would copy the thread of the progress bar
     with (
-        _Bar(runs) as bar,
+        CountBar("random schedules", "schedules", runs) as bar,
         ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent) as pool,
     ):
         try:
@@ -69,7 +65,7 @@ def run_campaign(seed: int, *, runs: int | None, time_limit_s: float | None, job
                     if trial.violations:
                         broken.append(trial)
                 waiting |= {pool.submit(try_seed, one) for one in itertools.islice(seeds, len(ended))}
-                bar.advance(done, time.monotonic() - begun_s, time_limit_s)
+                bar.advance(done, time_limit_s)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     first = min(broken, key=lambda trial: trial.seed, default=None)
@@ -90,41 +86,6 @@ def write_shrunk(trial: Trial, folder: Path, *, limit_s: float = SHRINK_LIMIT_S)
     )
     path.write_text(to_toml(case, comment=comment), encoding="utf-8")
     return path
-
-
-class _Bar:
-    """A bar at a terminal, a line now and then elsewhere."""
-
-    def __init__(self, runs: int | None) -> None:
-        self._console = Console()
-        self._runs, self._next_line_s = runs, _LINE_INTERVAL_S
-        self._progress = Progress(
-            TextColumn("random schedules"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=runs)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def advance(self, done: int, elapsed_s: float, limit_s: float | None) -> None:
-        """Show how far it is."""
-        self._progress.update(self._task, completed=done)
-        if not self._console.is_terminal and elapsed_s >= self._next_line_s:
-            self._next_line_s = elapsed_s + _LINE_INTERVAL_S
-            of = f" of {self._runs}" if self._runs is not None else ""
-            limit = f" of {limit_s:.0f} s" if limit_s is not None else " s"
-            self._console.print(f"{done}{of} schedules, {elapsed_s:.0f}{limit}", highlight=False)
 
 
 def _leave_interrupts_to_parent() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.columns import METRICS, TABLES, markdown, unknown_metric
+from experiments.columns import METRICS, TABLES, TABLES_OF_RUNS, markdown, unknown_metric
 
 
 def test_the_reference_page_is_the_one_made_from_the_schema() -> None:
@@ -15,7 +15,7 @@ def test_the_reference_page_is_the_one_made_from_the_schema() -> None:
 
 def test_every_column_has_a_unit_in_its_name_if_it_is_a_quantity() -> None:
     dimensionless = ("ratio", "_ratio", "value", "packets", "bytes")
-    for table in TABLES:
+    for table in (*TABLES, *TABLES_OF_RUNS):
         assert len(set(table.names)) == len(table.names)
         for column in table.columns:
             if column.kind == "number":

@@ -1,0 +1,239 @@
+"""``comparison.csv``, ``report.html`` and plots of several runs: distributions and medians of each group side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from experiments.analysis.comparison import CONFIDENCE, Comparison, Group, Interval, RunResult, compare, group_runs
+from experiments.analysis.csv_files import write_csv
+from experiments.columns import COMPARISON
+from experiments.report.canvas import PLOTS_DIR, new_figure, plotting, save
+from experiments.report.figures import Distribution, latency_figure
+from experiments.report.page import Banner, Cell, HtmlTable, Page, Section, spell_number
+from experiments.report.palette import SERIES
+from experiments.report.run_page import PAGE_FILE, quantiles
+from experiments.report.run_tables import read_deliveries
+from experiments.run_folder import write_whole
+from topologies.errors import InputError
+
+#: Metrics that every comparison shows: (metric, words, unit).
+HEADLINES: Final = (
+    ("deliveries.ratio.p50", "latency / path delay, p50", "1"),
+    ("deliveries.ratio.p99", "latency / path delay, p99", "1"),
+    ("deliveries.latency_ms.p50", "latency, p50", "ms"),
+    ("deliveries.latency_ms.p99", "latency, p99", "ms"),
+    ("recovery.outage_ms.max", "outage, worst client", "ms"),
+    ("messages.packets_per_update", "packets per update, all links", "1"),
+    ("messages.bytes", "bytes, all links", "bytes"),
+    ("deliveries.lost", "deliveries lost", "count"),
+    ("nodes.cpu_s", "CPU time of all nodes", "s"),
+)
+_PLOTTED: Final = (0, 1, 4, 5)
+_ON_INTERVALS: Final = (
+    f"Median over runs and its bootstrap interval ({CONFIDENCE:.0%}) in brackets. One run has no interval, and of fewer than six it is "
+    "narrower than it says. comparison.csv has every metric."
+)
+#: Deliveries of one run that are drawn; of more, evenly spaced ones of those in order.
+_DRAWN_MAX: Final = 50_000
+_SHORT_MAX: Final = 20
+_RUNS_DRAWN_MAX: Final = 40  #: of one group
+_GROUPS_DRAWN_MAX: Final = 7  #: more lines cannot be told apart
+
+
+def write_comparison(
+    directory: Path, runs: Sequence[RunResult], *, title: str, keys: Sequence[str] | None = None
+) -> Comparison:
+    """Compare *runs*, the group of the first with the others, and write all that comes of it into *directory*.
+
+    *keys*: the settings that differ, where that is known. Raises: InputError if something cannot be read or written.
+    """
+    comparison = compare(group_runs(runs, keys))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_csv(directory, COMPARISON, comparison.frame)
+        with plotting():
+            sections = list(_sections(comparison, directory))
+        page = Page(title, _subtitle(comparison), list(_banners(runs, directory)), sections)
+        write_whole(directory / PAGE_FILE, page.html().encode())
+    except OSError as error:
+        raise InputError(
+            where=str(error.filename or directory),
+            problem=f"cannot be written: {error.strerror}",
+            remedy="make room, or choose another place with --out",
+        ) from error
+    return comparison
+
+
+def _subtitle(comparison: Comparison) -> str:
+    runs = sum(len(group.runs) for group in comparison.groups)
+    return f"{runs} runs in {len(comparison.groups)} groups; reference: {comparison.groups[0].label}"
+
+
+def _banners(runs: Sequence[RunResult], directory: Path) -> Iterator[Banner]:
+    unfaithful = [run for run in runs if run.unfaithful]
+    if unfaithful:
+        rows = [(_place(run, directory), ", ".join(run.unfaithful)) for run in unfaithful]
+        text = f"{len(unfaithful)} of {len(runs)} runs: the machine or the testbed did not do all that was asked of it."
+        yield Banner("warn", "Fidelity failed", text, HtmlTable(("run", "checks"), rows))
+    bad = [run for run in runs if run.verdict != "pass"]
+    if bad:
+        text = f"{len(bad)} of {len(runs)} runs did not pass: read the figures of their groups with care."
+        rows = [(_place(run, directory), run.verdict) for run in bad]
+        yield Banner("fail", "Not all runs passed", text, HtmlTable(("run", "verdict"), rows, verdict_column=1))
+    else:
+        yield Banner("pass", "All runs passed", f"{len(runs)} runs.")
+
+
+def _sections(comparison: Comparison, directory: Path) -> Iterator[Section]:
+    plots = directory / PLOTS_DIR
+    yield Section(
+        "Medians", save(medians_figure(comparison), plots, "medians"), "Medians of each group with their intervals",
+        [headline_table(comparison)],
+        [_ON_INTERVALS],
+    )  # fmt: skip
+    if len(comparison.groups) > 1:
+        yield Section("Differences, paired by seed", tables=[_paired_table(comparison)], notes=[_pairing(comparison)])
+    figure, table = _distributions(comparison.groups)
+    yield Section(
+        "Latency against the path delay", save(figure, plots, "latency"), "Distributions of latency by group", [table]
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (group.label, _place(run, directory), run.seed, run.mode, run.verdict)
+        for group in comparison.groups
+        for run in group.runs
+    ]
+    yield Section(
+        "Runs", tables=[HtmlTable(("group", "run", "seed", "mode", "verdict"), rows, verdict_column=4, rows_max=500)]
+    )
+
+
+def _place(run: RunResult, directory: Path) -> str:
+    """Return where the run is: seen from the comparison, where that is around it, so that both can be moved together."""
+    place = run.path.relative_to(directory) if run.path.is_relative_to(directory) else run.path
+    return str(place)
+
+
+def headline_table(comparison: Comparison) -> HtmlTable:
+    """Return the metrics that people ask for first, a row each, a column a group."""
+    rows: list[tuple[Cell, ...]] = []
+    for metric, words, unit in HEADLINES:
+        intervals = [comparison.medians.get((group.label, metric)) for group in comparison.groups]
+        if any(interval is not None and interval.count for interval in intervals):
+            rows.append((f"{words} ({unit})", *(spell_interval(interval) for interval in intervals)))
+    return HtmlTable(("metric", *(f"{group.label} (n={len(group.runs)})" for group in comparison.groups)), rows)
+
+
+def spell_interval(interval: Interval | None) -> str:
+    """Return a median with its interval.
+
+    >>> spell_interval(Interval(1.25, 1.2, 1.31, 10)), spell_interval(Interval(4, float("nan"), float("nan"), 1))
+    ('1.25 [1.2, 1.31]', '4')
+    """
+    if interval is None or not interval.count:
+        return "-"
+    if np.isnan(interval.low):
+        return spell_number(interval.median)
+    return f"{spell_number(interval.median)} [{spell_number(interval.low)}, {spell_number(interval.high)}]"
+
+
+def _paired_table(comparison: Comparison) -> HtmlTable:
+    rows: list[tuple[Cell, ...]] = []
+    for metric, words, _ in HEADLINES:
+        intervals = [comparison.ratios.get((group.label, metric)) for group in comparison.groups[1:]]
+        if any(interval is not None and interval.count for interval in intervals):
+            rows.append((words, *(spell_interval(interval) for interval in intervals)))
+    columns = ("value over that of the reference", *(group.label for group in comparison.groups[1:]))
+    return HtmlTable(columns, rows)
+
+
+def _pairing(comparison: Comparison) -> str:
+    return (
+        f"Each run against the one of the same seed in {comparison.groups[0].label}; the median of the ratios and its interval. "
+        "1 is no difference; an interval without 1 in it is a difference that the choice of seeds does not explain."
+    )
+
+
+def medians_figure(comparison: Comparison) -> Figure:
+    """Draw the median of four metrics for each group, with its interval as a line."""
+    groups = comparison.groups[:40]
+    figure, all_axes = new_figure(
+        11.0, 1.0 + 0.3 * max(2, len(groups)), columns=len(_PLOTTED), margins=(0.2, 0.1, 0.985, 0.9)
+    )
+    figure.subplots_adjust(
+        left=min(0.38, 0.02 + 0.0062 * max(len(group.label) for group in groups)),
+        bottom=0.5 / figure.get_figheight(), top=1 - 0.3 / figure.get_figheight(), wspace=0.18,
+    )  # fmt: skip
+    for axes, index in zip(all_axes, _PLOTTED, strict=True):
+        metric, words, unit = HEADLINES[index]
+        for place, group in enumerate(groups):
+            interval = comparison.medians.get((group.label, metric))
+            if interval is None or not interval.count:
+                continue
+            colour = SERIES[place % len(SERIES)].light
+            if not np.isnan(interval.low):
+                axes.plot(
+                    [interval.low, interval.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="butt"
+                )
+            axes.scatter([interval.median], [place], s=26, color=colour, zorder=3)
+            axes.annotate(
+                spell_number(interval.median), (interval.median, place), xytext=(0, 5), textcoords="offset points",
+                ha="center", fontsize=7,
+            )  # fmt: skip
+        axes.set_ylim(len(groups) - 0.4, -0.7)
+        axes.margins(x=0.15)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("ratio" if unit == "1" and "ratio" in metric else "packets" if unit == "1" else unit)
+        axes.set_title(words, fontsize=8)
+        axes.set_yticks(
+            range(len(groups)), [group.label for group in groups] if axes is all_axes[0] else [""] * len(groups)
+        )
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(0.0, low) if high > 0 else low, high)
+    return figure
+
+
+def _distributions(groups: Sequence[Group]) -> tuple[Figure, HtmlTable]:
+    latencies: list[Distribution] = []
+    ratios: list[Distribution] = []
+    floors: list[NDArray[np.float32]] = []
+    rows: list[tuple[Cell, ...]] = []
+    for group in groups[:_GROUPS_DRAWN_MAX]:
+        parts = [read_deliveries(run.path) for run in group.runs[:_RUNS_DRAWN_MAX]]
+        latency = np.concatenate([_drawn(part.latency_ms) for part in parts])
+        ratio = np.concatenate([_drawn(part.ratio) for part in parts])
+        floors += [_drawn(part.path_delay_ms[part.path_delay_ms > 0]) for part in parts]
+        latencies.append(Distribution(short_label(group.label), latency))
+        ratios.append(Distribution(short_label(group.label), ratio))
+        deliveries = sum(len(part.latency_ms) for part in parts)
+        rows.append((group.label, "latency (ms)", deliveries, *quantiles(latency)))
+        rows.append((group.label, "ratio", deliveries, *quantiles(ratio)))
+    figure = latency_figure(latencies, ratios, Distribution("path delay (floor)", np.concatenate(floors)))
+    more = len(groups) - _GROUPS_DRAWN_MAX
+    caption = "all deliveries of a group together" + (
+        f"; {more} more groups are in comparison.csv only" if more > 0 else ""
+    )
+    return figure, HtmlTable(("group", "what", "deliveries", "p50", "p90", "p99", "max"), rows, caption)
+
+
+def short_label(label: str) -> str:
+    """Return a label that fits beside a line: values without their keys.
+
+    >>> short_label("conference.mode=push"), short_label("links.core.delay_ms=5, conference.mode=svs")
+    ('push', '5, svs')
+    """
+    short = ", ".join(part.partition("=")[2] or part for part in label.split(", "))
+    return short if len(short) <= _SHORT_MAX else f"{short[: _SHORT_MAX - 3]}..."
+
+
+def _drawn(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return *values*, or of very many an even choice that keeps the least and the greatest."""
+    if len(values) <= _DRAWN_MAX:
+        return values
+    places = np.linspace(0, len(values) - 1, _DRAWN_MAX).round().astype(np.int64)
+    return np.sort(values)[places]

@@ -1,0 +1,20 @@
+"""A Dask cluster of two worker processes on this machine: says its address, and ends when its standard input does.
+
+``python tests/simulated/dask_cluster.py``
+"""
+
+from __future__ import annotations
+
+import sys
+
+from distributed import LocalCluster
+
+
+def main() -> None:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=40) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import cli
+from experiments.columns import COMPARISON
+from experiments.run_folder import RunFolder
+
+WriteRun = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def hconf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hconf", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        written = capsys.readouterr()
+        assert "Traceback" not in written.err + written.out
+        return int(ended.value.code or 0), written.out, written.err
+
+    return call
+
+
+def two_modes(write_run: WriteRun, seeds: Sequence[int] = (1, 2)) -> list[Path]:
+    paths = []
+    for mode, slower in (("hybrid", 0.0), ("svs", 20.0)):
+        for seed in seeds:
+            traffic = [("ue1", 1, 1.0, {"ue2": 4.0 + slower + seed / 10, "ue3": 9.0 + slower + seed})]
+            experiment = {"conference": {"mode": mode}, "experiment": {"name": "ab", "seed": seed}}
+            folder = write_run(
+                traffic=traffic, faults=(), manifest={"experiment": experiment, "seed": seed, "verdict": "pass"}
+            )
+            paths.append(folder.path)
+    return paths
+
+
+def test_several_runs_are_compared(hconf: Callable[..., Any], write_run: WriteRun, tmp_path: Path) -> None:
+    code, out, err = hconf("report", *two_modes(write_run), "--out", "both")
+    assert code == 0, err
+    assert "svs" in out
+    with (tmp_path / "both" / "comparison.csv").open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert list(rows[0]) == COMPARISON.names
+    row = next(
+        row for row in rows if row["group"] == "conference.mode=svs" and row["metric"] == "deliveries.latency_ms.max"
+    )
+    # seeds 1 and 2: 10 and 11 ms against 30 and 31 ms
+    assert (row["median_value"], row["difference_value"], row["runs"], row["pairs"]) == ("30.5", "20.0", "2", "2")
+    assert float(row["reference_ratio"]) == pytest.approx((30 / 10 + 31 / 11) / 2, abs=1e-5)
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert "Differences, paired by seed" in page
+    assert "Fidelity failed" not in page
+    assert sorted(path.name for path in (tmp_path / "both" / "plots").glob("*.png")) == ["latency.png", "medians.png"]
+
+
+def test_failed_fidelity_of_any_run_stands_first(
+    hconf: Callable[..., Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    busy = write_run(
+        manifest={"cpu_busy_ratio": 0.99, "verdict": "fail", "experiment": {"experiment": {"name": "busy"}}}
+    )
+    assert hconf("report", busy.path, *two_modes(write_run, (1,)), "--out", "both")[0] == 0
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    places = [page.index(text) for text in ("Fidelity failed", "fidelity.cpu", "Not all runs passed", "Medians")]
+    assert places == sorted(places)
+
+
+def test_a_folder_that_is_none_is_named_before_anything_is_written(
+    hconf: Callable[..., Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    good = write_run()
+    before = {path: path.stat().st_mtime_ns for path in good.path.rglob("*")}
+    foreign = tmp_path / "thesis"
+    foreign.mkdir()
+    (foreign / "a.tex").write_text("")
+    code, _, err = hconf("report", good.path, foreign)
+    assert code == 2
+    assert f"{foreign}: has no manifest.json" in err
+    torn = write_run()
+    torn.manifest_path.write_bytes(torn.manifest_path.read_bytes()[:100])
+    code, _, err = hconf("report", good.path, torn.path)
+    assert (code, "manifest.json: is damaged" in err) == (2, True)
+    assert {path: path.stat().st_mtime_ns for path in good.path.rglob("*")} == before
+    assert not list(tmp_path.glob("**/comparison*"))
+
+
+def test_what_a_killed_run_left_is_reported_with_the_torn_line(hconf: Callable[..., Any], write_run: WriteRun) -> None:
+    folder = write_run(quiesced_s=None)
+    records = folder.raw / "ue3.forwarder.jsonl"
+    records.write_bytes(records.read_bytes()[:-20])
+    code, out, _ = hconf("report", folder.path)
+    assert code == 0
+    assert "unfinished" in out
+    page = (folder.path / "report.html").read_text(encoding="utf-8")
+    assert "ue3.forwarder.jsonl:" in page
+    assert "killed" in page
+
+
+def test_one_run_has_nothing_to_be_compared_with(hconf: Callable[..., Any], write_run: WriteRun) -> None:
+    code, _, err = hconf("report", write_run().path, "--out", "x")
+    assert (code, "one run is not compared" in err) == (2, True)
+
+
+def test_columns_are_printed_as_the_reference_page_has_them(hconf: Callable[..., Any]) -> None:
+    code, out, _ = hconf("report", "--columns")
+    assert code == 0
+    assert out == (Path(cli.__file__).parent / "COLUMNS.md").read_text(encoding="utf-8")
