@@ -103,7 +103,7 @@ def test_a_change_leaves_frames_in_flight_alone() -> None:
 
 
 @pytest.mark.parametrize("others", [{}, {"corrupt_ratio": 0.001}])
-def test_not_even_by_a_nanosecond_does_a_frame_overtake(others: dict[str, float]) -> None:
+def test_not_even_by_a_nanosecond_does_a_frame_overtake(others: dict[str, Any]) -> None:
     made = channel(delay_ms=1.0, **others)
     first_ns = made.offer(100, now_ns=0)
     made.change(Impairment(delay_ms=0.999_999, **others))
