@@ -470,7 +470,7 @@ class RunInProgress:
 
 
 async def _no_signals() -> AsyncIterator[int]:
-    await trio.sleep_forever()
+    await trio.Event().wait()  # for ever, of which mypy must not know: what follows makes this an iterator
     yield 0
 
 
