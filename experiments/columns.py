@@ -214,7 +214,9 @@ LINKS: Final = Table(
         Column("to", "text", "receiving node"),
         Column("configured_delay_ms", "number", "one-way delay asked for, at the end of the run"),
         Column(
-            "measured_delay_ms", "number", "mean one-way delay of the frames carried: queue, line, delay and jitter"
+            "measured_delay_ms",
+            "number",
+            "mean one-way delay of the frames carried: queue, line, delay and jitter; the back end netem does not tell",
         ),
         Column("configured_jitter_ms", "number", "jitter asked for, at the end of the run"),
         Column(
@@ -248,9 +250,17 @@ LINKS: Final = Table(
             "frames dropped because this machine could not keep up; the run is not faithful then",
         ),
         Column("duplicated", "count", "frames that arrived twice"),
-        Column("reordered", "count", "frames that were held back so that others overtook them"),
-        Column("corrupted", "count", "frames with a bit changed"),
-        Column("delay_error_p50_ms", "number", "how much later than asked for a frame left the link, median"),
+        Column(
+            "reordered",
+            "count",
+            "frames that were held back so that others overtook them; the back end netem does not tell",
+        ),
+        Column("corrupted", "count", "frames with a bit changed; the back end netem does not tell"),
+        Column(
+            "delay_error_p50_ms",
+            "number",
+            "how much later than asked for a frame left the link, median; the back end netem does not tell",
+        ),
         Column("delay_error_p99_ms", "number", "same, 99th percentile"),
         Column("delay_error_max_ms", "number", "same, maximum"),
     ),

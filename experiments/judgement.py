@@ -172,7 +172,13 @@ def _delay(links: Sequence[LinkRecord]) -> Check:
     p50_ms, p99_ms = _quantile(frames, 0.5), _quantile(frames, 0.99)
     required = f"p50 at most {DELAY_ERROR_P50_MAX_MS} ms, p99 at most {DELAY_ERROR_P99_MAX_MS} ms"
     if p50_ms is None or p99_ms is None:
-        return Check("fidelity.link-delay", "inconclusive", "", required, "no link counters, or no frames")
+        return Check(
+            "fidelity.link-delay",
+            "inconclusive",
+            "",
+            required,
+            "no frames on links that measure their delays; netem links do not",
+        )
     worst = max(links, key=lambda link: link.delay_error_p99_ms or 0.0)
     return Check(
         "fidelity.link-delay",

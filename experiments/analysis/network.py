@@ -54,7 +54,7 @@ def measure_links(run: RecordedRun) -> pd.DataFrame:
             link.packets,
             link.carried_bytes,
             *(link.dropped_packets.get(cause, 0) for cause in _CAUSES),
-            *(link.altered_packets.get(alteration, 0) for alteration in ("duplicate", "reorder", "corrupt")),
+            *(link.altered_packets.get(alteration) for alteration in ("duplicate", "reorder", "corrupt")),
             link.delay_error_p50_ms,
             link.delay_error_p99_ms,
             link.delay_error_max_ms,
