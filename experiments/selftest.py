@@ -37,6 +37,7 @@ EMULATION: Final = "tests/emulation"
 FAST: Final = "--fast"
 VM: Final = "--vm"
 #: What takes a kernel that has netem; where this one has, they are among the others, too.
+VM_TESTS: Final = "tests/emulation/test_vm.py"  #: of the machine itself, from outside
 NETEM_TESTS: Final = ("tests/emulation/test_netem_links.py",)
 #: A place in the guest that is not the host's.
 _RESULTS_IN_GUEST: Final = Path("/run/hconf-test-results.xml")
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] = ()) -> int:
         pytest_arguments = [argument for argument in argv if argument not in (FAST, VM)]
         paths = _check(pytest_arguments)
         if VM in argv:
-            return _report([_in_guest(pytest_arguments if paths else [*NETEM_TESTS, *pytest_arguments])], Console())
+            return _run_vm(pytest_arguments, only_paths=paths)
         return _run(pytest_arguments, only_paths=paths, fast=FAST in argv)
     except HconfError as error:
         print(f"hconf test: {error}")  # noqa: T201
@@ -221,6 +222,14 @@ def _pytest(step: str, arguments: list[str]) -> Outcome:
         counts = read_counts(results)
     passed = done.returncode in {0, PYTEST_NOTHING_SELECTED}
     return Outcome(step, "pass" if passed else "FAIL", time.monotonic() - started_s, str(counts), counts)
+
+
+def _run_vm(arguments: Sequence[str], *, only_paths: bool) -> int:
+    if only_paths:
+        return _report([_in_guest(arguments)], Console())
+    inside = _in_guest([*NETEM_TESTS, *arguments])
+    os.environ["HCONF_TEST_VM"] = "1"
+    return _report([inside, _pytest("virtual machines", [VM_TESTS, *arguments])], Console())
 
 
 def _in_guest(arguments: Sequence[str]) -> Outcome:
