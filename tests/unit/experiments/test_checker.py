@@ -295,6 +295,15 @@ def test_who_has_handed_over_has_no_state_to_report() -> None:
     assert check_agreement(but(sessions=sessions, services=again)).verdict == "inconclusive"
 
 
+def test_without_proxies_the_clients_alone_have_to_agree() -> None:
+    sessions = [msgspec.structs.replace(session, proxy="") for session in GOOD.sessions]
+    clients = [one for one in GOOD.states if one.component == "client"]
+    assert check_agreement(but(sessions=sessions, states=clients)).verdict == "pass"
+    assert check_agreement(but(sessions=sessions, states=clients[:-1])).verdict == "inconclusive"
+    apart = [*clients[:-1], msgspec.structs.replace(clients[-1], state_digest="d2")]
+    assert check_agreement(but(sessions=sessions, states=apart)).verdict == "fail"
+
+
 def test_a_client_beside_a_broken_proxy_has_to_agree() -> None:
     apart = {
         "cut_off": frozenset({"ue3"}),

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from experiments.analysis import analyse
 from experiments.columns import METRICS, TABLES
+from experiments.history import TOPOLOGY_FILE
+from experiments.recorded_run import write_topology
 from experiments.run_folder import RunFolder
 from proxy.records import (
     Applied,
@@ -27,7 +29,7 @@ from proxy.records import (
     SessionChanged,
     SnapshotApplied,
 )
-from tests.unit.experiments.analysis.conftest import EPOCH_S, QUIESCED_S
+from tests.unit.experiments.analysis.conftest import EPOCH_S, QUIESCED_S, TOPOLOGY
 from topologies.errors import InputError
 
 WriteRun = Callable[..., RunFolder]
@@ -168,6 +170,39 @@ def test_a_fault_that_disturbs_nothing_has_no_outage(write_run: WriteRun) -> Non
     recovery = {row["node"]: row for row in rows(folder, "recovery.csv")}
     assert set(recovery) == {"core1", "csr2"}  # nobody's shortest path crosses it
     assert summary(folder)["recovery.outage_ms.max"] == "0.0"
+
+
+@pytest.mark.parametrize(("mode", "outages_ms"), [("hybrid", {"2000.0"}), ("svs", {"0.0"}), ("psync", {"0.0"})])
+def test_what_is_fetched_is_not_late_before_it_has_crossed_the_path_three_times(
+    write_run: WriteRun, mode: str, outages_ms: set[str]
+) -> None:
+    fetched = [
+        ("ue1", 1, 1.0, {"ue2": 12.0, "ue3": 27.0}),
+        ("ue1", 2, 5.5, {"ue2": 12.0, "ue3": 57.0}),
+        ("ue1", 3, 6.943, {"ue2": 12.0, "ue3": 57.0}),
+    ]
+    experiment = {"expect": [], "fault": [{}], "conference": {"mode": mode}}
+    folder = write_run(traffic=fetched, manifest={"experiment": experiment})
+    analyse(folder)
+    recovery = {row["node"]: row["outage_ms"] for row in rows(folder, "recovery.csv") if row["role"] == "ue"}
+    assert set(recovery.values()) == outages_ms
+    assert next(row for row in rows(folder, "recovery.csv") if row["node"] == "ue3")["floor_ms"] == "19.0"
+
+
+def test_without_proxies_a_router_that_crashes_takes_those_behind_it_along(write_run: WriteRun) -> None:
+    crash = FAULT | {"kind": "crash", "target": "csr2", "healed_s": 108.0}
+    traffic = [
+        ("ue1", 1, 1.0, {"ue2": 12.0, "ue3": 27.0}),
+        ("ue1", 2, 5.5, {"ue2": 12.0, "ue3": 3_000.0}),
+        ("ue1", 3, 9.0, {"ue2": 12.0, "ue3": 27.0}),
+    ]
+    experiment = {"expect": [], "fault": [{}], "conference": {"mode": "svs"}}
+    folder = write_run(traffic=traffic, faults=[crash], manifest={"experiment": experiment})
+    write_topology(folder.raw / TOPOLOGY_FILE, TOPOLOGY.served_by(()))
+    analyse(folder)
+    recovery = {row["node"]: row for row in rows(folder, "recovery.csv")}
+    assert (recovery["ue3"]["outage_ms"], recovery["ue3"]["updates_missed"]) == ("3500.0", "1")
+    assert recovery["ue3"]["floor_ms"] == ""
 
 
 def test_a_link_up_heals_the_link_down_before_it(write_run: WriteRun) -> None:
