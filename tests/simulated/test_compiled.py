@@ -55,7 +55,7 @@ def test_both_write_the_same_bytes(mode: str, tmp_path: Path) -> None:
         experiment, settings = "experiments/proxy-crash.toml", []
         if mode != "hybrid":
             experiment = "experiments/compare-modes.toml"
-            settings = [f"conference.mode={mode}", "experiment.duration_s=3", "fault.1.at_s=2", "workload.1.stop_s=3"]
+            settings = [f"conference.mode={mode}", "experiment.duration_s=2", "fault.1.at_s=1", "workload.1.stop_s=2"]
         run_python(
             *("-m", "experiments.cli", "run", experiment, "--mode", "simulated", "--out", str(out)),
             *(word for setting in settings for word in ("--set", setting)),
