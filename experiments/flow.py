@@ -6,27 +6,26 @@ One task does it all, in the order of a timeline, so that a simulated run does t
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import random
+import heapq
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import trio
 
 from experiments.conference_state import ConferenceState, disagreement
+from experiments.hand_out import AHEAD_S, EVERY_S, HandOut, Share, requests
 from experiments.progress import RunProgress
 from experiments.spec import Experiment
 from experiments.spec_faults import as_injected, needs_scapy
 from experiments.spec_schema import Fault, fault_ids
-from experiments.workloads import ScheduledObject, ScheduledStream, ScheduledUpdate, data_schedules, schedules
-from testbed.emulation.control import NodeError
+from experiments.workloads import absent_at_start, timeline
+from testbed.emulation.control import NodeError, NodeGoneError, NodeSilentError
 from testbed.faults.injector import BreakableNetwork, FaultInjector
 from testbed.faults.model import Fault as InjectedFault
 from testbed.faults.model import FaultApplied
@@ -41,12 +40,10 @@ JOINING_AT_ONCE: Final = 16
 JOIN_POLL_S: Final = 0.005
 FACES_UP_LIMIT_S: Final = 2.0  #: a node that breaks down before must not hold up the others
 EPOCH_LEAD_S: Final = 0.3  #: from everybody in sync to t = 0: schedules reach the clients meanwhile
-SCHEDULE_CHUNK: Final = 2_000  #: updates in one request
-REQUEST_S_PER_UPDATE: Final = 20e-6  #: how long handing over a schedule takes, generously
+REQUEST_S_PER_ENTRY: Final = 20e-6  #: how long handing over a schedule takes, generously
 POLL_S: Final = 0.05
 TICK_S: Final = 0.2
 
-S = TypeVar("S", ScheduledUpdate, ScheduledObject | ScheduledStream)
 Call = Callable[[], Awaitable[Any]]
 
 
@@ -75,6 +72,9 @@ class Pace(Protocol):
     async def together(self, calls: Sequence[Call]) -> None:
         """Make all calls, none waiting for another where they take time."""
 
+    async def aside(self, nursery: trio.Nursery, call: Call) -> None:
+        """Make a call without waiting for it where it takes time."""
+
 
 class RealTime:
     """CLOCK_MONOTONIC."""
@@ -93,19 +93,28 @@ class RealTime:
             for call in calls:
                 nursery.start_soon(call)
 
-
-@dataclass(frozen=True, slots=True)
-class Attendance:
-    """When one device is there; times count from the start of the run."""
-
-    join_at_s: float | None  #: None: from before the start
-    leave_at_s: float | None  #: None: to the end
+    async def aside(self, nursery: trio.Nursery, call: Call) -> None:
+        """Start the call and go on."""
+        nursery.start_soon(call)
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    due_s: float
-    do: Call
+class _Agenda:
+    """What is to be done when; what is due together, in the order in which it was entered."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Call]] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._heap)
+
+    def add(self, due_s: float, do: Call) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (due_s, self._count, do))
+
+    def pop(self) -> tuple[float, Call]:
+        due_s, _, do = heapq.heappop(self._heap)
+        return due_s, do
 
 
 @dataclass
@@ -128,10 +137,24 @@ class ConferenceFlow:
 
     async def hold(self) -> None:
         """Everything from the first join until all agree. Raises: RunFailureError if the conference does not come about."""
-        when = attendance(self.experiment)
-        await self._join([device for device, at in when.items() if at.join_at_s is None])
-        epoch_s = await self._hand_out_schedules(when)
-        await self._run_to_end(epoch_s, when)
+        experiment, settings = self.experiment, self.experiment.settings
+        absent = absent_at_start(experiment.attendance).union(
+            *(trace.absent_at_start for trace in experiment.traces.values())
+        )
+        await self._join([device for device in experiment.topology.ues if device not in absent])
+        hand_out = HandOut(
+            timeline(
+                experiment.workloads,
+                devices=experiment.topology.ues,
+                duration_s=settings.duration_s,
+                seed=settings.seed,
+                attendance=experiment.attendance,
+                traces=experiment.traces,
+            )
+        )
+        share = hand_out.take_until(AHEAD_S)
+        epoch_s = await self._hand_out_first(share)
+        await self._run_to_end(epoch_s, hand_out, share)
         await self._settle()
 
     async def take_leave(self) -> None:
@@ -195,49 +218,24 @@ class ConferenceFlow:
         with contextlib.suppress(NodeError):  # a node that broke down has none; the others may still agree
             statuses[process] = (await self.network.request(process, "status"))["status"]
 
-    async def _hand_out_schedules(self, when: Mapping[str, Attendance]) -> float:
-        """Tell each client what to publish when. Returns: the time of t = 0 of the run."""
-        settings = self.experiment.settings
-        wanted = schedules(
-            self.experiment.workloads, devices=list(when), duration_s=settings.duration_s, seed=settings.seed
-        )
-        wanted = {device: _while_there(updates, when[device]) for device, updates in wanted.items()}
-        data = data_schedules(self.experiment.workloads, devices=list(when), duration_s=settings.duration_s)
-        data = {device: _while_there(objects, when[device]) for device, objects in data.items() if objects}
-        epoch_s = self.pace.now_s() + EPOCH_LEAD_S + REQUEST_S_PER_UPDATE * sum(map(len, wanted.values()))
+    async def _hand_out_first(self, share: Share) -> float:
+        """Tell each client what to do in the first seconds. Returns: the time of t = 0 of the run."""
+        epoch_s = self.pace.now_s() + EPOCH_LEAD_S + REQUEST_S_PER_ENTRY * share.size
         self.note_clock(epoch_s=epoch_s)
         await self.pace.together(
             [
                 *(
-                    partial(self._send_schedule, _client(device), updates, epoch_s)
-                    for device, updates in wanted.items()
+                    partial(self.network.request, _client(device), op, **arguments)
+                    for device, op, arguments in requests(share, epoch_s)
                 ),
-                *(partial(self._send_objects, _client(device), objects, epoch_s) for device, objects in data.items()),
                 # What they count of the time before is then apart from what they count of the run.
                 *(partial(self._ask_quietly, process, ["counters"]) for process in list(self.network.processes)),
             ]
         )
         return epoch_s
 
-    async def _send_schedule(self, process: str, updates: Sequence[ScheduledUpdate], epoch_s: float) -> None:
-        for start in range(0, len(updates), SCHEDULE_CHUNK):
-            chunk = [(epoch_s + one.at_s, one.event, one.body) for one in updates[start : start + SCHEDULE_CHUNK]]
-            await self.network.request(process, "schedule", updates=chunk)
-
-    async def _send_objects(
-        self, process: str, planned: Sequence[ScheduledObject | ScheduledStream], epoch_s: float
-    ) -> None:
-        objects, streams = list[Any](), list[Any]()
-        for one in planned:
-            at_s, *what = dataclasses.astuple(one)
-            (objects if isinstance(one, ScheduledObject) else streams).append((epoch_s + at_s, *what))
-        for start in range(0, len(objects), SCHEDULE_CHUNK):
-            chunk = objects[start : start + SCHEDULE_CHUNK]
-            await self.network.request(process, "schedule-objects", objects=chunk)
-        if streams:
-            await self.network.request(process, "schedule-objects", streams=streams)
-
-    async def _run_to_end(self, epoch_s: float, when: Mapping[str, Attendance]) -> None:
+    async def _run_to_end(self, epoch_s: float, hand_out: HandOut, share: Share) -> None:
+        """Do everything on time: faults, who comes and goes, and handing out what is next."""
         self.progress.phase("running")
         self.injector = injector = FaultInjector(
             self.network,
@@ -247,23 +245,42 @@ class ConferenceFlow:
             seed=self.experiment.settings.seed,
         )
         self.faults = injector.rows
-        steps = [
-            _Step(step.due_s, partial(injector.take, step))
-            for step in injector.timeline(injectable(self.experiment.faults), epoch_s=epoch_s)
-        ]
-        for device, at in when.items():
-            if at.join_at_s is not None:
-                steps.append(_Step(epoch_s + at.join_at_s, partial(self._ask_quietly, _client(device), ["join"])))
-            if at.leave_at_s is not None:
-                steps.append(_Step(epoch_s + at.leave_at_s, partial(self._ask_quietly, _client(device), ["close"])))
-        await self.pace.sleep_until(epoch_s)
-        self.on_epoch()
-        known: dict[str, bool] = {}
-        for step in sorted(steps, key=lambda step: step.due_s):  # stable: what is due together stays in this order
-            known = await self._pass_time(step.due_s, epoch_s, known)
-            await step.do()
-        known = await self._pass_time(epoch_s + self.experiment.settings.duration_s, epoch_s, known)
+        agenda = _Agenda()
+        for step in injector.timeline(injectable(self.experiment.faults), epoch_s=epoch_s):
+            agenda.add(step.due_s, partial(injector.take, step))
+        async with trio.open_nursery() as aside:
+
+            def enter_presence(share: Share) -> None:
+                for device, what in share.presence:
+                    ask = partial(self._ask_quietly, _client(device), ["join" if what.there else "close"])
+                    agenda.add(epoch_s + what.at_s, partial(self.pace.aside, aside, ask))
+
+            async def hand_out_more(until_s: float) -> None:
+                share = hand_out.take_until(until_s)
+                enter_presence(share)
+                for device, op, arguments in requests(share, epoch_s):
+                    await self.pace.aside(aside, partial(self._tell, _client(device), op, arguments))
+                if not hand_out.is_over:
+                    agenda.add(epoch_s + until_s + EVERY_S - AHEAD_S, partial(hand_out_more, until_s + EVERY_S))
+
+            enter_presence(share)
+            if not hand_out.is_over:
+                agenda.add(epoch_s + EVERY_S, partial(hand_out_more, AHEAD_S + EVERY_S))
+            await self.pace.sleep_until(epoch_s)
+            self.on_epoch()
+            known: dict[str, bool] = {}
+            while agenda:
+                due_s, do = agenda.pop()
+                known = await self._pass_time(due_s, epoch_s, known)
+                await do()
+            await self._pass_time(epoch_s + self.experiment.settings.duration_s, epoch_s, known)
+            aside.cancel_scope.cancel()  # who has not answered by now is frozen, or gone
         self.on_end()
+
+    async def _tell(self, process: str, op: str, arguments: Mapping[str, Any]) -> None:
+        """Hand something to a client. One that is gone needs nothing; one that is frozen finds it when it thaws."""
+        with contextlib.suppress(NodeGoneError, NodeSilentError):
+            await self.network.request(process, op, **arguments)
 
     async def _pass_time(self, until_s: float, epoch_s: float, known: Mapping[str, bool]) -> dict[str, bool]:
         """Wait until *until_s*, saying how it goes. Returns: what of the faults has been said."""
@@ -348,29 +365,6 @@ def plan_of(experiment: Experiment, *, run_id: str, run_dir: Path) -> NetworkPla
         login_settings=sections["login"],
         sync_settings=experiment.sync,
         packet_code=any(map(needs_scapy, experiment.faults)),
-    )
-
-
-def attendance(experiment: Experiment) -> dict[str, Attendance]:
-    """Return for every UE when it is there. A moment within `join_within_s` follows from the seed and the device alone."""
-    when = dict.fromkeys(experiment.topology.ues, Attendance(None, None))
-    for section in experiment.attendance:
-        for device in section.devices or ():
-            at_s = section.join_at_s
-            if at_s is not None and section.join_within_s:
-                digest = sha256(f"attendance/{experiment.settings.seed}/{device}".encode()).digest()
-                at_s += section.join_within_s * random.Random(int.from_bytes(digest[:8], "big")).random()
-            when[device] = Attendance(at_s, section.leave_at_s)
-    return when
-
-
-def _while_there(updates: Sequence[S], at: Attendance) -> tuple[S, ...]:
-    """Return what a device publishes in the time in which it is there."""
-    return tuple(
-        update
-        for update in updates
-        if (at.join_at_s is None or update.at_s >= at.join_at_s)
-        and (at.leave_at_s is None or update.at_s < at.leave_at_s)
     )
 
 

@@ -19,13 +19,11 @@ import msgspec
 
 from experiments.spec_backends import check_faults_of_netem, with_link_backends
 from experiments.spec_checks import (
-    check_attendance,
     check_captures,
     check_clocks,
     check_conferences,
     check_expectations,
     check_faults,
-    check_workloads,
     with_links,
 )
 from experiments.spec_forwarding import check_forwarding
@@ -37,7 +35,6 @@ from experiments.spec_schema import (
     AttendanceSection,
     CaptureSection,
     ConferenceSection,
-    ConstantWorkload,
     Expectation,
     ExperimentFile,
     ExperimentSection,
@@ -46,11 +43,12 @@ from experiments.spec_schema import (
     Impair,
     LinkDown,
     LinkUp,
-    PoissonWorkload,
-    Workload,
     fault_ids,
     kind_of,
 )
+from experiments.spec_workload_checks import check_attendance, check_workloads
+from experiments.spec_workloads import ConstantWorkload, PoissonWorkload, Workload
+from experiments.workloads import CheckedTrace
 from testbed.addresses import verify_fits
 from topologies.catalogue import Parameters, build, parameters_type
 from topologies.errors import InputError, ParameterError, nearest
@@ -98,6 +96,7 @@ class Experiment:
     captures: tuple[str, ...]  #: link names
     attendance: tuple[AttendanceSection, ...]  #: devices filled in
     clock_skew_ppm: dict[str, float]  #: by node
+    traces: dict[int, CheckedTrace]  #: by the position of their workload
     resolved: dict[str, Any]  #: the whole file after overrides, defaults filled in; goes into manifest.json
 
 
@@ -127,12 +126,12 @@ def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Ex
     conference_of = check_conferences(file.conference, topology, source)
     topology, sync = check_mode(file, topology, conference_of, source)
     check_forwarding(file.forwarding, source)
-    workloads = check_workloads(file.workload, topology, file.experiment, source)
+    workloads, traces = check_workloads(file.workload, topology, file.experiment, source)
     faults = check_faults(file.fault, topology, file.experiment, source)
     check_faults_of_netem(faults, topology, source)
     expectations = check_expectations(file.expect, faults, source)
     captures = check_captures(file.capture, topology, source)
-    attendance = check_attendance(file.attendance, topology, file.experiment, source)
+    attendance = check_attendance(file.attendance, topology, file.experiment, traces, source)
     check_clocks(file.clocks, topology, source)
     final = msgspec.structs.replace(
         file,
@@ -156,6 +155,7 @@ def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Ex
         captures=captures,
         attendance=attendance,
         clock_skew_ppm=dict(file.clocks.skew_ppm),
+        traces=traces,
         resolved=_without_none(msgspec.to_builtins(final)),
     )
 

@@ -16,7 +16,6 @@ from experiments.columns import unknown_metric
 from experiments.spec_faults import ENDLESS_BURST, duration_s, endless_burst, resolve_fault
 from experiments.spec_places import KeyPath, Source
 from experiments.spec_schema import (
-    AttendanceSection,
     BlackHole,
     CaptureSection,
     ClocksSection,
@@ -31,14 +30,12 @@ from experiments.spec_schema import (
     LinkDown,
     LinkSection,
     LinkUp,
-    OnceWorkload,
     OneWaySection,
     Partition,
     ProcessFault,
     Restart,
     Starve,
     Thaw,
-    Workload,
     fault_ids,
     kind_of,
 )
@@ -48,9 +45,6 @@ from topologies.model import TIERS, Link, LinkProperties, Topology
 
 #: Two moments closer than this are the same: a sum of decimal fractions is not exact.
 _SAME_MOMENT_S: Final = 1e-9
-
-#: As `size_bytes` of the workloads.
-UPDATE_BODY_MAX_BYTES: Final = 7_000
 
 
 def with_links(topology: Topology, links: Mapping[str, LinkSection], source: Source) -> Topology:
@@ -183,62 +177,6 @@ def check_conferences(section: ConferenceSection, topology: Topology, source: So
     return {ue: conference_of.get(ue, section.name) for ue in topology.ues}
 
 
-def check_workloads(
-    workloads: Sequence[Workload], topology: Topology, settings: ExperimentSection, source: Source
-) -> tuple[Workload, ...]:
-    """Return the workloads with publishers and stop_s filled in."""
-    checked: list[Workload] = []
-    for index, workload in enumerate(workloads):
-        path: KeyPath = ("workload", index)
-        publishers = _checked_publishers(workload, topology, path, source)
-        if isinstance(workload, OnceWorkload):
-            _check_once(workload, settings, path, source)
-            checked.append(msgspec.structs.replace(workload, publishers=publishers))
-            continue
-        stop_s = settings.duration_s if workload.stop_s is None else workload.stop_s
-        if stop_s > settings.duration_s + _SAME_MOMENT_S:
-            raise source.error(
-                (*path, "stop_s"),
-                problem=f"stop_s = {stop_s:g} is after the end of the run ({settings.duration_s:g} s)",
-                remedy=f"use at most {settings.duration_s:g}, or a longer duration_s in [experiment]",
-            )
-        if workload.start_s >= stop_s:
-            raise source.error(
-                (*path, "start_s"),
-                problem=f"start_s = {workload.start_s:g} is not before its stop ({stop_s:g} s)",
-                remedy=f"use less than {stop_s:g}",
-            )
-        checked.append(msgspec.structs.replace(workload, stop_s=stop_s, publishers=publishers))
-    return tuple(checked)
-
-
-def _checked_publishers(workload: Workload, topology: Topology, path: KeyPath, source: Source) -> tuple[str, ...]:
-    """Return who publishes: all UEs where nobody is named."""
-    named = workload.publishers or ()
-    for position, publisher in enumerate(named):
-        place: KeyPath = (*path, "publishers", position)
-        if publisher not in topology.ues:
-            raise source.error(place, problem=f"there is no UE `{publisher}`", remedy=_pick_ue(publisher, topology))
-        if publisher in named[:position]:
-            raise source.error(place, problem=f"`{publisher}` is named twice", remedy="name it once")
-    return named or topology.ues
-
-
-def _check_once(workload: OnceWorkload, settings: ExperimentSection, path: KeyPath, source: Source) -> None:
-    if workload.at_s >= settings.duration_s:
-        raise source.error(
-            (*path, "at_s"),
-            problem=f"at_s = {workload.at_s:g} is not before the end of the run ({settings.duration_s:g} s)",
-            remedy=f"use less than {settings.duration_s:g}, or a longer duration_s in [experiment]",
-        )
-    if workload.text is not None and (size_bytes := len(workload.text.encode())) > UPDATE_BODY_MAX_BYTES:
-        raise source.error(
-            (*path, "text"),
-            problem=f"it is {size_bytes} bytes long",
-            remedy=f"use at most {UPDATE_BODY_MAX_BYTES}, or a workload of `objects`",
-        )
-
-
 def check_faults(
     faults: Sequence[Fault], topology: Topology, settings: ExperimentSection, source: Source
 ) -> tuple[Fault, ...]:
@@ -315,46 +253,6 @@ def check_captures(capture: CaptureSection, topology: Topology, source: Source) 
             raise source.error(path, problem=f"the link {name} is named twice", remedy="name it once")
         names.append(name)
     return tuple(names)
-
-
-def check_attendance(
-    sections: Sequence[AttendanceSection], topology: Topology, settings: ExperimentSection, source: Source
-) -> tuple[AttendanceSection, ...]:
-    """Return the sections with devices filled in; each UE is in one at most, and comes before it leaves."""
-    seen: set[str] = set()
-    checked: list[AttendanceSection] = []
-    for index, section in enumerate(sections):
-        path: KeyPath = ("attendance", index)
-        joins_s = 0.0 if section.join_at_s is None else section.join_at_s + section.join_within_s
-        if section.join_at_s is None and section.join_within_s:
-            raise source.error(
-                (*path, "join_within_s"), problem="it has no start", remedy="add join_at_s, for example join_at_s = 0"
-            )
-        if section.join_at_s is None and section.leave_at_s is None:
-            raise source.error(path, problem="it says nothing", remedy="give join_at_s, leave_at_s or both")
-        for key, at_s in (("join_at_s", joins_s), ("leave_at_s", section.leave_at_s)):
-            if at_s is not None and at_s >= settings.duration_s:
-                raise source.error(
-                    (*path, key),
-                    problem=f"{at_s:g} s is not before the end of the run ({settings.duration_s:g} s)",
-                    remedy="make it earlier, or the run longer with duration_s in [experiment]",
-                )
-        if section.leave_at_s is not None and section.leave_at_s <= joins_s:
-            raise source.error(
-                (*path, "leave_at_s"),
-                problem=f"leave_at_s = {section.leave_at_s:g} is not after everybody has come ({joins_s:g} s)",
-                remedy=f"use more than {joins_s:g}",
-            )
-        devices = topology.ues if section.devices is None else section.devices
-        for position, device in enumerate(devices):
-            place = path if section.devices is None else (*path, "devices", position)
-            if device not in topology.ues:
-                raise source.error(place, problem=f"there is no UE `{device}`", remedy=_pick_ue(device, topology))
-            if device in seen:
-                raise source.error(place, problem=f"`{device}` is named twice", remedy="name it once")
-            seen.add(device)
-        checked.append(msgspec.structs.replace(section, devices=tuple(devices)))
-    return tuple(checked)
 
 
 def check_clocks(clocks: ClocksSection, topology: Topology, source: Source) -> None:

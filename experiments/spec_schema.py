@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, field
 
+from experiments.spec_types import Devices, Law, Moment, Ratio, Seconds, Word
+from experiments.spec_workloads import Workload
 from testbed.plan import Mode
 from topologies.model import (
     MTU_MAX_BYTES,
@@ -21,11 +23,8 @@ from topologies.model import (
     LinkBackend,
 )
 
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Moment = Annotated[float, Meta(ge=0, le=86_400, description="seconds since the start of the run")]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
 DelayMs = Annotated[float, Meta(ge=0, le=60_000, description="one way")]
-Ratio = Annotated[float, Meta(ge=0, le=1, description="a fraction, not a percentage")]
 OpenRatio = Annotated[float, Meta(gt=0, lt=1, description="a fraction, not a percentage")]
 PositiveMs = Annotated[float, Meta(gt=0, le=60_000)]
 RateMbps = Annotated[float, Meta(ge=0.001, le=1_000_000)]
@@ -42,12 +41,10 @@ Name = Annotated[
         description="1 to 64 ASCII letters, digits, `.`, `_` and `-`, a letter or digit first",
     ),
 ]
-Word = Annotated[str, Meta(min_length=1, max_length=200)]
 
 Code = Annotated[str, Meta(min_length=1, max_length=4_000)]
 
 AckLevel = Literal["accepted", "durable", "replicated"]
-Event = Literal["message", "stroke", "object"]
 
 
 class ExperimentSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,14 +94,23 @@ class ClocksSection(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AttendanceSection(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[attendance]]``: devices that are not there all the time. Those that none names are, from before t = 0 on."""
+    """``[[attendance]]``: devices that are not there all the time. Those that none names are, from before t = 0 on.
 
-    devices: Annotated[tuple[Word, ...], Meta(min_length=1)] | None = None  #: UEs; None: all
+    With session_s there is churn: each device comes and goes, on its own, between join_at_s and leave_at_s.
+    """
+
+    devices: Devices | None = None  #: UEs, or routers for the UEs behind them; None: all UEs
     join_at_s: Moment | None = None  #: None: before t = 0, as the others
-    join_within_s: Annotated[float, Meta(ge=0, le=86_400)] = (
-        0.0  #: each at a random moment from join_at_s to so much later
+    #: each at a random moment from join_at_s to so much later
+    join_within_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    leave_at_s: Moment | None = None  #: closes then, for good; None: stays to the end
+    session_s: Annotated[float, Meta(ge=0.5, le=86_400)] | None = (
+        None  #: mean length of a session; None: it does not end by itself
     )
-    leave_at_s: Moment | None = None  #: closes then; None: stays to the end
+    away_s: Annotated[float, Meta(ge=0.5, le=86_400)] | None = (
+        None  #: mean time until the next session; None: there is none
+    )
+    law: Law = "exponential"  #: of session_s and away_s; a session or absence is 0.25 s long at least
 
 
 class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -219,60 +225,6 @@ class ForwardingSection(Struct, frozen=True, forbid_unknown_fields=True):
             "return_hold_down_s": self.return_hold_down_s,
             "return_hold_down_max_s": self.return_hold_down_max_s,
         }
-
-
-class _Workload(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
-    """``[[workload]]``: what every kind has."""
-
-    event: Event = "message"
-    rate_per_s: Annotated[float, Meta(gt=0, le=10_000, description="updates per second of each publisher")]
-    size_bytes: Annotated[int, Meta(ge=0, le=7_000, description="body of one update")] = 100
-    publishers: Annotated[tuple[Word, ...], Meta(min_length=1)] | None = None  #: UEs; None: all
-    start_s: Moment = 0.0
-    stop_s: Moment | None = None  #: None: until duration_s
-
-
-class PoissonWorkload(_Workload, frozen=True, forbid_unknown_fields=True, tag="poisson", kw_only=True):
-    """Exponentially distributed gaps, independent per publisher."""
-
-
-class ConstantWorkload(_Workload, frozen=True, forbid_unknown_fields=True, tag="constant", kw_only=True):
-    """Equal gaps, each publisher with a phase of its own."""
-
-
-class OnceWorkload(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="once", kw_only=True):
-    """One update of each publisher at one moment, with a text or of a size; what is typed in the shell is replayed so."""
-
-    at_s: Moment
-    event: Event = "message"
-    text: Annotated[str, Meta(max_length=7_000)] | None = (
-        None  #: at most 7,000 bytes as UTF-8; None: size_bytes of zeros
-    )
-    size_bytes: Annotated[int, Meta(ge=0, le=7_000, description="body of the update, where there is no text")] = 100
-    publishers: Annotated[tuple[Word, ...], Meta(min_length=1)] | None = None  #: UEs; None: all
-
-
-class _DataWorkload(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
-    """``[[workload]]``: what every kind of the data plane has. An FP update with event ``object`` announces each."""
-
-    publishers: Annotated[tuple[Word, ...], Meta(min_length=1)] | None = None  #: UEs; None: all
-    start_s: Moment = 0.0
-    stop_s: Moment | None = None  #: None: until duration_s
-
-
-class ObjectsWorkload(_DataWorkload, frozen=True, forbid_unknown_fields=True, tag="objects", kw_only=True):
-    """Objects that everybody fetches: slides, pictures."""
-
-    size_bytes: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024, description="of one object")]
-    every_s: Seconds | None = None  #: from one object of a publisher to the next; None: only one, at start_s
-
-
-class MediaWorkload(_DataWorkload, frozen=True, forbid_unknown_fields=True, tag="media", kw_only=True):
-    """A live stream from start_s to stop_s, which everybody receives frame by frame."""
-
-    frames_per_s: Annotated[float, Meta(ge=0.1, le=1_000)]
-    frame_bytes: Annotated[int, Meta(ge=1, le=4_000)]
-    deadline_ms: Annotated[float, Meta(gt=0, le=60_000, description="after it was made, a frame is of no use")] = 150.0
 
 
 class _Fault(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
@@ -493,10 +445,6 @@ class CaptureSection(Struct, frozen=True, forbid_unknown_fields=True):
     links: tuple[Word, ...] = ()  #: names of links, ends in either order
 
 
-RateWorkload = PoissonWorkload | ConstantWorkload
-UpdateWorkload = RateWorkload | OnceWorkload
-DataWorkload = ObjectsWorkload | MediaWorkload
-Workload = UpdateWorkload | DataWorkload
 LinkFault = LinkDown | LinkUp | Flap | Impair | BlackHole | Partition | Isolate
 ProcessFault = Crash | Restart | DiskLoss | Freeze | Thaw | Starve | LoginOutage
 MessageFault = Drop | Delay | Duplicate | Corrupt | Replay | Forge

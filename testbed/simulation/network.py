@@ -252,7 +252,8 @@ class SimulatedNetwork:
         if not process.running:
             return
         if process.frozen is not None:
-            if len(process.frozen) < FROZEN_EVENTS_MAX and not isinstance(event, TimerExpired):
+            is_lost = isinstance(event, PacketReceived) and len(process.frozen) >= FROZEN_EVENTS_MAX
+            if not is_lost and not isinstance(event, TimerExpired):
                 process.frozen.append(event)
             return
         for effect in process.core.handle(event, now_s=process.clock.local_s(self.now_s)):

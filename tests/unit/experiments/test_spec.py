@@ -21,7 +21,7 @@ from experiments.spec import (
     PoissonWorkload,
     load_experiment,
 )
-from experiments.spec_schema import MediaWorkload, UpdateWorkload
+from experiments.spec_workloads import MediaWorkload, UpdateWorkload
 from proxy import config
 from proxy.wire.messages import BODY_MAX_BYTES, FRAME_MAX_BYTES, OBJECT_MAX_BYTES
 from topologies.errors import InputError
@@ -752,7 +752,9 @@ def test_overrides_change_the_file(load: Callable[..., Experiment]) -> None:
     assert experiment.faults[0].at_s == 2.5
     assert experiment.topology.link("NewYork-Chicago").properties.delay_ms == 11.0
     assert experiment.topology.ues == ("ue1", "ue2")
-    assert experiment.workloads[0].publishers == ("ue2",)
+    workload = experiment.workloads[0]
+    assert isinstance(workload, PoissonWorkload)
+    assert workload.publishers == ("ue2",)
 
 
 @pytest.mark.parametrize(
