@@ -20,12 +20,13 @@ LOGIN_NAME: Final = "login"
 
 UesPerCsr = Annotated[int, Meta(ge=1, le=1_000_000)]
 UeLinks = Annotated[int, Meta(ge=1, le=16)]
+UesAt = dict[str, Annotated[int, Meta(ge=0, le=1_000_000)]]
 
 
 def attach_ues(
-    csrs: Sequence[str], ues_per_csr: int, *, others: Mapping[str, Sequence[str]] | None = None
+    ues_of_csrs: Mapping[str, int], *, others: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[list[Node], list[Link]]:
-    """Return UEs ``ue1`` to ``ueN`` and their access links; each CSR serves *ues_per_csr* consecutive ones.
+    """Return UEs ``ue1`` to ``ueN`` and their access links; each CSR serves consecutive ones, as many as *ues_of_csrs* says.
 
     *others*: of each CSR, those that its UEs are attached to as well. These links come after all others, so a UE's first
     link leads to its own CSR.
@@ -33,8 +34,9 @@ def attach_ues(
     nodes: list[Node] = []
     own: list[Link] = []
     further: list[Link] = []
-    for index in range(len(csrs) * ues_per_csr):
-        ue, csr = f"ue{index + 1}", csrs[index // ues_per_csr]
+    csr_of_each = (csr for csr, count in ues_of_csrs.items() for _ in range(count))
+    for index, csr in enumerate(csr_of_each):
+        ue = f"ue{index + 1}"
         nodes.append(Node(ue, "ue"))
         own.append(Link.between(csr, ue, "access", ACCESS))
         further += [Link.between(other, ue, "access", ACCESS) for other in (others or {}).get(csr, ())]
@@ -77,17 +79,20 @@ def login_router(degrees: Mapping[str, int], csrs: Sequence[str]) -> str:
 
 
 def verify_size(
-    topology: str, *, router_links: int, csrs: int, ues_per_csr: int, ue_links: int, more_ues: int = 0
+    topology: str, *, router_links: int, ues_of_csrs: Mapping[str, int], ue_links: int, more_ues: int = 0
 ) -> None:
     """Raise InputError if UEs cannot have so many links, or the network not so many addresses; before anything is built."""
-    if ue_links > csrs:
+    if ue_links > len(ues_of_csrs):
         raise ParameterError(
             topology,
             "ue_links",
-            problem=f"a UE cannot be attached to {ue_links} of {csrs} CSRs",
-            remedy=f"use at most {csrs}",
+            problem=f"a UE cannot be attached to {ue_links} of {len(ues_of_csrs)} CSRs",
+            remedy=f"use at most {len(ues_of_csrs)}",
         )
-    links = router_links + csrs * ues_per_csr * ue_links + more_ues + 1
+    ues = sum(ues_of_csrs.values())
+    if ues + more_ues == 0:
+        raise ParameterError(topology, "ues_at", problem="it leaves no UE at all", remedy="give a CSR at least one")
+    links = router_links + ues * ue_links + more_ues + 1
     if links > LINKS_MAX:
         raise ParameterError(
             topology,

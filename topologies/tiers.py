@@ -10,10 +10,11 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from topologies.attach import UeLinks, UesPerCsr, attach_login_server, attach_ues, verify_size
+from topologies.attach import UeLinks, UesAt, UesPerCsr, attach_login_server, attach_ues, verify_size
 from topologies.edge_networks import ProxyUes, UesPerEdgeNetwork, attach_edge_networks, count_ues
 from topologies.errors import ParameterError, pick_one_of
 from topologies.model import Link, LinkProperties, Node, Topology
+from topologies.placement import ues_of_csrs
 
 NAME: Final = "tiers"
 
@@ -24,13 +25,14 @@ UPLINK: Final = LinkProperties(delay_ms=5.0)
 class TiersParameters(Struct, frozen=True, forbid_unknown_fields=True):
     """``[topology]`` for ``name = "tiers"``; delays are in ``[links.core]``, ``.uplink``, ``.access``, ``.login``."""
 
-    cores: Annotated[int, Meta(ge=3, le=10_000)] = 4
+    cores: Annotated[int, Meta(ge=3, le=10_000)] = 4  #: core routers, in a ring
     core_degree: Annotated[int, Meta(ge=2, le=9_999)] = 2  #: links of a core router to others; a few may have one more
-    csrs: Annotated[int, Meta(ge=1, le=10_000)] = 4
+    csrs: Annotated[int, Meta(ge=1, le=10_000)] = 4  #: conference service routers
     csr_uplinks: Annotated[int, Meta(ge=2, le=16)] = 2  #: core routers that a CSR is connected to
-    ues_per_csr: UesPerCsr = 3
+    ues_per_csr: UesPerCsr = 3  #: UEs behind each CSR
+    ues_at: UesAt = {}  #: CSR -> how many UEs, where it is not ues_per_csr
     ue_links: UeLinks = 1  #: CSRs that a UE is attached to: its own, and the ones after that
-    login_node: str | None = None  #: None: core1
+    login_node: str | None = None  #: router that the login server is at; None: core1
     #: networks without a CSR: a core router ``edge1``, ``edge2`` … each, with uplinks as a CSR has them
     edge_networks: Annotated[int, Meta(ge=0, le=10_000)] = 0
     ues_per_edge_network: UesPerEdgeNetwork = None  #: numbered after those of the CSRs; None: 3
@@ -64,7 +66,7 @@ def build_tiers(parameters: TiersParameters) -> Topology:
         csr: [csrs[(index + step) % len(csrs)] for step in range(1, parameters.ue_links)]
         for index, csr in enumerate(csrs)
     }
-    ues, access_links = attach_ues(csrs, parameters.ues_per_csr, others=others)
+    ues, access_links = attach_ues(_ues_of_csrs(parameters), others=others)
     edge_ues, edge_links = attach_edge_networks(
         NAME, edges, parameters.ues_per_edge_network, parameters.proxy_ues, first=len(ues) + 1
     )
@@ -111,8 +113,12 @@ def _verify(parameters: TiersParameters) -> None:
     verify_size(
         NAME,
         router_links=core_links + (parameters.csrs + parameters.edge_networks) * parameters.csr_uplinks,
-        csrs=parameters.csrs,
-        ues_per_csr=parameters.ues_per_csr,
+        ues_of_csrs=_ues_of_csrs(parameters),
         ue_links=parameters.ue_links,
         more_ues=count_ues(parameters.edge_networks, parameters.ues_per_edge_network),
     )
+
+
+def _ues_of_csrs(parameters: TiersParameters) -> dict[str, int]:
+    csrs = [f"csr{index + 1}" for index in range(parameters.csrs)]
+    return ues_of_csrs(NAME, csrs, parameters.ues_per_csr, parameters.ues_at)

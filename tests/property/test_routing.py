@@ -28,7 +28,7 @@ def topologies(draw: st.DrawFn, *, ue_links_max: int = 1) -> Topology:
     names = [f"r{index}" for index in csrs]
     ue_links = draw(st.integers(1, min(ue_links_max, len(csrs))))
     others = nearest_csrs(names, links, count=ue_links - 1)
-    ues, access_links = attach_ues(names, draw(st.integers(1, 2)), others=others)
+    ues, access_links = attach_ues(dict.fromkeys(names, draw(st.integers(1, 2))), others=others)
     login, login_link = attach_login_server(f"r{draw(st.integers(0, count - 1))}")
     return Topology("drawn", (*routers, *ues, login), (*links, *access_links, login_link))
 
