@@ -50,7 +50,7 @@ from experiments.spec_workload_checks import check_attendance, check_workloads
 from experiments.spec_workloads import ConstantWorkload, PoissonWorkload, Workload
 from experiments.workloads import CheckedTrace
 from testbed.addresses import verify_fits
-from topologies.catalogue import Parameters, build, parameters_type
+from topologies.catalogue import Parameters, build, file_suffix, parameters_type
 from topologies.errors import InputError, ParameterError, nearest
 from topologies.model import Topology
 
@@ -246,11 +246,13 @@ def _build_topology(table: dict[str, Any], source: Source) -> tuple[Topology, Pa
     given = {key: value for key, value in table.items() if key != "name"}
     parameters = checked(given, wanted, source, here)
     try:
-        topology = build(name, parameters)
+        topology = build(name, parameters, folder=Path(source.file).parent)
         verify_fits(topology)
     except ParameterError as error:
         raise source.error((*here, error.key), problem=error.problem, remedy=error.remedy) from None
     except InputError as error:
+        if file_suffix(name) is not None and not error.where.startswith("topology "):
+            raise  # it names the place in that file
         raise source.error((*here, "name"), problem=f"{name}: {error.problem}", remedy=error.remedy) from None
     return topology, parameters
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from topologies import custom_source, graphml_source, mini_ndn_source
+from topologies.custom_source import CustomParameters, build_custom
 from topologies.errors import InputError, pick_one_of
+from topologies.graphml_source import GraphmlParameters, build_graphml
+from topologies.mini_ndn_source import MiniNdnParameters, build_mini_ndn
 from topologies.model import Topology
 from topologies.tiers import NAME as TIERS_NAME
 from topologies.tiers import TiersParameters, build_tiers
 from topologies.topohub_source import TopohubParameters, build_topohub, topohub_names
 
-Parameters = TiersParameters | TopohubParameters
+Parameters = TiersParameters | TopohubParameters | GraphmlParameters | MiniNdnParameters | CustomParameters
+
+#: By the end of a file's name: the parameters that it takes, and who reads it.
+FILE_SOURCES: Final[dict[str, tuple[type[Parameters], Callable[[str, Path, Any], Topology]]]] = {
+    graphml_source.SUFFIX: (GraphmlParameters, build_graphml),
+    mini_ndn_source.SUFFIX: (MiniNdnParameters, build_mini_ndn),
+    custom_source.SUFFIX: (CustomParameters, build_custom),
+}
 
 
 def list_names() -> tuple[str, ...]:
@@ -22,10 +34,12 @@ def list_names() -> tuple[str, ...]:
     return (TIERS_NAME, *topohub_names())
 
 
-def parameters_type(name: str) -> type[TiersParameters | TopohubParameters]:
+def parameters_type(name: str) -> type[Parameters]:
     """Return the struct of the parameters that *name* takes. Raises: InputError with the nearest names."""
     if name == TIERS_NAME:
         return TiersParameters
+    if (suffix := file_suffix(name)) is not None:
+        return FILE_SOURCES[suffix][0]
     if name in topohub_names():
         return TopohubParameters
     raise InputError(
@@ -35,13 +49,26 @@ def parameters_type(name: str) -> type[TiersParameters | TopohubParameters]:
     )
 
 
-def build(name: str, parameters: Parameters | Mapping[str, Any] | None = None) -> Topology:
+def file_suffix(name: str) -> str | None:
+    """Return the end of *name* if it is that of a file that a network is read from, else None.
+
+    >>> file_suffix("nets/geant.conf"), file_suffix("topozoo/Abilene")
+    ('.conf', None)
+    """
+    suffix = Path(name).suffix.casefold()
+    return suffix if suffix in FILE_SOURCES else None
+
+
+def build(
+    name: str, parameters: Parameters | Mapping[str, Any] | None = None, *, folder: Path | None = None
+) -> Topology:
     """Return the network called *name*.
 
     Args:
-        name: one of `list_names`.
+        name: one of `list_names`, or a file.
         parameters: of the type that `parameters_type` says, or a mapping with its keys; what is left out has its
             default there.
+        folder: that the name of a file is seen from; None: the working directory.
 
     Raises: InputError for an unknown name, a wrong parameter, or a network that cannot be.
     """
@@ -55,6 +82,8 @@ def build(name: str, parameters: Parameters | Mapping[str, Any] | None = None) -
                 problem=str(error),
                 remedy=f"its parameters are {', '.join(wanted.__struct_fields__)}",
             ) from error
+    if isinstance(parameters, wanted) and (suffix := file_suffix(name)) is not None:
+        return FILE_SOURCES[suffix][1](name, (folder or Path()) / name, parameters)
     match parameters:
         case TiersParameters() if wanted is TiersParameters:
             return build_tiers(parameters)
@@ -72,4 +101,7 @@ def _suggest(name: str) -> str:
     close = pick_one_of(name, known)
     if close.startswith("did you mean"):
         return close
-    return "use `tiers`, or a collection and a name, such as `topozoo/Abilene` or `sndlib/germany50`"
+    return (
+        "use `tiers`, a collection and a name, such as `topozoo/Abilene` or `sndlib/germany50`, or a file "
+        f"({', '.join(FILE_SOURCES)})"
+    )

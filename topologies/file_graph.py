@@ -11,9 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from topologies.attach import UesPerCsr, attach_login_server, attach_ues, login_router, verify_size
+from topologies.attach import UesPerCsr, attach_login_server, login_router
 from topologies.errors import InputError, ParameterError, pick_one_of
-from topologies.model import DELAY_MAX_MS, RATE_MIN_MBPS, Link, LinkProperties, Node, Role, Tier, Topology, router_degrees
+from topologies.model import (
+    DELAY_MAX_MS,
+    RATE_MIN_MBPS,
+    Link,
+    LinkProperties,
+    Node,
+    Role,
+    Tier,
+    Topology,
+    router_degrees,
+)
 from topologies.names import free_host_name, host_names, kept_host_name
 from topologies.placement import (
     UES_PER_CSR_DEFAULT,
@@ -21,7 +31,6 @@ from topologies.placement import (
     RouterGraph,
     merged_links,
     place,
-    ues_of_csrs,
 )
 
 #: What a role is called in a file; a proxy UE serves the UEs of a network without a CSR.
@@ -122,7 +131,9 @@ def role_of(word: str, *, where: str, key: str) -> str:
     role = ROLE_WORDS.get(word.strip().casefold())
     if role is None:
         raise InputError(
-            where=where, problem=f"{key} = {word!r} is no role", remedy=pick_one_of(word, dict.fromkeys(ROLE_WORDS.values()))
+            where=where,
+            problem=f"{key} = {word!r} is no role",
+            remedy=pick_one_of(word, dict.fromkeys(ROLE_WORDS.values())),
         )
     return role
 
@@ -168,7 +179,9 @@ def _as_the_file_says(
     }
     in_order = [node for role in ("core", "csr", "ue", "login") for node in nodes.values() if node.role == role]
     made = [_link(a, b, properties, roles) for (a, b), properties in _in_file_order(graph, names, links)]
-    made.sort(key=lambda link: ("core", "access", "login").index(link.tier))  # stable: a UE's first link stays its first
+    made.sort(
+        key=lambda link: ("core", "access", "login").index(link.tier)
+    )  # stable: a UE's first link stays its first
     if not any(node.role == "login" for node in in_order):
         router, link = attach_login_server(_login_node(name, roles, links, parameters))
         return Topology(name, (*in_order, router), (*made, link))
@@ -177,9 +190,7 @@ def _as_the_file_says(
     return Topology(name, tuple(in_order), tuple(made))
 
 
-def _roles(
-    graph: FileGraph, names: dict[object, str], links: dict[tuple[str, str], LinkProperties]
-) -> dict[str, Role]:
+def _roles(graph: FileGraph, names: dict[object, str], links: dict[tuple[str, str], LinkProperties]) -> dict[str, Role]:
     """Return the role of each node; without any CSR, the routers that UEs are at are CSRs, but for those with a proxy UE."""
     roles: dict[str, Role] = {}
     for node in graph.nodes:
@@ -218,7 +229,11 @@ def _with_ues_attached(
     positions = {names[node.key]: node.position for node in graph.nodes if node.role != "login"}
     between = {pair: properties for pair, properties in links.items() if all(end in positions for end in pair)}
     placed = place(
-        name, RouterGraph(positions, between), parameters, ues_per_csr=count, csr_nodes=csrs if graph.says_roles else None
+        name,
+        RouterGraph(positions, between),
+        parameters,
+        ues_per_csr=count,
+        csr_nodes=csrs if graph.says_roles else None,
     )
     if not logins:
         return placed
@@ -229,7 +244,9 @@ def _with_own_login_servers(
     placed: Topology, graph: FileGraph, names: dict[object, str], links: dict[tuple[str, str], LinkProperties]
 ) -> Topology:
     """Replace the login server that was attached by those of the file."""
-    own = {names[node.key]: Node(names[node.key], "login", node.position) for node in graph.nodes if node.role == "login"}
+    own = {
+        names[node.key]: Node(names[node.key], "login", node.position) for node in graph.nodes if node.role == "login"
+    }
     kept = tuple(node for node in placed.nodes if node.role != "login")
     kept_links = tuple(link for link in placed.links if link.tier != "login")
     added = tuple(
