@@ -160,6 +160,11 @@ def check(experiment: ExperimentPath, overrides: Overrides = None) -> None:
         f"{len(topology.ues)} UEs; {len(loaded.workloads)} workloads, {len(loaded.faults)} faults, "
         f"{len(loaded.expectations)} expectations; {settings.duration_s:g} s."
     )
+    for index, trace in loaded.traces.items():
+        typer.echo(
+            f"[[workload]] {index + 1}: {trace.path}: {trace.rows} rows, time_s from {trace.first_s:.12g} to "
+            f"{trace.last_s:.12g}; {trace.replayed} of them are replayed."
+        )
 
 
 @app.command()
@@ -329,18 +334,32 @@ def list_topologies(
 
 @topo.command("show")
 def show_topology(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as tiers or topozoo/Abilene.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FILE", help="Such as tiers, topozoo/Abilene, or a .graphml, .conf or .py file."),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter, such as csrs=4.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Draw it into this .png, .svg or .pdf file instead.")
+    ] = None,
 ) -> None:
-    """Print the nodes and links of one topology."""
+    """Print the nodes and links of one topology, or draw it."""
+    from topologies import catalogue
+
+    topology = catalogue.build(name, _parameters(overrides or []))
+    if out is not None:
+        from experiments.topology_drawing import write_drawing
+
+        write_drawing(topology, out)
+        typer.echo(f"{topology.name}: {len(topology.nodes)} nodes, {len(topology.links)} links, drawn to {out}")
+        return
     from rich.console import Console
 
     from experiments.topology_view import print_topology
-    from topologies import catalogue
 
-    print_topology(Console(), catalogue.build(name, _parameters(overrides or [])))
+    print_topology(Console(), topology)
 
 
 def _load(path: Path, overrides: list[str] | None, seed: int | None) -> Experiment:

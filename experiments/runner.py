@@ -540,6 +540,10 @@ def _first_manifest(experiment: Experiment, now: datetime, mode: RunMode) -> dic
         "run_id": run_id[:40],
         "experiment": experiment.resolved,
         "experiment_file": str(experiment.path),
+        "traces": [
+            {"workload": index + 1, "rows": trace.rows, "replayed": trace.replayed, "sha256": trace.sha256}
+            for index, trace in experiment.traces.items()
+        ],
         "seed": experiment.settings.seed,
         "mode": mode,
         "link_backend": "simulated" if simulated else _spell_backends(experiment),

@@ -27,6 +27,7 @@ from experiments.spec_checks import (
     with_links,
 )
 from experiments.spec_forwarding import check_forwarding
+from experiments.spec_links import expand_patterns
 from experiments.spec_messages import checked
 from experiments.spec_modes import check_mode
 from experiments.spec_overrides import apply_override
@@ -121,8 +122,9 @@ def parse_experiment(text: str, path: Path, overrides: Sequence[str] = ()) -> Ex
     file = checked(data, ExperimentFile, source, ())
 
     topology, parameters = _build_topology(file.topology, source)
-    topology = with_links(topology, file.links, source)
-    topology = with_link_backends(topology, file.experiment.link_backend, file.links, source)
+    links = expand_patterns(file.links, topology, source)
+    topology = with_links(topology, links, source)
+    topology = with_link_backends(topology, file.experiment.link_backend, links, source)
     conference_of = check_conferences(file.conference, topology, source)
     topology, sync = check_mode(file, topology, conference_of, source)
     check_forwarding(file.forwarding, source)

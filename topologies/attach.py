@@ -20,7 +20,7 @@ LOGIN_NAME: Final = "login"
 
 UesPerCsr = Annotated[int, Meta(ge=1, le=1_000_000)]
 UeLinks = Annotated[int, Meta(ge=1, le=16)]
-UesAt = dict[str, Annotated[int, Meta(ge=0, le=1_000_000)]]
+UesAt = dict[str, Annotated[int, Meta(ge=0, le=1_000_000)]] | None
 
 
 def attach_ues(

@@ -259,12 +259,11 @@ def _with_own_login_servers(
 
 def _refuse_placement(name: str, parameters: FileParameters) -> None:
     """A file that has UEs leaves nothing to place but the login server."""
-    for key in ("csrs", "csr_nodes", "ues_per_csr", "edge_nodes", "ues_per_edge_network", "proxy_ues"):
+    for key in ("csrs", "csr_nodes", "ues_per_csr", "ues_at", "edge_nodes", "ues_per_edge_network", "proxy_ues"):
         if getattr(parameters, key) is not None:
             raise ParameterError(name, key, problem="the file says which nodes are UEs", remedy="leave it out")
-    for key, usual in (("ues_at", {}), ("ue_links", 1)):
-        if getattr(parameters, key) != usual:
-            raise ParameterError(name, key, problem="the file says which nodes are UEs", remedy="leave it out")
+    if parameters.ue_links != 1:
+        raise ParameterError(name, "ue_links", problem="the file says which nodes are UEs", remedy="leave it out")
 
 
 def _verify_ue_links(graph: FileGraph, names: dict[object, str], roles: dict[str, Role]) -> None:

@@ -23,7 +23,7 @@ class PlacementParameters(Struct, frozen=True, forbid_unknown_fields=True):
 
     csrs: Annotated[int, Meta(ge=1, le=10_000)] | None = None  #: highest degree first, ties by name; None: 4 or fewer
     csr_nodes: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None  #: or these, in this order
-    ues_at: UesAt = {}  #: CSR -> how many UEs, where it is not ues_per_csr
+    ues_at: UesAt = None  #: CSR -> how many UEs, where it is not ues_per_csr
     ue_links: UeLinks = 1  #: CSRs that a UE is attached to: its own, and the nearest others by path delay
     login_node: str | None = (
         None  #: router that the login server is at; None: the core router of highest degree, ties by name
@@ -93,8 +93,9 @@ def place(
     return Topology(name, (*in_order, *ues, *edge_ues, login), (*core_links, *access_links, *edge_links, login_link))
 
 
-def ues_of_csrs(name: str, csrs: Sequence[str], ues_per_csr: int, ues_at: Mapping[str, int]) -> dict[str, int]:
+def ues_of_csrs(name: str, csrs: Sequence[str], ues_per_csr: int, ues_at: Mapping[str, int] | None) -> dict[str, int]:
     """Return how many UEs are behind each CSR. Raises: ParameterError for a name in *ues_at* that is no CSR."""
+    ues_at = ues_at or {}
     for node in ues_at:
         if node not in csrs:
             raise ParameterError(name, "ues_at", problem=f"`{node}` is no CSR", remedy=pick_one_of(node, csrs))

@@ -30,7 +30,7 @@ class TiersParameters(Struct, frozen=True, forbid_unknown_fields=True):
     csrs: Annotated[int, Meta(ge=1, le=10_000)] = 4  #: conference service routers
     csr_uplinks: Annotated[int, Meta(ge=2, le=16)] = 2  #: core routers that a CSR is connected to
     ues_per_csr: UesPerCsr = 3  #: UEs behind each CSR
-    ues_at: UesAt = {}  #: CSR -> how many UEs, where it is not ues_per_csr
+    ues_at: UesAt = None  #: CSR -> how many UEs, where it is not ues_per_csr
     ue_links: UeLinks = 1  #: CSRs that a UE is attached to: its own, and the ones after that
     login_node: str | None = None  #: router that the login server is at; None: core1
     #: networks without a CSR: a core router ``edge1``, ``edge2`` … each, with uplinks as a CSR has them
