@@ -134,15 +134,22 @@ class ConferenceFlow:
     faults: Mapping[str, FaultApplied] = field(default_factory=dict)  #: by fault ID, as they stand
     unsettled: str = ""  #: what still differed when time was up
     injector: FaultInjector | None = None  #: there from t = 0 on
+    hand_out: HandOut = field(default_factory=lambda: HandOut(iter(())))  #: what the clients have not been told yet
+    first_share: Share = field(default_factory=Share)  #: what they were told before t = 0
 
     async def hold(self) -> None:
         """Everything from the first join until all agree. Raises: RunFailureError if the conference does not come about."""
+        await self._run_to_end(await self._begin())
+        await self._settle()
+
+    async def _begin(self) -> float:
+        """Have all join that are there at first, and tell them what to do. Returns: the time of t = 0 of the run."""
         experiment, settings = self.experiment, self.experiment.settings
         absent = absent_at_start(experiment.attendance).union(
             *(trace.absent_at_start for trace in experiment.traces.values())
         )
         await self._join([device for device in experiment.topology.ues if device not in absent])
-        hand_out = HandOut(
+        self.hand_out = HandOut(
             timeline(
                 experiment.workloads,
                 devices=experiment.topology.ues,
@@ -152,10 +159,8 @@ class ConferenceFlow:
                 traces=experiment.traces,
             )
         )
-        share = hand_out.take_until(AHEAD_S)
-        epoch_s = await self._hand_out_first(share)
-        await self._run_to_end(epoch_s, hand_out, share)
-        await self._settle()
+        self.first_share = self.hand_out.take_until(AHEAD_S)
+        return await self._hand_out_first(self.first_share)
 
     async def take_leave(self) -> None:
         """Have every node write down where it stands; what does not answer is missing, and the checks say so."""
@@ -234,8 +239,9 @@ class ConferenceFlow:
         )
         return epoch_s
 
-    async def _run_to_end(self, epoch_s: float, hand_out: HandOut, share: Share) -> None:
+    async def _run_to_end(self, epoch_s: float) -> None:
         """Do everything on time: faults, who comes and goes, and handing out what is next."""
+        hand_out = self.hand_out
         self.progress.phase("running")
         self.injector = injector = FaultInjector(
             self.network,
@@ -263,7 +269,7 @@ class ConferenceFlow:
                 if not hand_out.is_over:
                     agenda.add(epoch_s + until_s + EVERY_S - AHEAD_S, partial(hand_out_more, until_s + EVERY_S))
 
-            enter_presence(share)
+            enter_presence(self.first_share)
             if not hand_out.is_over:
                 agenda.add(epoch_s + EVERY_S, partial(hand_out_more, AHEAD_S + EVERY_S))
             await self.pace.sleep_until(epoch_s)

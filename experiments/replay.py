@@ -32,6 +32,7 @@ from experiments.typed import (
     ShellEnded,
     Typed,
 )
+from topologies.catalogue import file_suffix
 from topologies.errors import InputError
 
 #: Sections in which everything has a default.
@@ -87,6 +88,7 @@ def load_replay(path: Path) -> Replay:
             remedy="give the folder of another run",
         )
     remarks = _Remarks()
+    tables = _with_files(tables, Path(manifest.get("experiment_file", "")).parent)
     if manifest["verdict"] in ("running", "error"):
         remarks.notes.append("the run was killed or broke off; what was written down until then is replayed")
     typed = _read_typed(folder, remarks)
@@ -106,8 +108,27 @@ def load_replay(path: Path) -> Replay:
         raise InputError(
             where=str(path), problem=f"this hconf would not run its experiment: {error.problem}", remedy=error.remedy
         ) from error
+    was_read = sorted(trace["sha256"] for trace in manifest.get("traces", ()))
+    if was_read != sorted(trace.sha256 for trace in experiment.traces.values()):
+        remarks.notes.append("a trace is not the one that the run replayed: it has changed since")
     mode: RunMode = "simulated" if manifest.get("mode") == "simulated" else "emulated"
     return Replay(experiment, text, mode, tuple(remarks.notes))
+
+
+def _with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the tables with files of topologies and traces named as seen from anywhere; *folder* is the experiment file's."""
+    found = dict(tables)
+    topology = found["topology"]
+    if isinstance(topology, Mapping) and file_suffix(str(topology.get("name"))) is not None:
+        found["topology"] = {**topology, "name": str((folder / str(topology["name"])).absolute())}
+    if "workload" in found:
+        found["workload"] = [
+            {**workload, "file": str((folder / workload["file"]).absolute())}
+            if workload.get("kind") == "trace"
+            else workload
+            for workload in found["workload"]
+        ]
+    return found
 
 
 def write_export(replay: Replay, path: Path) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 import trio
 
-from experiments.flow import Attendance, ConferenceFlow, attendance
+from experiments.flow import ConferenceFlow
 
 
 @dataclass
@@ -25,9 +25,7 @@ class ShellFlow(ConferenceFlow):
 
     async def hold(self) -> None:
         """As its base, and until the user leaves. Raises: RunFailureError if the conference does not come about."""
-        when = attendance(self.experiment)
-        await self._join([device for device, at in when.items() if at.join_at_s is None])
-        self.epoch_s = await self._hand_out_schedules(when)
+        self.epoch_s = await self._begin()
         begin_measurement = self.on_epoch
 
         def begin() -> None:
@@ -36,19 +34,22 @@ class ShellFlow(ConferenceFlow):
 
         self.on_epoch = begin
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._go_on, when)
+            nursery.start_soon(self._go_on)
             await self.left.wait()
             nursery.cancel_scope.cancel()
         if not self.is_over:
             self.on_end()
         self.note_clock(left_s=self.pace.now_s())
         await self.pace.together(
-            [partial(self._ask_quietly, f"{device}.forwarder", ["end-schedule"]) for device in when]
+            [
+                partial(self._ask_quietly, f"{device}.forwarder", ["end-schedule"])
+                for device in self.experiment.topology.ues
+            ]
         )
         await self._settle()
 
-    async def _go_on(self, when: Mapping[str, Attendance]) -> None:
-        await self._run_to_end(self.epoch_s, when)
+    async def _go_on(self) -> None:
+        await self._run_to_end(self.epoch_s)
         self.is_over = True
         if self.experiment.workloads or self.experiment.faults:
             self.progress.note(

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from experiments.spec import load_experiment
-from experiments.spec_schema import Impair, LinkDown, OnceWorkload
+from experiments.spec_schema import Impair, LinkDown
+from experiments.spec_workloads import OnceWorkload
 from testbed.emulation.ownership import clean, processes_marked, read_record
 from testbed.plan import RUNTIME_ROOT
 from tests.emulation.terminal import Terminal

@@ -16,7 +16,8 @@ from experiments.progress import PlainProgress
 from experiments.replay import load_replay, write_export
 from experiments.runner import run_experiment
 from experiments.spec import load_experiment, parse_experiment
-from experiments.spec_schema import Impair, LinkDown, OnceWorkload, PoissonWorkload
+from experiments.spec_schema import Impair, LinkDown
+from experiments.spec_workloads import OnceWorkload, PoissonWorkload
 from experiments.typed import (
     CaptureTyped,
     FaultTyped,

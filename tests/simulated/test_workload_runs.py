@@ -11,6 +11,7 @@ import pytest
 
 from experiments.hand_out import AHEAD_S
 from experiments.progress import PlainProgress
+from experiments.replay import load_replay
 from experiments.runner import run_experiment
 from experiments.spec import Experiment, parse_experiment
 from experiments.workloads import ScheduledPresence, ScheduledUpdate, timeline
@@ -113,3 +114,18 @@ def test_a_trace_is_replayed_and_its_file_is_recorded(tmp_path: Path) -> None:
     assert published(rows, "ue2", "leave") == pytest.approx([6.5], abs=0.1)
     (trace,) = manifest["traces"]
     assert (trace["workload"], trace["rows"], trace["replayed"]) == (1, 7, 6)
+    replayed = load_replay(tmp_path / "run")
+    assert replayed.experiment.traces[0].sha256 == trace["sha256"]
+    assert replayed.notes == ()
+    (tmp_path / "t.csv").write_text("time_s,device_id,event,size_bytes\n11,ue1,message,1\n")
+    assert "it has changed since" in load_replay(tmp_path / "run").notes[0]
+
+
+def test_a_run_over_a_file_of_the_network_is_replayed_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "net.conf").write_text("[nodes]\na: _\nb: _\n[links]\na:b delay=3ms\n")
+    network = '[topology]\nname = "net.conf"\ncsrs = 2\nues_per_csr = 1\nues_at = { b = 2 }\n'
+    text = '[experiment]\nname = "x"\nduration_s = 2\n' + network
+    experiment = parse_experiment(text + TALK.replace("17.0", "1.0"), tmp_path / "a.toml")
+    outcome = run_experiment(experiment, out=tmp_path / "run", progress=PlainProgress("x"), mode="simulated")
+    assert outcome.verdict == "pass"
+    assert load_replay(tmp_path / "run").experiment.topology.links == experiment.topology.links

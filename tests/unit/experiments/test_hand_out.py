@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import islice
 
 from experiments.hand_out import CHUNK, HandOut, Share, requests
-from experiments.spec_workloads import ConstantWorkload, MediaWorkload, ObjectsWorkload
+from experiments.spec_workloads import ConstantWorkload, MediaWorkload, ObjectsWorkload, Workload
 from experiments.workloads import (
     Entry,
     ScheduledObject,
@@ -66,7 +66,7 @@ def test_requests_are_in_chunks_and_times_on_the_runs_clock() -> None:
 
 def test_a_day_of_a_thousand_devices_is_not_made_before_it_is_read() -> None:
     devices = [f"ue{number}" for number in range(1_000)]
-    workloads = [
+    workloads: list[Workload] = [
         ConstantWorkload(rate_per_s=10.0),
         ObjectsWorkload(size_bytes=9, every_s=0.1),
         MediaWorkload(frames_per_s=9, frame_bytes=9),

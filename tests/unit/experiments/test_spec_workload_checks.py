@@ -55,7 +55,7 @@ def test_a_talk_has_one_speaker_unless_it_says_otherwise(load: Load) -> None:
 def test_a_trace_is_read_and_known_by_its_content(load: Load) -> None:
     experiment = load('[[workload]]\nkind = "trace"\nfile = "t.csv"\n')
     trace = experiment.traces[0]
-    assert (trace.rows, trace.replayed, trace.comes_and_goes) == (2, 2, {"ue2"})
+    assert (trace.rows, trace.replayed, trace.comes_and_goes) == (2, 2, frozenset({"ue2"}))
     assert len(trace.sha256) == 64
 
 

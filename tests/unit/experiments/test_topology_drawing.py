@@ -77,11 +77,12 @@ def test_crowds_are_counted_not_drawn() -> None:
 
 def test_two_routers_are_a_network_too() -> None:
     nodes = (Node("a", "csr"), Node("b", "core"), Node("u", "ue"), Node("login", "login"))
-    links = tuple(
-        Link.between(a, b, tier, LinkProperties())
-        for a, b, tier in (("a", "b", "core"), ("a", "u", "access"), ("b", "login", "login"))
-    )  # fmt: skip
-    figure = draw(Topology("small", nodes, links))  # type: ignore[arg-type]
+    links = (
+        Link.between("a", "b", "core", LinkProperties()),
+        Link.between("a", "u", "access", LinkProperties()),
+        Link.between("b", "login", "login", LinkProperties()),
+    )
+    figure = draw(Topology("small", nodes, links))
     assert figure.axes
 
 
