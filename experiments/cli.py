@@ -271,19 +271,24 @@ def fuzz_schedules(
 
 @app.command()
 def doctor(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array instead of a table.")] = False
+    experiment: Annotated[
+        Path | None, typer.Argument(help="Compare this machine's limits with what this experiment needs.")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array instead of tables.")] = False,
 ) -> None:
     """Say what this machine can emulate, what is missing, and the command that mends it."""
     from experiments import compiler
     from testbed import doctor as machine
 
-    capabilities = [*machine.collect(), compiler.capability()]
+    topology = _load(experiment, None, None).topology if experiment else None
+    capabilities = [*machine.collect(topology), compiler.capability()]
     if as_json:
         typer.echo(machine.as_json(capabilities))
     else:
         from rich.console import Console
 
-        Console().print(machine.as_table(capabilities))
+        Console().print(machine.as_table(capabilities), machine.as_impairments_table(capabilities), sep="\n\n")
     if not machine.can_run(capabilities):
         raise typer.Exit(CapabilityError.exit_code)
 

@@ -132,7 +132,8 @@ def run_experiment(
 
         topology = with_backends(experiment.topology)
         check_faults_of_netem(experiment.faults, topology, Source(str(experiment.path)))
-        require_for_run(capture=bool(experiment.captures), taps=any(link.backend == "wire" for link in topology.links))
+        taps = any(link.backend == "wire" for link in topology.links)
+        require_for_run(capture=bool(experiment.captures), taps=taps, topology=topology)
         experiment = dataclasses.replace(experiment, topology=topology)
     now = datetime.now(UTC)
     folder = RunFolder.create(settings.name, out=out, now=now)

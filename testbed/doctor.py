@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -23,11 +22,13 @@ from typing import Final, Literal
 from rich.table import Table
 
 from testbed.emulation.ownership import find_leftovers
-from testbed.probes import QDISCS
+from testbed.limits import Needs, check_limits, limits
+from testbed.probes import NAMES, NETEM_OPTIONS, QDISCS
 from topologies.errors import CapabilityError
+from topologies.model import Topology
 
 #: ``run``: without it no experiment starts. The others say what is lost.
-Need = Literal["run", "capture", "exact delays", "netem links", "large networks", "speed", "tidiness"]
+Need = Literal["run", "capture", "exact delays", "wire links", "netem links", "large networks", "speed", "tidiness"]
 
 #: What probes.py tried: why it failed, None where it worked.
 Probed = dict[str, str | None]
@@ -39,14 +40,13 @@ PACKAGES: Final = (
 )
 OLDEST_PYTHON: Final = (3, 11)
 
+#: Start of the names of the capabilities that say what a link back end can do.
+BACK_ENDS: Final = ("wire: ", "netem: ")
+IMPAIRMENTS: Final = (*NETEM_OPTIONS, "carrier loss", "one-way settings")
+
 PROBE_LIMIT_S: Final = 20.0
 PROGRAM_LIMIT_S: Final = 5.0
 
-# What the quickstart (24 hosts, 28 node processes) takes, with room to spare.
-FILES_MIN: Final = 1_024
-PROCESSES_MIN: Final = 512
-PTYS_MIN: Final = 64
-MEMORY_MIN_BYTES: Final = 1 << 30
 CPUS_MIN: Final = 2
 
 #: What only `wire` links need.
@@ -67,10 +67,14 @@ class Capability:
     needed_for: Need
 
 
-def collect() -> list[Capability]:
-    """Try everything and return what came of it, the most necessary first. Takes about a third of a second."""
+def collect(topology: Topology | None = None) -> list[Capability]:
+    """Try everything and return what came of it, the most necessary first. Takes about a third of a second.
+
+    Args:
+        topology: of the experiment whose needs limits are compared with; None: of the quickstart.
+    """
     found = _probe()
-    return [*_required(found), *_helpful(found)]
+    return [*_required(found), *_helpful(found, topology), *_impairments(found)]
 
 
 def can_run(capabilities: Iterable[Capability]) -> bool:
@@ -78,8 +82,10 @@ def can_run(capabilities: Iterable[Capability]) -> bool:
     return all(capability.ok for capability in capabilities if capability.needed_for == "run")
 
 
-def require_for_run(*, capture: bool = False, taps: bool = True) -> None:
-    """Return if an experiment can run here, with captures if *capture*; without *taps* none of its links is a `wire` one.
+def require_for_run(*, capture: bool = False, taps: bool = True, topology: Topology | None = None) -> None:
+    """Return if an experiment can run here, on a network of *topology*.
+
+    With captures if *capture*; without *taps* none of its links is a `wire` one.
 
     Raises: CapabilityError for the first thing that is missing; it names what mends it.
     """
@@ -87,6 +93,8 @@ def require_for_run(*, capture: bool = False, taps: bool = True) -> None:
     for capability in [*required, *([_program("tcpdump", "capture")] if capture else [])]:
         if not capability.ok:
             raise CapabilityError(where=capability.name, problem=capability.detail, remedy=capability.mend)
+    if topology is not None:
+        check_limits(topology)
 
 
 def as_json(capabilities: Sequence[Capability]) -> str:
@@ -100,8 +108,22 @@ def as_table(capabilities: Sequence[Capability]) -> Table:
     for column in ("", "what", "found", "needed for", "to mend it"):
         table.add_column(column, overflow="fold")
     for one in capabilities:
+        if one.name.startswith(BACK_ENDS):
+            continue  # in the other table
         verdict = "[green]yes[/]" if one.ok else "[bold red]NO[/]" if one.needed_for == "run" else "[yellow]no[/]"
         table.add_row(verdict, one.name, _plain(one.detail), one.needed_for, _plain(one.mend))
+    return table
+
+
+def as_impairments_table(capabilities: Iterable[Capability]) -> Table:
+    """Return what each link back end can do here as a table for people."""
+    known = {one.name: one for one in capabilities if one.name.startswith(BACK_ENDS)}
+    table = Table(title="Impairments of links", title_justify="left")
+    for column in ("impairment", *(back_end.removesuffix(": ") for back_end in BACK_ENDS)):
+        table.add_column(column, overflow="fold")
+    for name in IMPAIRMENTS:
+        ways = [known[f"{back_end}{name}"] for back_end in BACK_ENDS if f"{back_end}{name}" in known]
+        table.add_row(name, *("[green]yes[/]" if one.ok else f"[yellow]no[/]: {_plain(one.detail)}" for one in ways))
     return table
 
 
@@ -152,16 +174,15 @@ def _required(found: Probed) -> list[Capability]:
 
 def _probe() -> Probed:
     """Run probes.py in namespaces of its own."""
-    names = ("mount", "tap", "carrier", *QDISCS, "sched_fifo")
     if os.geteuid() != 0:
-        return dict.fromkeys(names, _NOT_TRIED)
+        return dict.fromkeys(NAMES, _NOT_TRIED)
     command = ["unshare", "--net", "--mount", "--propagation", "slave", sys.executable, "-m", "testbed.probes"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROBE_LIMIT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return dict.fromkeys(names, str(error))
+        return dict.fromkeys(NAMES, str(error))
     if done.returncode != 0:
-        return dict.fromkeys(names, (done.stderr.strip().splitlines() or [f"probe ended with {done.returncode}"])[-1])
+        return dict.fromkeys(NAMES, (done.stderr.strip().splitlines() or [f"probe ended with {done.returncode}"])[-1])
     found: Probed = json.loads(done.stdout)
     return found
 
@@ -227,7 +248,7 @@ def _packages() -> Capability:
 # --- what a run is better with ---------------------------------------------------------------------------------------
 
 
-def _helpful(found: Probed) -> list[Capability]:
+def _helpful(found: Probed, topology: Topology | None) -> list[Capability]:
     as_root = _AS_ROOT if os.geteuid() else ""
     return [
         _program("tcpdump", "capture"),
@@ -251,9 +272,34 @@ def _helpful(found: Probed) -> list[Capability]:
             )
             for kind in QDISCS
         ),
-        *_limits(),
+        *_limits(topology),
         _leftovers(),
     ]
+
+
+def _impairments(found: Probed) -> list[Capability]:
+    """Return for every impairment whether each back end makes it here.
+
+    `wire` computes all of them itself, so it can do them as soon as there are TAP interfaces.
+    """
+    as_root = _AS_ROOT if os.geteuid() else ""
+    rows = []
+    for name in IMPAIRMENTS:
+        by_wire = found["carrier"] if name == "carrier loss" else found["tap"]
+        by_netem = found["veth carrier"] if name == "carrier loss" else found.get(f"netem {name}", found["netem"])
+        rows += [
+            _capability(
+                f"wire: {name}", "wire links", problem=by_wire, detail="yes", mend=as_root or "see TAP interfaces"
+            ),
+            _capability(
+                f"netem: {name}",
+                "netem links",
+                problem=by_netem or found["veth"],
+                detail="yes",
+                mend=as_root or "use `wire` links, or a kernel that has it (hconf vm)",
+            ),
+        ]
+    return rows
 
 
 def _cpus() -> Capability:
@@ -263,51 +309,19 @@ def _cpus() -> Capability:
     return _capability("CPUs", "exact delays", problem=few, detail=detail, mend=f"give the machine {CPUS_MIN} or more")
 
 
-def _limits() -> list[Capability]:
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    processes = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    ptys = _number("/proc/sys/kernel/pty/max") - _number("/proc/sys/kernel/pty/nr")
-    memory_bytes = _available_bytes()
+def _limits(topology: Topology | None) -> list[Capability]:
+    needs = Needs.of_quickstart() if topology is None else Needs.of(topology)
+    wanting = "the quickstart" if topology is None else "this experiment"
     return [
-        _at_least("open files", files, FILES_MIN, mend=f"ulimit -Hn {FILES_MIN * 64}"),
-        _at_least("processes", processes, PROCESSES_MIN, mend=f"ulimit -u {PROCESSES_MIN * 64}"),
-        _at_least("pseudo-terminals", ptys, PTYS_MIN, mend="sysctl -w kernel.pty.max=4096"),
         _capability(
-            "memory",
-            "large networks",
-            problem=None if memory_bytes >= MEMORY_MIN_BYTES else f"{memory_bytes >> 20} MiB available",
-            detail=f"{memory_bytes >> 20} MiB available",
-            mend=f"leave {MEMORY_MIN_BYTES >> 20} MiB for the quickstart",
-        ),
+            limit.name,
+            "run" if limit.is_vital and topology is not None else "large networks",
+            problem=None if limit.ok else f"{limit.spelt} ({wanting}: {needs.what})",
+            detail=f"{limit.spelt} ({wanting}: {needs.what})",
+            mend=limit.mend,
+        )
+        for limit in limits(needs)
     ]
-
-
-def _at_least(name: str, found: int, least: int, *, mend: str) -> Capability:
-    unlimited = found == resource.RLIM_INFINITY
-    return _capability(
-        name,
-        "large networks",
-        problem=None if unlimited or found >= least else f"at most {found}",
-        detail="no limit" if unlimited else f"at most {found}",
-        mend=mend,
-    )
-
-
-def _number(path: str) -> int:
-    try:
-        return int(Path(path).read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return 0
-
-
-def _available_bytes() -> int:
-    """Return the memory that can still be had: the machine's, or what the container's limit leaves."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    available_bytes = int(fields["MemAvailable"].split()[0]) * 1024
-    limit_bytes = _number("/sys/fs/cgroup/memory.max")
-    if limit_bytes:
-        available_bytes = min(available_bytes, limit_bytes - _number("/sys/fs/cgroup/memory.current"))
-    return available_bytes
 
 
 def _leftovers() -> Capability:

@@ -6,10 +6,13 @@ is gone when it ends. It prints one JSON object: what was tried, and why it fail
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from testbed.links.model import LinkEnd
@@ -33,7 +36,20 @@ QDISCS: Final = {
     "htb": (),
 }
 
-TC_LIMIT_S: Final = 5.0
+#: What netem is told for each impairment that it makes.
+NETEM_OPTIONS: Final = {
+    "delay": ("delay", "1ms"),
+    "jitter": ("delay", "10ms", "1ms", "distribution", "normal"),
+    "rate and queue": ("rate", "1mbit", "limit", "100"),
+    "loss": ("loss", "1%"),
+    "loss in bursts": ("loss", "gemodel", "1%", "10%"),
+    "duplication": ("duplicate", "1%"),
+    "reordering": ("delay", "10ms", "reorder", "1%"),
+    "corruption": ("corrupt", "1%"),
+    "black hole": ("loss", "100%"),
+}
+
+COMMAND_LIMIT_S: Final = 5.0
 
 
 def try_mount() -> str | None:
@@ -56,16 +72,54 @@ def try_taps() -> dict[str, str | None]:
     return {"tap": None, "carrier": None if went_down else "the kernel accepted it, but the carrier stayed up"}
 
 
-def try_qdisc(kind: str) -> str | None:
+def try_qdisc(kind: str, options: Sequence[str]) -> str | None:
     """Give the loopback interface of this namespace a queueing discipline."""
-    command = ["tc", "qdisc", "replace", "dev", "lo", "root", kind, *QDISCS[kind]]
+    return _try_command("tc", "qdisc", "replace", "dev", "lo", "root", kind, *options)
+
+
+def try_netem(whole: str | None) -> dict[str, str | None]:
+    """Try each impairment; where netem as a *whole* is missing, that is why none works."""
+    return {
+        f"netem {name}": try_qdisc("netem", options) if whole is None else whole
+        for name, options in NETEM_OPTIONS.items()
+    }
+
+
+def try_veth() -> dict[str, str | None]:
+    """Make a veth pair as `netem` links are, then take one end down and see whether the other has lost its carrier."""
+    for command in (
+        ("link", "add", "probe1", "type", "veth", "peer", "name", "probe2"),
+        ("link", "set", "probe1", "up"),
+        ("link", "set", "probe2", "up"),
+        ("link", "set", "probe1", "down"),
+    ):
+        if problem := _try_command("ip", *command):
+            return {"veth": problem, "veth carrier": problem}
+    carrier = Path("/sys/class/net/probe2/carrier")
+    with contextlib.suppress(OSError):
+        if carrier.read_text(encoding="ascii").strip() == "0":
+            return {"veth": None, "veth carrier": None}
+    return {"veth": None, "veth carrier": "the other end does not see it"}
+
+
+def _try_command(program: str, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TC_LIMIT_S)
+        done = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, check=False, timeout=COMMAND_LIMIT_S
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     if done.returncode == 0:
         return None
-    return done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"tc ended with {done.returncode}"
+    return done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"{program} ended with {done.returncode}"
+
+
+#: What `main` prints the outcome of.
+NAMES: Final = (
+    *("mount", "tap", "carrier", *QDISCS),
+    *(f"netem {name}" for name in NETEM_OPTIONS),
+    *("veth", "veth carrier", "sched_fifo"),
+)
 
 
 def try_sched_fifo() -> str | None:
@@ -80,7 +134,8 @@ def try_sched_fifo() -> str | None:
 def main() -> None:
     """Try everything and print what came of it."""
     found = {"mount": try_mount(), **try_taps()}
-    found |= {kind: try_qdisc(kind) for kind in QDISCS}
+    found |= {kind: try_qdisc(kind, options) for kind, options in QDISCS.items()}
+    found |= try_netem(found["netem"]) | try_veth()
     found["sched_fifo"] = try_sched_fifo()  # last: the programs above would inherit it
     json.dump(found, sys.stdout)
 

@@ -318,7 +318,7 @@ class EmulatedNetwork:
         start_s, plan = time.monotonic(), self.plan
         names = [node.name for node in plan.topology.nodes]
         self.backends = {link.name: link.backend for link in with_backends(plan.topology).links}
-        preflight.check_machine(hosts=len(names), taps="wire" in self.backends.values())
+        preflight.check_machine(plan.topology, taps="wire" in self.backends.values())
         for directory in (plan.config_dir, plan.log_dir, plan.state_dir):
             directory.mkdir(parents=True, exist_ok=True)
         self._ownership.claim()

@@ -11,6 +11,7 @@ import pytest
 
 from experiments import cli
 from topologies.errors import CapabilityError
+from topologies.model import Topology
 
 GOOD = """
 [experiment]
@@ -107,6 +108,7 @@ def test_bad_input_is_answered_in_one_line_with_a_remedy(hconf: Hconf, arguments
         ["run", "good.toml", "--speed", "3"],
         ["topo", "draw"],
         ["doctor", "everything"],
+        ["doctor", "good.toml", "better.toml"],
     ],
 )
 def test_wrong_usage_ends_with_2(hconf: Hconf, arguments: list[str]) -> None:
@@ -117,15 +119,14 @@ def test_wrong_usage_ends_with_2(hconf: Hconf, arguments: list[str]) -> None:
 
 
 def test_a_machine_that_cannot_is_told_what_mends_it(hconf: Hconf, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*, capture: bool, taps: bool) -> None:
-        raise CapabilityError(
-            where="mnexec", problem=f"is missing, capture {capture}, taps {taps}", remedy="apt-get install mininet"
-        )
+    def refuse(*, capture: bool, taps: bool, topology: Topology) -> None:
+        problem = f"is missing, capture {capture}, taps {taps}, {len(topology.nodes)} hosts"
+        raise CapabilityError(where="mnexec", problem=problem, remedy="apt-get install mininet")
 
     monkeypatch.setattr("testbed.doctor.require_for_run", refuse)
     code, _, err = hconf("run", "good.toml")
     assert code == 3
-    assert err == "hconf: mnexec: is missing, capture False, taps True (fix: apt-get install mininet)\n"
+    assert err == "hconf: mnexec: is missing, capture False, taps True, 21 hosts (fix: apt-get install mininet)\n"
     assert nothing_was_made()
 
 

@@ -14,6 +14,9 @@ from rich.console import Console
 
 from testbed import doctor
 from testbed.doctor import Capability
+from testbed.probes import NAMES
+from topologies.catalogue import build
+from topologies.errors import CapabilityError
 
 #: Root becomes nobody; first it imports what is imported late, from folders that only root may read.
 DROP_ROOT = """
@@ -97,3 +100,32 @@ def test_table_shows_every_row_and_takes_brackets_literally() -> None:
     assert "NO" in shown
     assert "yes" in shown
     assert "tcpdump" in shown
+
+
+def test_limits_are_compared_with_what_the_experiment_needs() -> None:
+    ring = build("tiers", {"cores": 2_000, "csrs": 1, "ues_per_csr": 1})
+    memory = named("memory", doctor.collect(ring))
+    assert memory.needed_for == "run"
+    assert "this experiment: 2003 hosts" in memory.detail
+    assert "the quickstart: 24 hosts" in named("memory", doctor.collect()).detail
+
+
+def test_a_run_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_required", lambda _found: [])
+    monkeypatch.setattr("testbed.limits.available_bytes", lambda: 1 << 20)
+    with pytest.raises(CapabilityError, match="memory: "):
+        doctor.require_for_run(topology=build("tiers", {}))
+    doctor.require_for_run()
+
+
+def test_every_impairment_is_said_of_every_back_end() -> None:
+    found: dict[str, str | None] = dict.fromkeys(NAMES)
+    found["netem reordering"], found["carrier"] = "unknown", "stays up"
+    rows = doctor._impairments(found)
+    assert len(rows) == 2 * len(doctor.IMPAIRMENTS)
+    assert {row.name for row in rows if not row.ok} == {"netem: reordering", "wire: carrier loss"}
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(doctor.as_impairments_table(rows), doctor.as_table(rows))
+    shown = console.export_text()
+    assert "no: unknown" in shown
+    assert shown.count("reordering") == 1  # in one of the tables only
