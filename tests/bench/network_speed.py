@@ -63,6 +63,10 @@ cores = {cores}
 csrs = {csrs}
 ues_per_csr = {ues_per_csr}
 
+[conference]
+heartbeat_s = {heartbeat_s}
+face_heartbeat_s = {face_heartbeat_s}
+
 [[workload]]
 kind = "poisson"
 rate_per_s = 0.01
@@ -199,11 +203,12 @@ def sample_memory(folder: Path) -> dict[str, float]:
     return found
 
 
-def measure_nodes(cores: int, csrs: int, ues_per_csr: int) -> bool:
+def measure_nodes(arguments: argparse.Namespace) -> bool:
     """Run the conference; print when all were in sync and what memory nodes take; return whether both hold."""
+    cores, csrs, ues_per_csr = arguments.cores, arguments.csrs, arguments.ues_per_csr
     with tempfile.TemporaryDirectory() as directory:
         experiment, folder = Path(directory, "network-speed.toml"), Path(directory, "run")
-        text = CONFERENCE.format(duration_s=SAMPLING_S, cores=cores, csrs=csrs, ues_per_csr=ues_per_csr)
+        text = CONFERENCE.format(duration_s=SAMPLING_S, **vars(arguments))
         experiment.write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "experiments.cli", "run", str(experiment), "--out", str(folder)]
         with Path(directory, "output").open("w+b") as output:
@@ -248,6 +253,8 @@ def main() -> int:
     parser.add_argument("--cores", type=int, default=14, help="of the network with node processes")
     parser.add_argument("--csrs", type=int, default=5)
     parser.add_argument("--ues-per-csr", type=int, default=36)
+    parser.add_argument("--heartbeat-s", type=float, default=0.2, help="of proxies and clients; as shipped by default")
+    parser.add_argument("--face-heartbeat-s", type=float, default=0.095, help="of faces; as shipped by default")
     parser.add_argument("--build-stock", type=int, metavar="HOSTS", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.build_stock:
@@ -259,7 +266,7 @@ def main() -> int:
     if arguments.only in (None, "large"):
         held.append(time_large(arguments.large))
     if arguments.only in (None, "nodes"):
-        held.append(measure_nodes(arguments.cores, arguments.csrs, arguments.ues_per_csr))
+        held.append(measure_nodes(arguments))
     return int(not all(held))
 
 
