@@ -22,7 +22,7 @@ from testbed.emulation.children import Helper, HelperError
 #: ``-P``: a file called proxy.py in the working directory is not to be taken for ours.
 NODE_PROGRAM: Final = (sys.executable, "-P", "-m", "proxy", "zygote")
 
-START_LIMIT_S: Final = 20.0
+START_LIMIT_S: Final = 60.0  #: some 2 s; on an emulated processor (hconf vm) ten times as long
 EXIT_LIMIT_S: Final = 2.0  #: it gives nodes 1 s between SIGTERM and SIGKILL
 
 

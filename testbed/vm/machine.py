@@ -210,6 +210,7 @@ class _Boot:
         with contextlib.ExitStack() as stack:
             for one in ours.values():
                 stack.enter_context(one)
+            signals = stack.enter_context(_signals_kept())  # from before there is anything to be ended
             try:
                 process = self._start({name: one.fileno() for name, one in theirs.items()})
             finally:
@@ -218,8 +219,8 @@ class _Boot:
             stack.callback(_end, process)
             turn = _Loop(self, process, ours, started_s=started_s, note=note)
             stack.callback(turn.close)
-            if stack.enter_context(_interrupts_into(turn)):
-                turn.run()
+            signals.hand_over_to(turn)
+            turn.run()
             return self._outcome(turn)
 
     def describe(self) -> dict[str, Any]:
@@ -452,20 +453,37 @@ class _Loop:
         one.setblocking(False)
 
 
+class _Signals:
+    """Signals go to the loop instead of interrupting us anywhere; until there is one, they are kept."""
+
+    def __init__(self) -> None:
+        self._loop: _Loop | None = None
+        self._interrupted = False
+
+    def hand_over_to(self, loop: _Loop) -> None:
+        self._loop = loop
+        if self._interrupted:
+            loop.interrupt()
+
+    def interrupt(self, _number: int, _frame: object) -> None:
+        if self._loop is None:
+            self._interrupted = True
+        else:
+            self._loop.interrupt()
+
+    def resize(self, _number: int, _frame: object) -> None:
+        if self._loop is not None:
+            self._loop.resize()
+
+
 @contextlib.contextmanager
-def _interrupts_into(loop: _Loop) -> Iterator[bool]:
-    """Have the loop told of signals instead of being interrupted anywhere."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        loop.interrupt()
-
-    def resize(_number: int, _frame: object) -> None:
-        loop.resize()
-
-    handlers = {signal.SIGINT: interrupt, signal.SIGTERM: interrupt, signal.SIGHUP: interrupt, signal.SIGWINCH: resize}
+def _signals_kept() -> Iterator[_Signals]:
+    signals = _Signals()
+    handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signals.interrupt)
+    handlers[signal.SIGWINCH] = signals.resize
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield True
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -68,11 +68,13 @@ def test_an_interrupt_while_it_boots_ends_it_at_once(tmp_path: Path) -> None:
     while not children.read_text().split():
         assert guest.poll() is None
     (qemu,) = children.read_text().split()
+    qemu_pidfd = os.pidfd_open(int(qemu))
     guest.send_signal(signal.SIGINT)
     out, err = guest.communicate(timeout=30)
     assert (guest.returncode, out) == (130, b"")
     assert b"Traceback" not in err
-    assert not Path(f"/proc/{qemu}").exists()
+    assert select.select([qemu_pidfd], [], [], 10.0)[0]
+    os.close(qemu_pidfd)
     assert list(tmp_path.iterdir()) == []
 
 
