@@ -31,6 +31,7 @@ from experiments.typed import (
     PublishTyped,
     ShellEnded,
     Typed,
+    healed_after,
 )
 from topologies.catalogue import file_suffix
 from topologies.errors import InputError
@@ -186,7 +187,12 @@ def _as_happened(
                 faults[fault_id] = fault | {"at_s": round(fault["at_s"], _DIGITS)}
             case HealTyped(_, fault_id) if fault_id in faults:
                 fault = faults[fault_id]
-                fault["for_s"] = round(max(_SHORTEST_S, at_s - fault["at_s"]), _DIGITS)
+                changes = healed_after(fault, round(max(_SHORTEST_S, at_s - fault["at_s"]), _DIGITS))
+                if "ramp_s" in changes:
+                    remarks.notes.append(
+                        f"{fault_id} was healed before its ramp had ended; here the whole ramp is done by then"
+                    )
+                faults[fault_id] = {name: value for name, value in (fault | changes).items() if value is not None}
             case PublishTyped(_, device, event, text):
                 once.append(
                     {"kind": "once", "at_s": max(0.0, at_s), "event": event, "text": text, "publishers": [device]}
@@ -224,8 +230,18 @@ def _within(workloads: Sequence[dict[str, Any]], end_s: float) -> list[dict[str,
 
 def _ending(fault: Mapping[str, Any], end_s: float) -> dict[str, Any]:
     """Return a fault that ends with the run, where it would have lasted longer."""
-    lasts = fault.get("for_s", 0.0) and fault["at_s"] + fault["for_s"] > end_s
-    return {name: value for name, value in fault.items() if not (lasts and name == "for_s")}
+    left_s = round(end_s - fault["at_s"], _DIGITS)
+    ending = dict(fault)
+    if fault["kind"] == "flap":  # which has to have an end
+        asked_s = min(fault.get("for_s", math.inf), fault.get("count", math.inf) * fault["period_s"])
+        if asked_s > left_s:
+            ending.pop("count", None)
+            ending["for_s"] = left_s
+    elif fault.get("for_s", 0.0) > left_s:
+        del ending["for_s"]
+    if "every_ms" in fault and fault["kind"] == "inject":
+        ending["times"] = max(1, min(fault.get("times", 1), int(left_s * 1e3 / fault["every_ms"])))
+    return ending
 
 
 def _in_order(tables: Mapping[str, Any]) -> dict[str, Any]:

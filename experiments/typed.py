@@ -6,7 +6,7 @@ All times are CLOCK_MONOTONIC seconds; a fault's `at_s` counts from the start of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -72,6 +72,20 @@ class ShellEnded(Struct, frozen=True, tag_field="kind", tag="end"):
 
 
 Typed = LineTyped | FaultTyped | HealTyped | PublishTyped | CaptureTyped | Marked | ShellEnded
+
+
+def healed_after(fault: Mapping[str, Any], for_s: float) -> dict[str, Any]:
+    """Return what of an entry of ``[[fault]]`` is another for one that was healed by hand after *for_s*; None: not there.
+
+    >>> healed_after({"kind": "flap", "period_s": 1.0, "count": 9}, 2.5)
+    {'for_s': 2.5, 'count': None}
+    """
+    changes: dict[str, Any] = {"for_s": for_s}
+    if fault.get("kind") == "flap" and fault.get("count") is not None:
+        changes["count"] = None
+    if (fault.get("ramp_s") or 0.0) > for_s:
+        changes["ramp_s"] = for_s
+    return changes
 
 
 class TypedLog:

@@ -20,7 +20,17 @@ from experiments.shell.flow import ShellFlow
 from experiments.shell.status_view import Moment
 from experiments.spec import Experiment
 from experiments.spec_schema import Fault, fault_ids, kind_of
-from experiments.typed import SHELL_FILE, CaptureTyped, FaultTyped, HealTyped, LineTyped, Marked, PublishTyped, TypedLog
+from experiments.typed import (
+    SHELL_FILE,
+    CaptureTyped,
+    FaultTyped,
+    HealTyped,
+    LineTyped,
+    Marked,
+    PublishTyped,
+    TypedLog,
+    healed_after,
+)
 from testbed.emulation.control import NodeError, NodeGoneError, NodeRefusedError
 from testbed.emulation.network import EmulatedNetwork
 from testbed.faults.injector import FaultInjector, FaultStep
@@ -258,7 +268,8 @@ class LiveRun:
         fault = self.faults[fault_id]
         if "for_s" in fault.__struct_fields__:  # what comes after is checked against how long it really lasted
             lasted_s = max(_SHORTEST_S, (row.healed_s or time.monotonic()) - self.epoch_s - fault.at_s)
-            self.faults[fault_id] = msgspec.structs.replace(fault, for_s=lasted_s)
+            as_entry = {"kind": kind_of(fault), **msgspec.structs.asdict(fault)}
+            self.faults[fault_id] = msgspec.structs.replace(fault, **healed_after(as_entry, lasted_s))
         return row
 
     def spell_fault(self, fault_id: str) -> str:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from experiments.cli import app
 from experiments.progress import PlainProgress
-from experiments.replay import load_replay, write_export
+from experiments.replay import _ending, load_replay, write_export
 from experiments.runner import run_experiment
 from experiments.spec import load_experiment, parse_experiment
 from experiments.spec_schema import Impair, LinkDown
@@ -28,6 +28,7 @@ from experiments.typed import (
     ShellEnded,
     Typed,
     TypedLog,
+    healed_after,
 )
 from topologies.errors import InputError
 
@@ -210,3 +211,24 @@ def test_a_folder_that_holds_no_run_is_refused(typing: Typing, damage: Callable[
 def set_experiment(folder: Path, tables: dict[str, Any]) -> None:
     told = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(told | {"experiment": tables}))
+
+
+@pytest.mark.parametrize(
+    ("fault", "ending"),
+    [
+        ({"kind": "flap", "period_s": 2.0, "count": 2}, {"kind": "flap", "period_s": 2.0, "count": 2}),
+        ({"kind": "flap", "period_s": 2.0, "count": 3}, {"kind": "flap", "period_s": 2.0, "for_s": 5.0}),
+        ({"kind": "flap", "period_s": 2.0, "for_s": 9.0}, {"kind": "flap", "period_s": 2.0, "for_s": 5.0}),
+        ({"kind": "freeze", "for_s": 5.0}, {"kind": "freeze", "for_s": 5.0}),
+        ({"kind": "freeze", "for_s": 5.1}, {"kind": "freeze"}),
+        ({"kind": "inject", "every_ms": 1_000.0, "times": 9}, {"kind": "inject", "every_ms": 1_000.0, "times": 5}),
+    ],
+)
+def test_what_would_outlast_the_run_ends_with_it(fault: dict[str, Any], ending: dict[str, Any]) -> None:
+    assert _ending(fault | {"at_s": 5.0}, 10.0) == ending | {"at_s": 5.0}
+
+
+def test_a_fault_that_was_healed_by_hand_has_no_other_end() -> None:
+    assert healed_after({"kind": "impair", "ramp_s": 4.0, "for_s": 8.0}, 2.0) == {"for_s": 2.0, "ramp_s": 2.0}
+    assert healed_after({"kind": "impair", "ramp_s": 1.0}, 2.0) == {"for_s": 2.0}
+    assert healed_after({"kind": "drop", "count": 3}, 2.0) == {"for_s": 2.0}
