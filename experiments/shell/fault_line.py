@@ -67,6 +67,10 @@ class TypedSource(Source):
         return self.file
 
     def error(self, path: KeyPath, *, problem: str, remedy: str) -> InputError:
+        index = path[1] if len(path) > 1 else None
+        if isinstance(index, int) and index < len(self.ids):  # what was typed is right, but for what is to come
+            problem = f"it would be in the way of {self.ids[index]}, which is on the schedule: {problem}"
+            remedy = "let it end before, with for_s=SECONDS"
         return InputError(where=self.place(path), problem=self._named(problem), remedy=self._named(remedy))
 
     def _named(self, text: str) -> str:

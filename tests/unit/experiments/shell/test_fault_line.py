@@ -82,6 +82,15 @@ def test_what_is_in_its_way_is_named_by_its_id() -> None:
     )
 
 
+def test_what_is_still_to_come_is_not_to_be_got_in_the_way_of() -> None:
+    later = LinkDown(at_s=12.0, target="core1-csr1", for_s=1.0)
+    with pytest.raises(
+        InputError, match=r"in the way of f1, .* since this one \(link-down from 10 s on\) .*for_s=SECONDS"
+    ):
+        parse("link-down core1-csr1", f1=later)
+    parse("link-down core1-csr1 for_s=2", f1=later)
+
+
 @given(
     kind=st.sampled_from(["link-down", "impair", "crash", "freeze", "disk-loss"]),
     for_s=st.none() | st.floats(0.001, 100).map(lambda value: round(value, 3)),
