@@ -68,7 +68,7 @@ class Portal:
         try:
             result: T = trio.from_thread.run(partial(function, *args, **kwargs), trio_token=self._token)
         except (trio.RunFinishedError, trio.Cancelled) as error:
-            raise NetworkGoneError from error
+            raise NetworkGoneError from error  # noqa: ASYNC104  we are in no task that was cancelled
         return result
 
 

@@ -89,7 +89,7 @@ class ShellConsole:
     def _supervise(self, supervise: Supervise) -> None:
         try:
             trio.run(self._main, supervise)
-        except BaseException as error:  # noqa: BLE001  raised in the main thread
+        except BaseException as error:  # noqa: ASYNC103, BLE001  raised in the main thread
             self._failure = error
         finally:
             self._token = None
