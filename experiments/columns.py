@@ -341,6 +341,26 @@ OBJECTS: Final = Table(
     ),
 )
 
+CAPTURES: Final = Table(
+    "captures.csv",
+    "one update that a user equipment published or applied from t = 0 on, whose only link was captured: the time in the records beside "
+    "that in the capture",
+    (
+        Column("link", "text", "name of the captured link"),
+        Column("node", "text", "the user equipment"),
+        Column("what", "text", "`published` or `delivered`"),
+        Column("update_id", "text", "as in `updates.csv`"),
+        Column("recorded_s", "number", "when the node wrote that it did so; empty: it did not"),
+        Column(
+            "captured_s",
+            "number",
+            "when the first frame with the update passed the node's end of the link, for `delivered` not before those in front of it "
+            "in its publisher's order; captured at the other end it is moved by the configured delay; empty: it is in no frame",
+        ),
+        Column("difference_ms", "number", "`recorded_s` minus `captured_s`"),
+    ),
+)
+
 CHECKS: Final = Table(
     "checks.csv",
     "one invariant, expectation or fidelity check",
@@ -417,7 +437,7 @@ SWEEP: Final = Table(
 #: Files that are over several runs.
 TABLES_OF_RUNS: Final = (COMPARISON, SWEEP)
 
-TABLES: Final = (UPDATES, DELIVERIES, FAULTS, RECOVERY, MESSAGES, LINKS, NODES, OBJECTS, CHECKS, SUMMARY)
+TABLES: Final = (UPDATES, DELIVERIES, FAULTS, RECOVERY, MESSAGES, LINKS, NODES, OBJECTS, CAPTURES, CHECKS, SUMMARY)
 
 #: Statistics of a distribution, as the last part of a metric's name, and the quantile each is (None: the mean).
 STATISTICS: Final[dict[str, float | None]] = {"mean": None, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -107,3 +108,14 @@ def _field(path: str, key: str, *, separator: str = ":") -> str:
     return next(
         (line.partition(separator)[2].strip() for line in lines if line.partition(separator)[0].strip() == key), ""
     )
+
+
+def utc_offset_s() -> float:
+    """Return UTC minus CLOCK_MONOTONIC: of some readings, the one that least time passed in."""
+    readings: list[tuple[float, float]] = []
+    for _ in range(9):
+        before_s = time.monotonic()
+        utc_s = time.time()
+        after_s = time.monotonic()
+        readings.append((after_s - before_s, utc_s - (before_s + after_s) / 2))
+    return min(readings)[1]

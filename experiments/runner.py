@@ -27,7 +27,14 @@ import trio
 
 from experiments.flow import ConferenceFlow, Pace, RealTime, RunFailureError, RunningNetwork, plan_of
 from experiments.history import FAULTS_FILE, LINKS_FILE, NODES_FILE, TOPOLOGY_FILE, NodeExit
-from experiments.machine import CpuTimes, describe_commit, describe_machine, describe_versions, describe_vm
+from experiments.machine import (
+    CpuTimes,
+    describe_commit,
+    describe_machine,
+    describe_versions,
+    describe_vm,
+    utc_offset_s,
+)
 from experiments.progress import RunProgress
 from experiments.recorded_run import write_topology
 from experiments.report import write_report
@@ -288,7 +295,7 @@ class RunInProgress:
         from testbed.emulation.network import emulated_network
 
         begun_s = time.monotonic()
-        self.note_clock(start_s=begun_s)
+        self.note_clock(start_s=begun_s, utc_offset_s=utc_offset_s())
         self.save()
         self.progress.phase(f"building the network: {_spell_size(self.experiment)}")
         network: EmulatedNetwork | None = None
@@ -449,7 +456,7 @@ class RunInProgress:
 
     def _note_end(self, network: EmulatedNetwork) -> None:
         """Write down how every process ended; the network is gone."""
-        self.note_clock(end_s=time.monotonic())
+        self.note_clock(end_s=time.monotonic(), utc_offset_end_s=utc_offset_s())
         if network.timings.down_s is not None:
             self.manifest["phases"] |= {"down_s": network.timings.down_s}
         self.manifest["duration_s"] = self.manifest["clock"]["end_s"] - self.manifest["clock"]["start_s"]

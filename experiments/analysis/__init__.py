@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import pandas as pd
 
+from experiments.analysis.captures import measure_captures
 from experiments.analysis.csv_files import write_csv
 from experiments.analysis.deliveries import measure_deliveries
 from experiments.analysis.network import measure_faults, measure_links, measure_messages, measure_nodes
@@ -20,7 +21,19 @@ from experiments.analysis.objects import measure_objects
 from experiments.analysis.recovery import measure_recovery
 from experiments.analysis.summary import measure_summary, summary_frame
 from experiments.checker import Check, check_invariants
-from experiments.columns import CHECKS, DELIVERIES, FAULTS, LINKS, MESSAGES, NODES, OBJECTS, RECOVERY, SUMMARY, UPDATES
+from experiments.columns import (
+    CAPTURES,
+    CHECKS,
+    DELIVERIES,
+    FAULTS,
+    LINKS,
+    MESSAGES,
+    NODES,
+    OBJECTS,
+    RECOVERY,
+    SUMMARY,
+    UPDATES,
+)
 from experiments.judgement import fails_the_run, judge_expectations, judge_fidelity
 from experiments.recorded_run import RecordedRun
 from experiments.run_folder import RunFolder
@@ -76,7 +89,8 @@ def analyse(folder: RunFolder) -> Analysis:
         "objects": measure_objects(run),
     }
     values = measure_summary(run, deliveries, recovery, tables)
-    checks = (*check_invariants(run.history), *judge_expectations(run, values), *judge_fidelity(run))
+    captures, witness = measure_captures(run)
+    checks = (*check_invariants(run.history), *judge_expectations(run, values), *judge_fidelity(run), *witness)
     values["checks.failed"] = float(sum(map(fails_the_run, checks)))
     values["checks.fidelity_failed"] = float(
         sum(check.name.startswith("fidelity.") and check.verdict == "fail" for check in checks)
@@ -91,6 +105,7 @@ def analyse(folder: RunFolder) -> Analysis:
         (LINKS, tables["links"]),
         (NODES, tables["nodes"]),
         (OBJECTS, tables["objects"]),
+        (CAPTURES, captures),
         (CHECKS, pd.DataFrame([msgspec.to_builtins(check) for check in checks], columns=CHECKS.names)),
         (SUMMARY, summary_frame(values, fault_ids)),
     ):

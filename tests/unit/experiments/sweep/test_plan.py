@@ -93,8 +93,8 @@ def test_lists_of_different_lengths_do_not_stand_side_by_side(file: Path) -> Non
 
 
 def test_what_the_mode_cannot_do_is_refused_before_anything_runs(file: Path) -> None:
-    with pytest.raises(InputError, match="cannot do duplicate_ratio"):
-        plan_sweep(file, ["links.core.duplicate_ratio=0,0.1"], seeds=(1,), mode="emulated")
+    with pytest.raises(InputError, match="cannot do clocks.skew_ppm"):
+        plan_sweep(file, ["clocks.skew_ppm.csr1=0,100"], seeds=(1,), mode="emulated")
 
 
 @pytest.mark.parametrize("text", ["", "1-", "a", "3-1", "1,1", "1-3,2", "-1", "1.5", "0-99999999999", "9" * 30])

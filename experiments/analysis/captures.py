@@ -1,0 +1,265 @@
+"""Publish and delivery times once more, from nothing but the captures: an independent witness of what the nodes wrote down.
+
+On the access link of a user equipment every update that it publishes goes out and every one that it applies comes in. What is looked
+for in a packet is an FP update, wherever in it that is, so it does not matter which message of which mode carried it. The times are those
+of the frames; the records' are those of the programs. They agree if the difference is at most `AGREEMENT_MS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from experiments.capture_file import CaptureReader, Datagram
+from experiments.checker import Check, Verdict, examples
+from experiments.columns import CAPTURES
+from experiments.history import UpdateId
+from experiments.recorded_run import RecordedRun
+from proxy.wire.lp import LinkPacket, decode_link_packet
+from proxy.wire.messages import message_type
+from proxy.wire.packet import DATA, INTEREST, decode_data, peek_interest
+from proxy.wire.tlv import MalformedError
+from topologies.model import Link
+
+CHECK: Final = "fidelity.captures"
+#: What the two may differ by: 99 of 100 times.
+AGREEMENT_MS: Final = 1.0
+_SHARE: Final = 0.99
+_DEPTH_MAX: Final = 8
+#: Parts of packets that wait for the others; more are of packets that were never whole.
+_PARTS_MAX: Final = 4_096
+_PUBLISHING: Final = ("update", "close")
+#: Shape of an FP update in MessagePack (proxy/wire/messages.py, FpUpdate).
+_UPDATE_SHAPE: Final = (str, str, int, int, str, str, bytes, float, bytes, bytes, bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """What was seen on one access link; times on CLOCK_MONOTONIC, at the user equipment."""
+
+    link: str
+    device: str
+    published_s: dict[UpdateId, float] = field(default_factory=dict)
+    delivered_s: dict[UpdateId, float] = field(default_factory=dict)
+
+
+def measure_captures(run: RecordedRun) -> tuple[pd.DataFrame, tuple[Check, ...]]:
+    """Return the rows of captures.csv, and the check that compares them with the records; none where nothing was captured."""
+    paths = sorted(run.folder.captures.glob("*.pcapng")) if run.folder.captures.is_dir() else []
+    if not paths:
+        return pd.DataFrame(columns=CAPTURES.names), ()
+    rows: list[tuple[Any, ...]] = []
+    damage: list[str] = []
+    links = {link.name: link for link in run.topology.links}
+    clock = _clock(run)
+    seen = 0
+    for path in paths:
+        link = links.get(path.stem)
+        reader = CaptureReader(path)
+        device = None if link is None else _device_of(run, link)
+        if link is None or device is None or clock is None:
+            damage += _read_through(reader)
+            continue
+        seen += 1
+        sightings = observe(reader, link, device, clock)
+        damage += reader.damage
+        rows += _compared(run, sightings)
+    frame = pd.DataFrame(rows, columns=CAPTURES.names)
+    return frame, (_judged(frame, damage, seen, has_offset=clock is not None),)
+
+
+def observe(reader: CaptureReader, link: Link, device: str, monotonic_s: Callable[[float], float]) -> Sightings:
+    """Return when each update passed the end of *link* at *device*: what was captured at the other end is moved by the delay.
+
+    *monotonic_s*: CLOCK_MONOTONIC at a time in UTC.
+    """
+    at_device = link.a == device  # captures are made at end a
+    delay_s = 0.0 if at_device else link.properties.delay_ms / 1e3
+    sightings = Sightings(link.name, device)
+    parts = _Parts()
+    for datagram in reader:
+        from_device = datagram.is_outbound == at_device
+        for is_publishing, updates in _updates_in(datagram, parts):
+            for update in updates:
+                if from_device and is_publishing and update[1] == device:
+                    at_s = monotonic_s(datagram.t_s) - delay_s
+                    sightings.published_s.setdefault(update, at_s)
+                elif not from_device and update[1] != device:
+                    at_s = monotonic_s(datagram.t_s) + delay_s
+                    sightings.delivered_s.setdefault(update, at_s)
+    return sightings
+
+
+def _clock(run: RecordedRun) -> Callable[[float], float] | None:
+    """Return what turns UTC into CLOCK_MONOTONIC, from both as compared when the run began and ended; None where nobody did.
+
+    The two drift apart while UTC is being adjusted, by at most 500 ppm (adjtimex(2)): 10 ms in 20 s.
+    """
+    clock = run.manifest.get("clock") or {}
+    first_s, begun_s = clock.get("utc_offset_s"), clock.get("start_s")
+    if first_s is None or begun_s is None:
+        return None
+    last_s, ended_s = clock.get("utc_offset_end_s", first_s), clock.get("end_s", begun_s)
+    drift = (last_s - first_s) / (ended_s - begun_s) if ended_s > begun_s else 0.0
+
+    def monotonic_s(utc_s: float) -> float:
+        about_s = utc_s - first_s
+        return float(about_s - drift * (about_s - begun_s))
+
+    return monotonic_s
+
+
+def _device_of(run: RecordedRun, link: Link) -> str | None:
+    """Return the user equipment at an end of *link*, if this is its only link."""
+    ues = [end for end in (link.a, link.b) if run.topology.node(end).role == "ue"]
+    return ues[0] if len(ues) == 1 and len(run.topology.links_of(ues[0])) == 1 else None
+
+
+def _read_through(reader: CaptureReader) -> list[str]:
+    for _ in reader:
+        pass
+    return reader.damage
+
+
+class _Parts:
+    """Fragments of packets, by direction and number of the first, until all are there (NDNLPv2, "Fragmentation")."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[bool, int], dict[int, bytes]] = {}
+
+    def whole(self, packet: LinkPacket, *, is_outbound: bool) -> bytes | None:
+        if packet.frag_count == 1:
+            return packet.fragment
+        key = is_outbound, (packet.sequence or 0) - packet.frag_index
+        parts = self._waiting.setdefault(key, {})
+        parts[packet.frag_index] = packet.fragment
+        if len(parts) < packet.frag_count:
+            if len(self._waiting) > _PARTS_MAX:
+                del self._waiting[next(iter(self._waiting))]
+            return None
+        del self._waiting[key]
+        return b"".join(part for _, part in sorted(parts.items()))
+
+
+def _updates_in(datagram: Datagram, parts: _Parts) -> Iterator[tuple[bool, list[UpdateId]]]:
+    """Yield whether the packet is a publisher's own message, and the updates in it; nothing for what is no packet of ours."""
+    try:
+        packet = decode_link_packet(datagram.payload)
+        whole = parts.whole(packet, is_outbound=datagram.is_outbound)
+        if not whole or packet.nack_reason is not None:
+            return
+        if whole[0] == INTEREST:
+            interest = peek_interest(whole)
+            name, content = interest.name, interest.parameters
+        elif whole[0] == DATA:
+            data = decode_data(whole)
+            name, content = data.name, data.content
+        else:
+            return
+        if content:
+            kind = message_type(name, data=whole[0] == DATA)
+            yield kind in _PUBLISHING, list(_updates_within(content, 0))
+    except MalformedError:
+        return
+
+
+def _updates_within(content: bytes, depth: int) -> Iterator[UpdateId]:
+    """Yield the updates encoded in *content*, or in octets inside of it."""
+    try:
+        plain = msgspec.msgpack.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    yield from _updates_among(plain, depth)
+
+
+def _updates_among(plain: object, depth: int) -> Iterator[UpdateId]:
+    if depth > _DEPTH_MAX:
+        return
+    if isinstance(plain, bytes):
+        if len(plain) > 40 and (plain[0] & 0xF0 == 0x90 or plain[0] in (0xDC, 0xDD)):  # an array
+            yield from _updates_within(plain, depth + 1)
+    elif isinstance(plain, list):
+        if len(plain) == len(_UPDATE_SHAPE) and all(map(isinstance, plain, _UPDATE_SHAPE)):
+            yield plain[0], plain[1], plain[2], plain[3]
+            return
+        for entry in plain:
+            yield from _updates_among(entry, depth + 1)
+
+
+def _compared(run: RecordedRun, seen: Sightings) -> Iterator[tuple[Any, ...]]:
+    """Yield a row for everything that the records or the capture know of the device, joined by update."""
+    published = {
+        (one.conference, one.publisher, one.boot, one.seq): one.t_s
+        for one in run.history.published
+        if one.publisher == seen.device
+    }
+    applied = {
+        (one.conference, one.publisher, one.boot, one.seq): one.t_s
+        for one in run.history.applied
+        if one.receiver == seen.device
+    }
+    for what, recorded_s, captured_s in (
+        ("published", published, seen.published_s),
+        ("delivered", applied, _in_order(seen.delivered_s)),
+    ):
+        for update in sorted(recorded_s.keys() | captured_s.keys()):
+            record, capture = recorded_s.get(update), captured_s.get(update)
+            at_s = record
+            if (
+                record is None and what == "published"
+            ):  # what came in and was not applied here, a snapshot had brought already
+                at_s = capture
+            if at_s is None or not run.epoch_s <= at_s <= run.end_s:
+                continue
+            yield (
+                seen.link,
+                seen.device,
+                what,
+                "/".join(map(str, update)),
+                np.nan if record is None else record - run.epoch_s,
+                np.nan if capture is None else capture - run.epoch_s,
+                np.nan if record is None or capture is None else (record - capture) * 1e3,
+            )
+
+
+def _in_order(delivered_s: Mapping[UpdateId, float]) -> dict[UpdateId, float]:
+    """Return when each update could be applied: in the order of its publisher's numbers, so not before those in front of it."""
+    result: dict[UpdateId, float] = {}
+    latest: dict[tuple[str, str], float] = {}
+    for update in sorted(delivered_s):
+        stream = update[0], update[1]
+        latest[stream] = result[update] = max(delivered_s[update], latest.get(stream, -np.inf))
+    return result
+
+
+def _judged(frame: pd.DataFrame, damage: list[str], links: int, *, has_offset: bool) -> Check:
+    required = (
+        f"{_SHARE:.0%} of the times in captures of access links within {AGREEMENT_MS:g} ms of the records, none missing"
+    )
+    if not has_offset:
+        said = "the manifest does not say how CLOCK_MONOTONIC and UTC compare"
+        return Check(CHECK, "inconclusive", "", required, examples([said, *damage]))
+    both = frame[frame["difference_ms"].notna()]
+    if not len(both):
+        said = "no update on a captured access link" if links else "no access link was captured"
+        return Check(CHECK, "inconclusive", "nothing to compare", required, examples([said, *damage]))
+    apart_ms = both["difference_ms"].abs().to_numpy(dtype=np.float64)
+    off_ms = float(np.quantile(apart_ms, _SHARE))
+    missing = frame[frame["captured_s"].isna()]
+    unrecorded = frame[frame["recorded_s"].isna()]
+    problems = [f"{row.update_id} {row.what} at {row.node} is in no capture" for row in missing.itertuples()]
+    problems += [f"{row.update_id} {row.what} at {row.node} is in no record" for row in unrecorded.itertuples()]
+    verdict: Verdict = "fail" if problems or off_ms > AGREEMENT_MS else "inconclusive" if damage else "pass"
+    return Check(
+        CHECK,
+        verdict,
+        f"p50 {np.median(apart_ms):.3f} ms, p99 {off_ms:.3f} ms, max {apart_ms.max():.3f} ms apart, of {len(both)} times on "
+        f"{links} links; {len(problems)} missing",
+        required,
+        examples([*damage, *problems]),
+    )
