@@ -148,8 +148,27 @@ def demo(out: Out = None) -> None:
 
 
 @app.command()
-def check(experiment: ExperimentPath, overrides: Overrides = None) -> None:
+def check(
+    experiment: Annotated[
+        Path | None, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment file.", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
+    *,
+    reference: Annotated[bool, typer.Option("--reference", help="Print what every key of such a file means.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of such files, for editors.")] = False,
+) -> None:
     """Validate an experiment file; start nothing."""
+    if reference or schema:
+        from experiments.spec_reference import reference_page, schema_text
+
+        typer.echo(reference_page() if reference else schema_text(), nl=False)
+        return
+    if experiment is None:
+        raise InputError(
+            where="hconf check",
+            problem="no experiment file given",
+            remedy="try `hconf check experiments/quickstart.toml`",
+        )
     from experiments.workloads import check_size
 
     loaded = _load(experiment, overrides, None)

@@ -73,19 +73,20 @@ def checked(value: object, wanted: type[T], source: Source, path: KeyPath) -> T:
 
     Raises: InputError for the first mistake in it.
     """
-    _verify(value, inspect.type_info(wanted), source, path)
+    verify(value, inspect.type_info(wanted), source, path)
     try:
         return msgspec.convert(value, wanted)
-    except msgspec.ValidationError as error:  # a rule that _verify does not know
+    except msgspec.ValidationError as error:  # a rule that `verify` does not know
         raise source.error(path, problem=str(error), remedy="correct it") from error
 
 
-def _verify(value: object, rule: inspect.Type, source: Source, path: KeyPath) -> None:
+def verify(value: object, rule: inspect.Type, source: Source, path: KeyPath) -> None:
+    """Check a value against the type of a field. Raises: InputError for the first mistake in it."""
     match rule:
         case inspect.Metadata(type=inspect.StrType() as text):
             _verify_text(value, text, source, path, form=(rule.extra_json_schema or {}).get("description"))
         case inspect.Metadata():
-            _verify(value, rule.type, source, path)
+            verify(value, rule.type, source, path)
         case inspect.StructType():
             _verify_table(value, rule, source, path)
         case inspect.UnionType():
@@ -94,7 +95,7 @@ def _verify(value: object, rule: inspect.Type, source: Source, path: KeyPath) ->
             _verify_list(value, rule, source, path)
         case inspect.DictType():
             for key, item in _as_table(value, source, path).items():
-                _verify(item, rule.value_type, source, (*path, key))
+                verify(item, rule.value_type, source, (*path, key))
         case inspect.FloatType() | inspect.IntType():
             _verify_number(value, rule, source, path)
         case inspect.StrType():
@@ -120,7 +121,7 @@ def _verify_table(
             raise source.error((*path, key), **_unknown_key(key, known, rule, others or {}, is_root=not path))
     for name, field in fields.items():
         if name in table:
-            _verify(table[name], field.type, source, (*path, name))
+            verify(table[name], field.type, source, (*path, name))
         elif field.required:
             is_table = isinstance(field.type, inspect.StructType | inspect.DictType)
             raise source.error(
@@ -136,7 +137,7 @@ def _verify_union(value: object, rule: inspect.UnionType, source: Source, path: 
     if not kinds:
         for option in rule.types:
             if not isinstance(option, inspect.NoneType):
-                _verify(value, option, source, path)
+                verify(value, option, source, path)
         return
     table = _as_table(value, source, path)
     tag_field = next(iter(kinds.values())).tag_field or "kind"
@@ -160,14 +161,14 @@ def _verify_list(value: object, rule: inspect.VarTupleType, source: Source, path
     if rule.min_length is not None and len(value) < rule.min_length:
         raise source.error(path, problem=f"{name} = [] is empty", remedy=f"name at least one, or leave `{name}` out")
     for index, item in enumerate(value):
-        _verify(item, rule.item_type, source, (*path, index))
+        verify(item, rule.item_type, source, (*path, index))
 
 
 def _verify_number(value: object, rule: inspect.FloatType | inspect.IntType, source: Source, path: KeyPath) -> None:
     name = _key_of(path)
     if isinstance(value, str):
         number = re.match(r"\s*([+-]?[0-9]+(?:\.[0-9]+)?)", value)
-        unit = _unit_of(name)
+        unit = unit_of(name)
         in_unit = f"; the unit is in the key's name ({unit})" if unit else ""
         remedy = f"write a bare number{in_unit}: {name} = {number[1] if number else '…'}, {describe(rule)}"
         raise source.error(path, problem=f"{_said(path, value)} is text, not a number", remedy=remedy)
@@ -260,7 +261,7 @@ def _unknown_key(
         return {"problem": f"there is no table `{key}`", "remedy": remedy}
     if meant is None:
         return {"problem": f"unknown key `{key}`", "remedy": f"the keys here are {', '.join(known)}"}
-    unit = _unit_of(meant)
+    unit = unit_of(meant)
     in_unit = f" in {unit}" if unit and not unit.startswith("a ") else f", {unit}" if unit else ""
     return {"problem": f"unknown key `{key}`", "remedy": f"did you mean `{meant}`{in_unit}?"}
 
@@ -337,14 +338,14 @@ def _plain(number: float) -> str:
 def _range_remedy(name: str, value: float, rule: inspect.FloatType | inspect.IntType) -> str:
     if name.endswith("_ratio") and 1 < value <= 100:
         return f"it is a fraction; for {value:g} % write {value / 100:g}"
-    unit = _unit_of(name)
+    unit = unit_of(name)
     remedy = f"write {describe(rule)}" + (f" ({unit})" if unit else "")
     if name.endswith("_s") and value >= 1_000 and value / 1_000 <= (rule.le or math.inf):
         remedy += f"; if you mean {_plain(value)} ms, that is {value / 1_000:g}"
     return remedy
 
 
-def _unit_of(name: str) -> str | None:
+def unit_of(name: str) -> str | None:
     suffixes = sorted((suffix for suffix in _UNITS if name.endswith(suffix)), key=len)
     return _UNITS[suffixes[-1]] if suffixes else None
 

@@ -51,8 +51,10 @@ class ExperimentSection(Struct, frozen=True, forbid_unknown_fields=True):
     """``[experiment]``: how long, with which seed."""
 
     name: Name  #: part of the run folder's name
-    duration_s: Seconds
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 1
+    duration_s: Seconds  #: from the first update to the last; joining and settling take their own time
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = (
+        1  #: of the workload and of all that is lost, delayed or drawn; the same seed gives the same run
+    )
     settle_s: Annotated[float, Meta(ge=0, le=3_600)] = 10.0  #: most time after duration_s until everybody agrees
     link_backend: LinkBackend = "auto"  #: of links whose own table, or their tier's, says no other
 
@@ -116,28 +118,28 @@ class AttendanceSection(Struct, frozen=True, forbid_unknown_fields=True):
 class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
     """``[conference]``: the defaults are those of proxy/config.py; a test compares them."""
 
-    name: Name = "main"
-    mode: Mode = "hybrid"
+    name: Name = "main"  #: part of the names of its updates
+    mode: Mode = "hybrid"  #: how updates reach the proxies: the hybrid, its two halves alone, or one to compare it with
     #: What a proxy acks: an update in its memory, in its log on disk, or held by another proxy too.
     ack_level: AckLevel = "durable"
     others: dict[Name, tuple[Word, ...]] = {}  #: conference -> UEs that are in it instead
     heartbeat_s: Seconds = 0.2  #: of proxies and clients; their detection time is this x detect_mult
-    detect_mult: DetectMult = 3
+    detect_mult: DetectMult = 3  #: heartbeats that may stay out before the other side is taken for dead
     face_heartbeat_s: Seconds = 0.095  #: of faces; their detection time is this x face_detect_mult, below 0.3 s
-    face_detect_mult: DetectMult = 3
-    sync_interest_lifetime_s: Seconds = 4.0
+    face_detect_mult: DetectMult = 3  #: heartbeats that may stay out on a link before it is taken for dead
+    sync_interest_lifetime_s: Seconds = 4.0  #: so long a sync interest stays pending before it is sent anew
     armed_max: Annotated[int, Meta(ge=1, le=256)] = 32  #: sync interests kept armed per stream
     history_max_entries: Count = 1_000  #: at a proxy; older ones live on in its snapshot
-    pit_max_entries: Count = 16_384
-    cs_max_entries: CountOrNone = 4_096
-    cs_max_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 16 * 1024 * 1024
+    pit_max_entries: Count = 16_384  #: Interests that a forwarder keeps pending at the same time
+    cs_max_entries: CountOrNone = 4_096  #: Data packets in a forwarder's content store; 0: it keeps none
+    cs_max_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 16 * 1024 * 1024  #: all Data in a forwarder's content store
     window_max: Count = 64  #: a client's updates sent and not yet acked
     queue_max: Count = 10_000  #: a client's updates accepted and not yet sent
     leave_grace_s: Seconds = 30.0  #: a client that is away for so long has left
     #: a client not at its best ranked proxy asks after so long whether that is back; twice as long each time, up to the max
     return_hold_down_s: Seconds = 5.0
-    return_hold_down_max_s: Seconds = 60.0
-    token_lifetime_s: Seconds = 3_600.0
+    return_hold_down_max_s: Seconds = 60.0  #: the longest that return_hold_down_s becomes
+    token_lifetime_s: Seconds = 3_600.0  #: so long a login is good; clients renew theirs in time
 
     def node_sections(self) -> dict[str, dict[str, Any]]:
         """Return the settings for the sections of a node's configuration (proxy/config.py), by section name.
@@ -179,7 +181,7 @@ class SvsSection(Struct, frozen=True, forbid_unknown_fields=True):
     periodic_jitter_ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.1  #: so much longer or shorter, at random
     suppression_s: Seconds = 0.2  #: longest wait before others are told that they are behind
     suppression_decay: Annotated[float, Meta(gt=0, le=1_000)] = 10.0  #: the greater, the nearer most waits are to it
-    sync_interest_lifetime_s: Seconds = 1.0
+    sync_interest_lifetime_s: Seconds = 1.0  #: so long a sync Interest stays in the network's PITs
     fetch_window: Count = 64  #: publications of one participant that are asked for at the same time
     store_max: Count = 100_000  #: own publications that a participant keeps for the others
 
@@ -188,8 +190,10 @@ class PsyncSection(Struct, frozen=True, forbid_unknown_fields=True):
     """``[psync]``: PSync's full synchronisation, for mode ``psync``; defaults as of proxy/config.py."""
 
     sync_interest_lifetime_s: Seconds = 1.0  #: it is sent anew after half of that and the jitter
-    jitter_min_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.1
-    jitter_max_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.5
+    jitter_min_s: Annotated[float, Meta(ge=0, le=3_600)] = (
+        0.1  #: least random time that is added to when it is sent anew
+    )
+    jitter_max_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.5  #: greatest of these times
     sync_reply_freshness_s: Seconds = (
         0.010  #: so long, content stores answer instead; PSync has 1 s, which is worse here
     )
@@ -213,7 +217,7 @@ class ForwardingSection(Struct, frozen=True, forbid_unknown_fields=True):
     strategies: dict[str, Literal["best-route", "multicast"]] = {}  #: by name prefix
     #: so long a link that flaps is only used where there is no other way; twice as long each time that it goes again
     return_hold_down_s: SecondsOrNone = 1.0
-    return_hold_down_max_s: SecondsOrNone = 30.0
+    return_hold_down_max_s: SecondsOrNone = 30.0  #: the longest that return_hold_down_s becomes
 
     def node_section(self) -> dict[str, Any]:
         """Return the settings for the section of a forwarder in a node's configuration (proxy/config.py)."""
@@ -249,7 +253,9 @@ class Flap(_Fault, frozen=True, forbid_unknown_fields=True, tag="flap", kw_only=
 
     period_s: Seconds  #: from one time that it goes down to the next
     down_ratio: OpenRatio = 0.5  #: part of each period in which it is down, at its beginning
-    count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    count: Annotated[int, Meta(ge=1, le=100_000)] | None = (
+        None  #: times that it goes down; None: for_s says how long it flaps
+    )
     for_s: Seconds | None = None
 
 
@@ -306,6 +312,7 @@ class Partition(_Cut, frozen=True, forbid_unknown_fields=True, tag="partition", 
     """
 
     target: Word = ""  #: groups with ``/`` between them: ``csr1,core1/csr2,core2``; or, as lists,
+    #: groups of nodes, each a list of names; instead of target
     groups: Annotated[tuple[Annotated[tuple[Word, ...], Meta(min_length=1)], ...], Meta(min_length=1)] | None = None
 
 
@@ -343,7 +350,7 @@ class Starve(_Fault, frozen=True, forbid_unknown_fields=True, tag="starve", kw_o
     """A process gets a processor for a part of each period only, for *for_s*, else to the end of the run."""
 
     cpu_ratio: OpenRatio  #: that part
-    period_ms: Annotated[float, Meta(ge=5, le=1_000)] = 20.0
+    period_ms: Annotated[float, Meta(ge=5, le=1_000)] = 20.0  #: the processor is given and taken once in each
     for_s: Seconds | None = None
 
 
@@ -351,7 +358,7 @@ class LoginOutage(_Fault, frozen=True, forbid_unknown_fields=True, tag="login-ou
     """The login server does not answer, for *for_s*, else to the end of the run: it is killed, or frozen."""
 
     target: Word = ""  #: login server; not given: the one there is
-    how: Literal["crash", "freeze"] = "crash"
+    how: Literal["crash", "freeze"] = "crash"  #: killed, or alive and silent
     for_s: Seconds | None = None
 
 
@@ -379,19 +386,19 @@ class Drop(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="drop", k
 class Delay(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="delay", kw_only=True):
     """They arrive *delay_ms* later; others overtake them."""
 
-    delay_ms: PositiveMs
+    delay_ms: PositiveMs  #: so much later
 
 
 class Duplicate(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="duplicate", kw_only=True):
     """They arrive *times* times more, right behind."""
 
-    times: Annotated[int, Meta(ge=1, le=100)] = 1
+    times: Annotated[int, Meta(ge=1, le=100)] = 1  #: copies that arrive besides the original
 
 
 class Corrupt(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="corrupt", kw_only=True):
     """They arrive with *bits* of the datagram flipped."""
 
-    bits: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    bits: Annotated[int, Meta(ge=1, le=10_000)] = 1  #: flipped at random places of the datagram
     #: of UDP, over what arrives: right, so that the node's decoder and signatures meet it, or wrong, so that its kernel does
     checksum: Literal["right", "wrong"] = "right"
 
@@ -399,8 +406,8 @@ class Corrupt(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="corru
 class Replay(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="replay", kw_only=True):
     """They arrive once more, *after_ms* later, and so on *times* times, *every_ms* apart."""
 
-    after_ms: PositiveMs
-    times: Annotated[int, Meta(ge=1, le=100)] = 1
+    after_ms: PositiveMs  #: from the original to the first copy
+    times: Annotated[int, Meta(ge=1, le=100)] = 1  #: copies
     every_ms: PositiveMs | None = None  #: None: after_ms
 
 
@@ -414,8 +421,9 @@ class Forge(_MessageFault, frozen=True, forbid_unknown_fields=True, tag="forge",
 class Inject(_Fault, frozen=True, forbid_unknown_fields=True, tag="inject", kw_only=True):
     """Packets made by hand are sent over a link, as if its end *sender* had; one of *file*, *hex* and *packet* says which."""
 
-    sender: Word
+    sender: Word  #: end of the link that they seem to come from
     file: Word | None = None  #: capture, Python file that sets ``packets``, or .hex; as seen from the experiment file
+    #: datagrams in hexadecimal digits
     hex: Annotated[tuple[Annotated[str, Meta(min_length=2, max_length=20_000)], ...], Meta(min_length=1)] | None = None
     packet: Code | None = None  #: Python expression that makes a packet or several: ``Interest(value=[...])``
     message: Word | None = None  #: of a capture: packets of these message types
@@ -434,9 +442,9 @@ class Expectation(Struct, frozen=True, forbid_unknown_fields=True):
             description="a metric as in summary.csv, such as `deliveries.ratio.p50`",
         ),
     ]
-    at_most: float | None = None
-    at_least: float | None = None
-    equals: float | None = None
+    at_most: float | None = None  #: greatest value that passes
+    at_least: float | None = None  #: least value that passes
+    equals: float | None = None  #: the only value that passes
 
 
 class CaptureSection(Struct, frozen=True, forbid_unknown_fields=True):

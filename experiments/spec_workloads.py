@@ -143,8 +143,8 @@ class PresenterWorkload(_DataWorkload, frozen=True, forbid_unknown_fields=True, 
 class MediaWorkload(_DataWorkload, frozen=True, forbid_unknown_fields=True, tag="media", kw_only=True):
     """A live stream from start_s to stop_s, which everybody receives frame by frame."""
 
-    frames_per_s: Annotated[float, Meta(ge=0.1, le=1_000)]
-    frame_bytes: Annotated[int, Meta(ge=1, le=4_000)]
+    frames_per_s: Annotated[float, Meta(ge=0.1, le=1_000)]  #: 50 is usual for voice
+    frame_bytes: Annotated[int, Meta(ge=1, le=4_000)]  #: of one frame; each goes in a packet of its own
     deadline_ms: Annotated[float, Meta(gt=0, le=60_000, description="after it was made, a frame is of no use")] = 150.0
 
 

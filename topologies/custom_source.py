@@ -1,6 +1,6 @@
 """Networks from Python files with a Mininet ``Topo`` class, as ``mn --custom`` takes them.
 
-The file is run, as Mininet runs it; it imports mininet itself, this module does not. Its ``topos`` names what it has, each name a
+The file is run, as Mininet runs it, and imports mininet itself. Its ``topos`` names what it has, each name a
 function or class that makes a ``Topo``; without ``topos``, its classes derived from ``Topo`` are found by their names. What is read of
 a Topo is what Mininet's ``Topo`` offers: nodes, what was said of each, links and what was said of them (bw in Mbit/s, delay and jitter as
 tc takes them, loss in per cent, max_queue_size).
@@ -9,6 +9,8 @@ Mininet's switches join frames and Mininet's hosts send them. Here routers forwa
 where there are switches every host becomes a UE; a switch with hosts is a CSR. ``addHost("r1", role="csr")`` says it otherwise.
 Where there are hosts only, as with Mini-NDN, all are routers.
 """
+
+# Mininet is loaded by the user's file alone: what is asked of a Topo are methods, so that topologies stay data.
 
 from __future__ import annotations
 
@@ -43,13 +45,10 @@ _KIND: Final = "Python file with a Mininet Topo"
 
 
 class CustomParameters(FileParameters, frozen=True, forbid_unknown_fields=True):
-    """``[topology]`` with ``name = "<file>.py"``, a file for ``mn --custom``, as seen from the experiment file's folder.
-
-    The file is run, with the rights of whoever runs hconf.
-    """
+    """``[topology]`` with ``name = "<file>.py"``, as seen from the experiment file's folder; run with the rights of who runs hconf."""
 
     topo: str | None = None  #: name in the file's `topos`, or of a class; None: the only one
-    arguments: dict[str, Any] = field(default_factory=dict)  #: for it, by name
+    arguments: dict[str, Any] = field(default_factory=dict)  #: keyword arguments that make it
 
 
 def build_custom(name: str, path: Path, parameters: CustomParameters) -> Topology:

@@ -1,7 +1,7 @@
 """Networks from GraphML files, such as those of the Internet Topology Zoo.
 
-Format: http://graphml.graphdrawing.org/specification.html; one flat graph, whose edges join two nodes each. Read with expat, which
-says where it is, and which is told nothing of other files: a document type is refused.
+Format: http://graphml.graphdrawing.org/specification.html; one flat graph, whose edges join two nodes each. A document type is
+refused: entities and other files are not read. An edge may also have ``jitter_ms``, ``loss_ratio``, ``rate_mbps`` and ``queue_packets``.
 
 A link's delay is, in this order: the attribute that `delay_key` names, in milliseconds; ``delay_ms``; ``delay``, a number of milliseconds
 or with a unit (``10ms``); the light's time through ``length_km`` (or ``dist``, ``length``) of fibre; that through the great-circle
@@ -48,9 +48,7 @@ _KIND: Final = "GraphML file"
 class GraphmlParameters(FileParameters, frozen=True, forbid_unknown_fields=True):
     """``[topology]`` with ``name = "<file>.graphml"``, as seen from the experiment file's folder."""
 
-    delay_key: str | None = (
-        None  #: attribute of a link that is its delay in ms; None: see docs of topologies.graphml_source
-    )
+    delay_key: str | None = None  #: attribute of a link that is its delay in ms; None: as said above
     default_delay_ms: Annotated[float, Meta(ge=0, le=DELAY_MAX_MS)] | None = (
         None  #: of links that the file says nothing of
     )
@@ -82,7 +80,7 @@ def build_graphml(name: str, path: Path, parameters: GraphmlParameters) -> Topol
 
 
 class _Reader:
-    """Takes nodes and edges out of a file as expat meets them."""
+    """Takes nodes and edges out of a file as expat, which knows the line, meets them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

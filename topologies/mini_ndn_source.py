@@ -2,8 +2,9 @@
 
 Sections (Mini-NDN's ``processTopo``): ``[nodes]`` with lines ``name: _ key=value ...``, ``[links]`` with ``a:b delay=10ms bw=10 loss=0.5
 jitter=1ms max_queue_size=100``, and in older files ``[faces]`` with ``a:b cost=10``. Units are Mininet's: bw in Mbit/s, loss in per cent, a
-time without a unit in microseconds, as tc reads it; a link without a delay has none. Of what is said of a node only `role_key` counts (Mini-NDN itself does not mind it); costs
-of faces are read and left alone, for routes follow delays here.
+time without a unit in microseconds, as tc reads it; a link without a delay has none. Of what is said of a node
+only `role_key` counts (Mini-NDN itself does not mind it); costs of faces are read and left alone, for routes follow delays here.
+A section ``[switches]`` with something in it is refused: switches have no forwarder.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class LinkProperties:
     """
 
     delay_ms: float = 0.0  #: one way
-    jitter_ms: float = 0.0  #: see jitter_distribution
+    jitter_ms: float = 0.0  #: how much the delay varies, see jitter_distribution
     #: `uniform`: adds 0 to jitter_ms. `normal`: the delay's mean is delay_ms and its standard deviation jitter_ms, as far as
     #: four of them and never below 0.
     jitter_distribution: JitterDistribution = "uniform"

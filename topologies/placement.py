@@ -21,8 +21,10 @@ UES_PER_CSR_DEFAULT: Final = 3
 class PlacementParameters(Struct, frozen=True, forbid_unknown_fields=True):
     """``[topology]``: where CSRs, UEs and the login server go in a network of routers."""
 
-    csrs: Annotated[int, Meta(ge=1, le=10_000)] | None = None  #: highest degree first, ties by name; None: 4 or fewer
-    csr_nodes: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None  #: or these, in this order
+    csrs: Annotated[int, Meta(ge=1, le=10_000)] | None = (
+        None  #: how many CSRs: the routers of highest degree first, ties by name; None: 4 or fewer
+    )
+    csr_nodes: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None  #: or these routers, in this order
     ues_at: UesAt = None  #: CSR -> how many UEs, where it is not ues_per_csr
     ue_links: UeLinks = 1  #: CSRs that a UE is attached to: its own, and the nearest others by path delay
     login_node: str | None = (
@@ -30,7 +32,7 @@ class PlacementParameters(Struct, frozen=True, forbid_unknown_fields=True):
     )
     #: core routers with a network without a CSR behind them, in this order
     edge_nodes: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
-    ues_per_edge_network: UesPerEdgeNetwork = None  #: numbered after those of the CSRs; None: 3
+    ues_per_edge_network: UesPerEdgeNetwork = None  #: UEs of each, numbered after those of the CSRs; None: 3
     proxy_ues: ProxyUes = None  #: which UE of each is its sync proxy; None: the first
 
 

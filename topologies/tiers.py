@@ -35,7 +35,7 @@ class TiersParameters(Struct, frozen=True, forbid_unknown_fields=True):
     login_node: str | None = None  #: router that the login server is at; None: core1
     #: networks without a CSR: a core router ``edge1``, ``edge2`` … each, with uplinks as a CSR has them
     edge_networks: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    ues_per_edge_network: UesPerEdgeNetwork = None  #: numbered after those of the CSRs; None: 3
+    ues_per_edge_network: UesPerEdgeNetwork = None  #: UEs of each, numbered after those of the CSRs; None: 3
     proxy_ues: ProxyUes = None  #: which UE of each is its sync proxy; None: the first
 
 
