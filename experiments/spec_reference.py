@@ -92,6 +92,7 @@ _EXAMPLES: Final[dict[str, Any]] = {
     "ues_at": {"Chicago": 20},
     "ues_per_csr": 3,
     "ues_per_edge_network": 3,
+    "zipf_exponent": 1.0,
 }
 _BY_SUFFIX: Final = (("_ratio", 0.01), ("_ms", 10.0), ("_s", 5.0), ("_mbps", 10.0))
 
