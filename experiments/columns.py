@@ -354,8 +354,8 @@ CAPTURES: Final = Table(
         Column(
             "captured_s",
             "number",
-            "when the first frame with the update passed the node's end of the link, for `delivered` not before those in front of it "
-            "in its publisher's order; captured at the other end it is moved by the configured delay; empty: it is in no frame",
+            "when the first packet with the update was whole at the node's end of the link, for `delivered` not before those in front of it "
+            "in its publisher's order; captured at the other end it is moved by the configured delay; empty: it is in no packet",
         ),
         Column("difference_ms", "number", "`recorded_s` minus `captured_s`"),
     ),
