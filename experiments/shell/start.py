@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from experiments.shell.fault_line import NO_END_S
 from experiments.shell.progress import ShellProgress
 from experiments.spec import Experiment, load_experiment, parse_experiment
 from experiments.toml_text import to_toml
-from topologies.catalogue import list_names
+from topologies.catalogue import file_suffix, list_names
 from topologies.errors import InputError
 
 
@@ -18,12 +19,14 @@ def choose_experiment(subject: str, overrides: Sequence[str] = ()) -> Experiment
     """Return the experiment of a file, or one without workload or end for a topology.
 
     Args:
-        subject: path of the file, or the topology's name.
+        subject: path of the file, or the topology's name, or a file that a topology is read from.
         overrides: as of ``--set``.
 
     Raises: InputError.
     """
     path = Path(subject)
+    if file_suffix(subject) is not None:
+        return parse_experiment(_bare(path.name), path, overrides)
     if subject not in list_names():
         if not path.exists() and not subject.endswith(".toml"):
             remedy = "name an experiment file, such as experiments/quickstart.toml, or one of `hconf topo list`"
@@ -38,7 +41,7 @@ def choose_experiment(subject: str, overrides: Sequence[str] = ()) -> Experiment
 
 def _bare(topology: str) -> str:
     """Return an experiment of the topology alone, with its defaults, that lasts until somebody ends it."""
-    name = topology.replace("/", "-")[:50]
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", topology)[:50]
     return to_toml({"experiment": {"name": f"shell-{name}", "duration_s": NO_END_S}, "topology": {"name": topology}})
 
 

@@ -157,3 +157,38 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_topology_is_drawn_into_a_file(hconf: Hconf, tmp_path: Path) -> None:
+    network = tmp_path / "mine.conf"
+    network.write_text("[nodes]\na: _\nb: _\n[links]\na:b delay=1ms\n")
+    picture = tmp_path / "mine.svg"
+    code, out, _ = hconf("topo", "show", str(network), "--set", "csrs=1", "--out", str(picture))
+    assert code == 0
+    assert f"drawn to {picture}" in out
+    assert picture.read_bytes().startswith(b"<?xml")
+    code, out, _ = hconf("topo", "show", str(network))
+    assert "a-b" in out
+
+
+def test_the_reference_and_the_schema_are_printed(hconf: Hconf) -> None:
+    assert hconf("check", "--reference")[1].startswith("# Experiment files")
+    assert '"$schema"' in hconf("check", "--schema")[1]
+    code, _, err = hconf("check")
+    assert code == 2
+    assert "no experiment file given" in err
+
+
+def test_a_check_says_how_much_of_a_trace_is_replayed(hconf: Hconf, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("time_s,device_id,event,size_bytes\n1,ue1,message,5\n99,ue1,message,5\n")
+    experiment = tmp_path / "a.toml"
+    experiment.write_text(
+        '[experiment]\nname = "x"\nduration_s = 9\n[topology]\nname = "tiers"\n[[workload]]\nkind = "trace"\nfile = "t.csv"\n'
+    )
+    code, out, _ = hconf("check", str(experiment))
+    assert code == 0
+    assert "2 rows, time_s from 1 to 99; 1 of them are replayed" in out
+    (tmp_path / "t.csv").write_text("time_s,device_id,event\n")
+    code, _, err = hconf("check", str(experiment))
+    assert code == 2
+    assert f"{tmp_path / 't.csv'}:1: the column size_bytes is missing" in err

@@ -170,6 +170,10 @@ def test_a_shell_takes_a_file_or_the_name_of_a_topology(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('[experiment]\nname = "mine"\nduration_s = 5\n[topology]\nname = "tiers"\n')
     assert choose_experiment(str(file)).settings.name == "mine"
+    network = tmp_path / "two nodes.conf"
+    network.write_text("[nodes]\na: _\nb: _\n[links]\na:b delay=1ms\n")
+    of_network = choose_experiment(str(network), ["topology.csrs=1"])
+    assert (of_network.topology.csrs, of_network.settings.name) == (("a",), "shell-two-nodes.conf")
     with pytest.raises(InputError, match=r"neither a file nor a topology.*topozoo/Abilene"):
         choose_experiment("abilene")
     with pytest.raises(InputError, match="no such file"):
