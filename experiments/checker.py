@@ -5,6 +5,7 @@ Pure functions from a `History` to `Check`s; the emulated and the simulated run 
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,16 +68,19 @@ def check_nothing_lost(history: History) -> Check:
             lost_with |= history.cut_off
         if ack.level == "replicated" or ack.proxy not in lost_with:
             wanted[ack.conference].add((ack.conference, ack.publisher, ack.boot, ack.seq))
-    got: dict[Device, set[UpdateId]] = defaultdict(set)
+    applied_at: dict[Device, list[Applied]] = defaultdict(list)
     for applied in history.applied:
-        got[applied.conference, applied.receiver].add(_identity(applied))
+        applied_at[applied.conference, applied.receiver].append(applied)
     heads = _snapshot_heads(history.snapshots)
     members = members_at_end(history.sessions)
     lost: list[str] = []
     for (conference, device), _since_s in sorted(members.items()):
         if device in (history.cut_off | history.crashed) - history.proxy_only:
             continue
-        for update in sorted(wanted[conference] - got[conference, device]):
+        got = set(
+            map(_identity, applied_at[conference, device])
+        )  # of one device at a time: of a long run they are many
+        for update in sorted(wanted[conference] - got):
             _, publisher, boot, seq = update
             if publisher != device and heads.get((conference, device, publisher), _NEVER) < (boot, seq):
                 lost.append(f"{_spell(update)} never reached {device}")
@@ -101,10 +105,41 @@ def check_nothing_twice(history: History) -> Check:
         if (earlier := published.setdefault(_identity(update), update)) is not update:
             again = "again" if earlier.sha256 == update.sha256 else "with other bytes"
             wrong.append(f"{_spell(_identity(update))} was published {again} at {update.t_s:.6f}")
-    # In the order in which they were made; where that is not known, a snapshot before what is applied at the same instant.
-    covered: dict[tuple[str, str, str], Position] = {}
+    unknown = 0
+    for views in _views_by_receiver(history):
+        mistakes, unheard_of = _mistakes_of_receiver(history, views, published)
+        wrong += mistakes
+        unknown += unheard_of
+    wrong += _invented_by_snapshot(history, published)
+    verdict: Verdict = "fail" if wrong else "inconclusive" if unknown else "pass"
+    return Check(
+        "invariant.nothing-twice",
+        verdict,
+        f"{len(wrong)} twice, invented or altered of {len(history.applied)} applied",
+        "0",
+        examples(wrong) or (f"{unknown} applied from a publisher whose records are incomplete" if unknown else ""),
+    )
+
+
+def _views_by_receiver(history: History) -> Iterable[list[Applied | SnapshotApplied]]:
+    """Return what each receiver took into its view, in the order in which it did.
+
+    Where that is not known, a snapshot comes before what is applied at the same instant.
+    """
     views = history.views or sorted([*history.snapshots, *history.applied], key=lambda record: record.t_s)
-    seen: set[tuple[str, UpdateId]] = set()
+    by_receiver: dict[str, list[Applied | SnapshotApplied]] = defaultdict(list)
+    for view in views:
+        by_receiver[view.receiver].append(view)
+    return by_receiver.values()
+
+
+def _mistakes_of_receiver(
+    history: History, views: Iterable[Applied | SnapshotApplied], published: Mapping[UpdateId, Published]
+) -> tuple[list[str], int]:
+    """Return what one receiver applied and should not have, and how much nobody can tell."""
+    covered: dict[tuple[str, str, str], Position] = {}
+    seen: set[UpdateId] = set()
+    wrong: list[str] = []
     unknown = 0
     for applied in views:
         if isinstance(applied, SnapshotApplied):
@@ -112,10 +147,12 @@ def check_nothing_twice(history: History) -> Check:
             continue
         identity = _identity(applied)
         position = (applied.boot, applied.seq)
-        key = (applied.receiver, identity)
-        if key in seen or covered.get((applied.conference, applied.receiver, applied.publisher), _NEVER) >= position:
+        if (
+            identity in seen
+            or covered.get((applied.conference, applied.receiver, applied.publisher), _NEVER) >= position
+        ):
             wrong.append(f"{_what(applied)} twice")
-        seen.add(key)
+        seen.add(identity)
         source = published.get(identity)
         if applied.receiver == applied.publisher:
             wrong.append(f"{_what(applied)}, its own update, from the network")
@@ -127,15 +164,7 @@ def check_nothing_twice(history: History) -> Check:
             wrong.append(f"{_what(applied)} altered: {applied.sha256} instead of {source.sha256}")
         elif applied.t_s < source.t_s:
             wrong.append(f"{_what(applied)} {source.t_s - applied.t_s:.6f} s before it was published")
-    wrong += _invented_by_snapshot(history, published)
-    verdict: Verdict = "fail" if wrong else "inconclusive" if unknown else "pass"
-    return Check(
-        "invariant.nothing-twice",
-        verdict,
-        f"{len(wrong)} twice, invented or altered of {len(history.applied)} applied",
-        "0",
-        examples(wrong) or (f"{unknown} applied from a publisher whose records are incomplete" if unknown else ""),
-    )
+    return wrong, unknown
 
 
 def check_in_order(history: History) -> Check:
@@ -245,10 +274,10 @@ def _uninvited_readers(history: History, windows: Mapping[Device, Sequence[_Toke
     states: dict[Device, list[tuple[float, str]]] = defaultdict(list)
     for session in history.sessions:
         states[session.conference, session.device].append((session.t_s, session.state))
-    readings = [(each.t_s, (each.conference, each.receiver)) for each in history.applied]
-    readings += [(each.t_s, (each.conference, each.receiver)) for each in history.snapshots]
     wrong: dict[Device, str] = {}
-    for t_s, reader in readings:
+    readings: Iterable[Applied | SnapshotApplied] = itertools.chain(history.applied, history.snapshots)
+    for each in readings:
+        t_s, reader = each.t_s, (each.conference, each.receiver)
         timeline = states[reader]
         before, after = (cut(timeline, t_s, key=itemgetter(0)) for cut in (bisect_left, bisect_right))
         # Of several changes at one instant any may be the one that counts, or none of them yet.

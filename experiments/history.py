@@ -234,9 +234,11 @@ def read_history(
             where=str(raw_dir), problem="holds no records of nodes (*.jsonl)", remedy="give the folder of an hconf run"
         )
     damaged, all_records = list(damage), list[Any]()
+    words: dict[str, str] = {}
     for path in paths:
         raw = read_lines(path, Record)
         damaged += raw.damage
+        _share_words(raw.records, words)
         all_records += raw.records
     return history_of(
         all_records,
@@ -247,6 +249,17 @@ def read_history(
         quiesced_s=quiesced_s,
         damage=damaged,
     )
+
+
+def _share_words(records: Iterable[Record], words: dict[str, str]) -> None:
+    """Have equal texts of applied updates be one object: of a long run they are most of what it takes in memory."""
+    share, change = words.setdefault, msgspec.structs.force_setattr
+    for record in records:
+        if type(record) is Applied:
+            change(record, "conference", share(record.conference, record.conference))
+            change(record, "receiver", share(record.receiver, record.receiver))
+            change(record, "publisher", share(record.publisher, record.publisher))
+            change(record, "sha256", share(record.sha256, record.sha256))
 
 
 def history_of(
