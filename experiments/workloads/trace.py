@@ -287,7 +287,7 @@ def _size(cell: str, event: str, text: str | None, path: Path, line: int) -> int
     """Return the size in bytes that a row gives, or that its text has. Raises: InputError."""
     presence = event in ("join", "leave")
     if text is not None and event not in ("message", "stroke"):
-        raise _error(path, line, problem=f"a {event} has no text", remedy="leave its text empty")
+        raise _error(path, line, problem=f"{_with_article(event)} has no text", remedy="leave its text empty")
     text_bytes = 0 if text is None else len(text.encode())
     if not cell and (text is not None or presence):
         size_bytes = text_bytes
@@ -303,7 +303,9 @@ def _size(cell: str, event: str, text: str | None, path: Path, line: int) -> int
     low, high = (1, OBJECT_MAX_BYTES) if event == "object" else (0, 0 if presence else UPDATE_BODY_MAX_BYTES)
     if not low <= size_bytes <= high:
         what = "the text is too long: " if text is not None and not cell else ""
-        remedy = f"a {event} has {low} to {high} bytes" if high else f"a {event} has none: write 0 or nothing"
+        remedy = (
+            f"{_with_article(event)} has {low} to {high} bytes" if high else f"a {event} has none: write 0 or nothing"
+        )
         if event in ("message", "stroke"):
             remedy += "; more goes as event object"
         raise _error(path, line, problem=f"{what}size_bytes = {size_bytes} is outside {low} to {high}", remedy=remedy)
@@ -315,6 +317,10 @@ def _size(cell: str, event: str, text: str | None, path: Path, line: int) -> int
             remedy="leave size_bytes empty where there is a text",
         )
     return size_bytes
+
+
+def _with_article(event: str) -> str:
+    return f"an {event}" if event == "object" else f"a {event}"
 
 
 def _check_presence(presence: _Presence, row: _Row, device: str, path: Path, *, is_before: bool) -> None:
