@@ -220,6 +220,8 @@ def describe(rule: inspect.Type) -> str:
 
     >>> describe(inspect.type_info(int)), describe(inspect.IntType(ge=1, le=255))
     ('a whole number', 'a whole number from 1 to 255')
+    >>> describe(inspect.FloatType(gt=0, lt=1)), describe(inspect.FloatType(ge=-10, le=10))
+    ('a number above 0 and below 1', 'a number from -10 to 10')
     """
     match rule:
         case inspect.Metadata():
@@ -229,7 +231,8 @@ def describe(rule: inspect.Type) -> str:
         case inspect.FloatType() | inspect.IntType():
             noun = "a whole number" if isinstance(rule, inspect.IntType) else "a number"
             limits = _range(rule)
-            return f"{noun} {'from ' if ' to ' in limits and 'above' not in limits else ''}{limits}".rstrip()
+            spans = limits[:1] in set("-0123456789") and (" to " in limits or " and " in limits)
+            return f"{noun} {'from ' if spans else ''}{limits}".rstrip()
         case inspect.LiteralType():
             return "one of " + ", ".join(f'"{value}"' for value in rule.values)
         case inspect.VarTupleType():
@@ -325,6 +328,8 @@ def _in_range(value: float, rule: inspect.FloatType | inspect.IntType) -> bool:
 def _range(rule: inspect.FloatType | inspect.IntType) -> str:
     """Return the limits in words; the empty string if there are none."""
     low = _plain(rule.ge) if rule.ge is not None else f"above {_plain(rule.gt)}" if rule.gt is not None else ""
+    if rule.lt is not None:
+        return f"{low} and below {_plain(rule.lt)}" if low else f"below {_plain(rule.lt)}"
     high = _plain(rule.le) if rule.le is not None else ""
     if low and high:
         return f"{low} {'up ' if 'above' in low else ''}to {high}"
