@@ -1,8 +1,8 @@
 """`hconf test`: every check and test that a change must pass, in one command.
 
-First the tests that need no root, on all cores; then, as root, the emulation tests, and beside them the linters and random
-schedules, as many as fit in their time. What the emulation tests measure depends on what else the machine does, so those
-two get only what is left of it (SCHED_IDLE, sched(7)); there is much, for emulation is mostly waiting.
+First the tests that need no root, on all cores; then, as root, the emulation tests, and beside them the linters, random
+schedules, as many as fit in their time, and the simulated tests. What the emulation tests measure depends on what else the
+machine does, so those get only what is left of it (SCHED_IDLE, sched(7)); there is much, for emulation is mostly waiting.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from topologies.errors import HconfError, InputError
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("experiments", "proxy", "testbed", "topologies")
 EMULATION: Final = "tests/emulation"
+SIMULATED: Final = "tests/simulated"
 FAST: Final = "--fast"
 VM: Final = "--vm"
 #: What takes a kernel that has netem; where this one has, they are among the others, too.
@@ -44,6 +45,8 @@ _RESULTS_IN_GUEST: Final = Path("/run/hconf-test-results.xml")
 SCHEDULES: Final = "random schedules"
 #: Other ones each time, as many as fit.
 SCHEDULES_LIMIT_S: Final = 90
+#: Of one test that gets only what others leave of the machine.
+IDLE_TIMEOUT_S: Final = 300
 
 PYTEST_NOTHING_SELECTED: Final = 5  # pytest's exit code
 INTERRUPTED: Final = 130
@@ -138,21 +141,25 @@ def _run(pytest_arguments: list[str], *, only_paths: bool, fast: bool) -> int:
     outcomes: list[Outcome] = [_compile()]
     as_root = os.geteuid() == 0
     with ThreadPoolExecutor(max_workers=1) as beside:
+        on_all_cores = ["--numprocesses", str(len(os.sched_getaffinity(0))), "--dist", "worksteal", *pytest_arguments]
+        with_emulation = as_root and not fast
         if only_paths:
             outcomes.append(_pytest("tests", pytest_arguments))
         else:
-            workers = str(len(os.sched_getaffinity(0)))
-            rest = [f"--ignore={EMULATION}", "--numprocesses", workers, "--dist", "worksteal", *pytest_arguments]
-            outcomes.append(_pytest("tests without root", rest))
+            apart = [f"--ignore={folder}" for folder in (EMULATION, *([SIMULATED] if with_emulation else []))]
+            outcomes.append(_pytest("tests without root", [*apart, *on_all_cores]))
         linters = beside.submit(lambda: list(_lint()))
         if fast and not only_paths:
             outcomes += [Outcome(step, "left out", note=FAST) for step in (SCHEDULES, EMULATION)]
         elif not only_paths:
-            schedules = beside.submit(_random_schedules)
-            emulation = Outcome(EMULATION, "left out", note="takes root")
-            if as_root:
-                emulation = _pytest(EMULATION, [EMULATION, *pytest_arguments])
-            outcomes += [schedules.result(), emulation]
+            later = [beside.submit(_random_schedules)]
+            if with_emulation:
+                patient = [SIMULATED, f"--timeout={IDLE_TIMEOUT_S}", *on_all_cores]
+                later.append(beside.submit(_pytest, SIMULATED, patient, is_beside=True))
+                outcomes.append(_pytest(EMULATION, [EMULATION, *pytest_arguments]))
+            else:
+                outcomes.append(Outcome(EMULATION, "left out", note="takes root"))
+            outcomes += [each.result() for each in later]
         outcomes = linters.result() + outcomes
     return _report(outcomes, console)
 
@@ -191,9 +198,12 @@ def _async_sources() -> list[str]:
 
 def _linter(step: str, command: list[str], *, says: str = "(?!)") -> Outcome:
     """Run a program beside the tests, with what these leave of the machine."""
-    if chrt := shutil.which("chrt"):
-        command = [chrt, "--idle", "0", *command]
-    return _outside(step, command, says=says)
+    return _outside(step, [*_idle(), *command], says=says)
+
+
+def _idle() -> list[str]:
+    chrt = shutil.which("chrt")
+    return [] if chrt is None else [chrt, "--idle", "0"]
 
 
 def _outside(step: str, command: list[str], *, says: str = "(?!)") -> Outcome:
@@ -213,14 +223,19 @@ def _outside(step: str, command: list[str], *, says: str = "(?!)") -> Outcome:
     return Outcome(step, "FAIL" if failed else "pass", time.monotonic() - started_s, note)
 
 
-def _pytest(step: str, arguments: list[str]) -> Outcome:
+def _pytest(step: str, arguments: list[str], *, is_beside: bool = False) -> Outcome:
+    """Run tests; those that run beside others say something only if they fail."""
     started_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hconf-test-") as directory:
-        results = Path(directory) / "results.xml"
-        command = [str(_script("pytest")), "-q", f"--junit-xml={results}", *arguments]
-        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+        results, said = Path(directory) / "results.xml", Path(directory) / "output"
+        command = [*(_idle() if is_beside else ()), str(_script("pytest")), "-q", f"--junit-xml={results}", *arguments]
+        with said.open("wb") as output:
+            where = output if is_beside else None
+            done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=where, stderr=where, check=False)
         counts = read_counts(results)
-    passed = done.returncode in {0, PYTEST_NOTHING_SELECTED}
+        passed = done.returncode in {0, PYTEST_NOTHING_SELECTED}
+        if not passed:
+            print(said.read_text("utf-8", "replace"), end="", flush=True)  # noqa: T201
     return Outcome(step, "pass" if passed else "FAIL", time.monotonic() - started_s, str(counts), counts)
 
 

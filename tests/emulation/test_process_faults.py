@@ -80,7 +80,7 @@ async def test_a_process_that_cannot_be_started_again(plan: NetworkPlan) -> None
 _EXPERIMENT = """
 [experiment]
 name = "strike"
-duration_s = 8
+duration_s = 4
 [topology]
 name = "tiers"
 cores = 3
@@ -89,10 +89,10 @@ ues_per_csr = 2
 [[workload]]
 kind = "constant"
 rate_per_s = 5.0
-stop_s = 7.5
+stop_s = 3.8
 [[fault]]
-at_s = 2.0
-for_s = 2.5
+at_s = 0.8
+for_s = 1.6
 kind = "{kind}"
 target = "{target}"
 """

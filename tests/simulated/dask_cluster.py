@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 
-from distributed import LocalCluster
-
 
 def main() -> None:
+    from distributed import LocalCluster  # noqa: PLC0415  pytest looks into this file without the extra `dask`, too
+
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=40) as cluster:
         print(cluster.scheduler_address, flush=True)
         sys.stdin.read()

@@ -52,7 +52,8 @@ def test_both_write_the_same_bytes(mode: str, tmp_path: Path) -> None:
     written: list[dict[str, bytes]] = []
     for interpreted in (False, True):
         out = tmp_path / str(interpreted)
-        experiment, settings = "experiments/proxy-crash.toml", []
+        experiment = "experiments/proxy-crash.toml"
+        settings = ["experiment.duration_s=5", "workload.1.stop_s=5", "fault.1.at_s=1.5", "fault.1.for_s=2"]
         if mode != "hybrid":
             experiment = "experiments/compare-modes.toml"
             settings = [f"conference.mode={mode}", "experiment.duration_s=2", "fault.1.at_s=1", "workload.1.stop_s=2"]
