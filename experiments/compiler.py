@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,9 @@ from topologies.errors import CapabilityError
 COMPILERS: Final = ("cc", "gcc", "clang")
 #: What was compiled last stays: the other branch that one comes back to, another clone's.
 KEPT_MAX: Final = 4
+#: So does what is younger: a process may still load from it, or somebody else be about to finish it.
+KEPT_AT_LEAST_S: Final = 3_600.0
+_UNFINISHED: Final = "making-"
 _MEND: Final = "apt-get install gcc libc6-dev python3-dev && ./hconf compile"
 #: Runs in a process of its own, in an empty folder: mypy and setuptools change more of theirs than they give back.
 _BUILD: Final = """
@@ -67,6 +71,15 @@ def capability() -> Capability:
     )
 
 
+def _long_unused(folder: Path) -> list[Path]:
+    """Return what may go: all but the newest, and what somebody who was killed has left unfinished."""
+    by_age = sorted((path.stat().st_mtime, path) for path in folder.iterdir())
+    finished = [path for _, path in by_age if not path.name.startswith(_UNFINISHED)]
+    kept = set(finished[-KEPT_MAX + 1 :])
+    before_s = time.time() - KEPT_AT_LEAST_S
+    return [path for made_s, path in by_age if made_s < before_s and path not in kept]
+
+
 def compile_machines() -> Path:
     """Compile, unless that was done, and remove what was made of other sources long ago. Returns: where. Raises: CapabilityError."""
     target = compiled.folder()
@@ -77,7 +90,7 @@ def compile_machines() -> Path:
             where="compile", problem=f"{problem}; without, everything works, but slower", remedy=_MEND
         )
     target.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="making-") as name:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=_UNFINISHED) as name:
         scratch = Path(name)
         (scratch / "mypy.ini").write_text(_OPTIONS, encoding="utf-8")
         names = [str(path.relative_to(compiled.ROOT)) for path in compiled.sources().values()]
@@ -101,9 +114,8 @@ def compile_machines() -> Path:
                 problem=f"mypyc or the C compiler failed:\n{said or done.stdout[-2_000:]}",
                 remedy="mend the sources; until then they are interpreted",
             )
-        made = [path for path in target.parent.iterdir() if not path.name.startswith("making-")]
-        for old in sorted(made, key=lambda path: path.stat().st_mtime)[: -KEPT_MAX + 1]:
-            shutil.rmtree(old, ignore_errors=True)  # a process that runs from it keeps its libraries
+        for old in _long_unused(target.parent):
+            shutil.rmtree(old, ignore_errors=True)
         try:
             (scratch / "out").rename(target)
         except OSError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,13 @@ def test_sources_that_do_not_compile_leave_nothing_and_what_there_was(
     assert compiler.compile_machines() == environment
     assert set(environment.parent.iterdir()) == {environment, older}
     assert compiler.capability().ok
+
+
+def test_what_is_old_or_was_never_finished_goes(tmp_path: Path) -> None:
+    ages_s = {f"made-{age}": age * 10_000 for age in range(6)} | {"making-now": 10, "making-killed": 7_200}
+    for name, age_s in ages_s.items():
+        (tmp_path / name).mkdir()
+        made_s = time.time() - age_s
+        os.utime(tmp_path / name, (made_s, made_s))
+    gone = {path.name for path in compiler._long_unused(tmp_path)}
+    assert gone == {"made-3", "made-4", "made-5", "making-killed"}
