@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -18,6 +17,7 @@ from experiments.fuzz.shrink import shrink, still_breaks
 from experiments.fuzz.trial import Trial, try_seed
 from experiments.progress import CountBar
 from experiments.toml_text import to_toml
+from experiments.worker_processes import prepare_worker
 
 SHRINK_LIMIT_S: Final = 60.0
 #: Schedules handed to each worker in advance.
@@ -51,7 +51,7 @@ def run_campaign(seed: int, *, runs: int | None, time_limit_s: float | None, job
     context = multiprocessing.get_context("spawn")  # a fork would copy the thread of the progress bar
     with (
         CountBar("random schedules", "schedules", runs) as bar,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent) as pool,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker, initargs=(os.getpid(),)) as pool,
     ):
         try:
             waiting: set[Future[Trial]] = {
@@ -86,7 +86,3 @@ def write_shrunk(trial: Trial, folder: Path, *, limit_s: float = SHRINK_LIMIT_S)
     )
     path.write_text(to_toml(case, comment=comment), encoding="utf-8")
     return path
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

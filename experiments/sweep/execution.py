@@ -13,10 +13,7 @@ import itertools
 import multiprocessing
 import os
 import re
-import select
-import signal
 import socket
-import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +23,7 @@ from typing import Any, Final, Protocol
 
 from experiments.sweep.plan import Point, SweepPlan
 from experiments.sweep.point import PointOutcome, run_point, run_point_packed, unpack_point
+from experiments.worker_processes import prepare_worker
 from topologies.errors import CapabilityError, InputError
 
 #: Points handed to each worker in advance.
@@ -61,7 +59,7 @@ class Processes:
         context = multiprocessing.get_context("spawn")  # a fork would copy the thread of the progress bar
         left = iter(points)
         with ProcessPoolExecutor(
-            self.jobs, mp_context=context, initializer=_prepare_worker, initargs=(os.getpid(),)
+            self.jobs, mp_context=context, initializer=prepare_worker, initargs=(os.getpid(),)
         ) as pool:
             try:
                 waiting: set[Future[PointOutcome]] = set()
@@ -129,17 +127,3 @@ class DaskCluster:
             problem=problem,
             remedy="give the address that `dask scheduler` prints, such as tcp://10.0.0.1:8786",
         )
-
-
-def _prepare_worker(parent_pid: int) -> None:
-    """Leave Ctrl-C to the parent, and end with it, however it ends: what is half done is begun anew."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent_fd = os.pidfd_open(parent_pid)
-
-    def end_with_parent() -> None:
-        poll = select.poll()
-        poll.register(parent_fd, select.POLLIN)
-        poll.poll()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -36,6 +36,7 @@ from proxy.core.publisher import Publisher, PublishError, check_limits
 from proxy.core.receiver import Receiver
 from proxy.core.session_key import check_ack
 from proxy.core.timers import Timers
+from proxy.core.timetable import Timetable
 from proxy.core.trust import Refusal, place_of_message
 from proxy.core.view import View
 from proxy.wire.lp import NackReason, decode_link_packet
@@ -83,10 +84,8 @@ class ServiceClient:
             desired_min_tx_s=self._interval_s, detect_mult=config.liveness.detect_mult
         )
         self._timers: Timers[str] = Timers()
-        self._schedule: Timers[tuple[int, str, int | bytes]] = Timers()
+        self._timetable = Timetable()
         #: (number, size) of an object; (number, frames, bytes of each, interval, deadline) of a live stream
-        self._objects_due: Timers[tuple[float, ...]] = Timers()
-        self._scheduled = 0
         self._login = ClientLogin(out, self._timers)
         self._publisher = Publisher(out, view=self.view, positions=self.positions)
         self._objects = ObjectPlane(out, self.view.verifier)
@@ -126,7 +125,7 @@ class ServiceClient:
     def deadline_s(self) -> float | None:
         """The earliest of heartbeats, retransmissions and scheduled updates."""
         wishes = (
-            self._timers.next_s, self._out.consumer.next_s, self._schedule.next_s, self._objects_due.next_s,
+            self._timers.next_s, self._out.consumer.next_s, self._timetable.next_s,
             self._objects.next_s,
         )  # fmt: skip
         return min((at for at in wishes if at is not None), default=None)
@@ -170,16 +169,11 @@ class ServiceClient:
                     raise PublishError(f"{kind!r} is published by the client itself; choose another event type")
                 self._publish(kind, body, object_name)
             case ScheduleExtended(updates):
-                for at_s, kind, body_or_size in updates:
-                    self._scheduled += 1
-                    self._schedule.set((self._scheduled, kind, body_or_size), at_s)
-            case ObjectsScheduled(objects, streams):
-                for at_s, *what in (*objects, *streams):
-                    self._scheduled += 1
-                    self._objects_due.set((self._scheduled, *what), at_s)
+                self._timetable.add_updates(updates)
+            case ObjectsScheduled():
+                self._timetable.add_objects(event)
             case ScheduleEnded():
-                self._schedule.clear()
-                self._objects_due.clear()
+                self._timetable.clear()
             case JoinRequested():
                 self._request_login()
             case CloseRequested():
@@ -266,12 +260,12 @@ class ServiceClient:
 
     def _on_timer(self) -> None:
         now_s = self._out.now_s
-        for _, kind, body_or_size in self._schedule.pop_due(now_s):
+        for kind, body_or_size in self._timetable.due_updates(now_s):
             try:
                 self._publish(kind, body_or_size if isinstance(body_or_size, bytes) else bytes(body_or_size), "")
             except PublishError:
                 self.counters["publish_refused"] += 1
-        for _, *what in self._objects_due.pop_due(now_s):
+        for what in self._timetable.due_objects(now_s):
             self._publish_object(*what)
         self._objects.on_timer()
         effects, given_up = self._out.consumer.on_timer(now_s)

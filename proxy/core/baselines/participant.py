@@ -39,6 +39,7 @@ from proxy.core.own_updates import OwnUpdates
 from proxy.core.positions import Positions
 from proxy.core.publisher import PublishError, Unsent, check_limits
 from proxy.core.timers import Timers
+from proxy.core.timetable import Timetable
 from proxy.core.trust import OBSERVER_EVENTS, Refusal, place_of_message
 from proxy.core.view import View
 from proxy.records import Acked
@@ -71,9 +72,7 @@ class Participant:
         self.positions = Positions()  #: of streams of service proxies: there are none
         self.view = View(conference=self.conference, trust=out.trust, on_refusal=out.count_refusal)
         self._timers: Timers[str] = Timers()  #: "login" and "expiry"
-        self._schedule: Timers[tuple[int, str, int | bytes]] = Timers()
-        self._objects_due: Timers[tuple[float, ...]] = Timers()
-        self._scheduled = 0
+        self._timetable = Timetable()
         self._login = ClientLogin(out, self._timers, needs_proxy=False)
         self._own = OwnUpdates(out, self.view)
         self._queue: deque[Unsent] = deque()  #: made while we have no token that is good
@@ -110,8 +109,8 @@ class Participant:
     def deadline_s(self) -> float | None:
         """The earliest of what the sync protocol, retransmissions and scheduled updates wait for."""
         wishes = (
-            self._timers.next_s, self._out.consumer.next_s, self._consumer.next_s, self._schedule.next_s,
-            self._objects_due.next_s, self._objects.next_s, self._fetch.next_s, self._group.next_s,
+            self._timers.next_s, self._out.consumer.next_s, self._consumer.next_s, self._timetable.next_s,
+            self._objects.next_s, self._fetch.next_s, self._group.next_s,
         )  # fmt: skip
         return min((at for at in wishes if at is not None), default=None)
 
@@ -154,16 +153,11 @@ class Participant:
                     raise PublishError(f"{kind!r} is published by the client itself; choose another event type")
                 self._publish(kind, body, object_name)
             case ScheduleExtended(updates):
-                for at_s, kind, body_or_size in updates:
-                    self._scheduled += 1
-                    self._schedule.set((self._scheduled, kind, body_or_size), at_s)
-            case ObjectsScheduled(objects, streams):
-                for at_s, *what in (*objects, *streams):
-                    self._scheduled += 1
-                    self._objects_due.set((self._scheduled, *what), at_s)
+                self._timetable.add_updates(updates)
+            case ObjectsScheduled():
+                self._timetable.add_objects(event)
             case ScheduleEnded():
-                self._schedule.clear()
-                self._objects_due.clear()
+                self._timetable.clear()
             case JoinRequested():
                 if self.state in ("idle", "closed", "refused"):
                     self._out.enter("login", "")
@@ -244,12 +238,12 @@ class Participant:
 
     def _on_timer(self) -> None:
         now_s = self._out.now_s
-        for _, kind, body_or_size in self._schedule.pop_due(now_s):
+        for kind, body_or_size in self._timetable.due_updates(now_s):
             try:
                 self._publish(kind, body_or_size if isinstance(body_or_size, bytes) else bytes(body_or_size), "")
             except PublishError:
                 self._out.counters["publish_refused"] += 1
-        for _, *what in self._objects_due.pop_due(now_s):
+        for what in self._timetable.due_objects(now_s):
             self._publish_object(*what)
         self._objects.on_timer()
         effects, given_up = self._out.consumer.on_timer(now_s)

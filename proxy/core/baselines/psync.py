@@ -17,10 +17,10 @@ from typing import Final
 from proxy.config import PsyncConfig
 from proxy.core.baselines.full_sync import FullSync
 from proxy.core.baselines.key_ring import KeyRing
+from proxy.core.baselines.signed_inbox import SignedInbox
 from proxy.core.client_outbox import ClientOutbox
 from proxy.core.events import LOCAL_FACE, Send
 from proxy.core.timers import Timers
-from proxy.core.trust import Refusal
 from proxy.wire.messages import IDENTIFIER_MAX_OCTETS, PSYNC, component_text, node_prefix, sync_group
 from proxy.wire.name import GENERIC, SEGMENT, VERSION, boundaries, component, number, read_number
 from proxy.wire.packet import Data, Interest, encode_interest
@@ -63,7 +63,7 @@ class PsyncGroup:
         self._look_s: float | None = None  #: when to look again
         self._stored: dict[bytes, bytes] = {}  #: name of the Interest -> the answer that we gave
         self._stale: Timers[bytes] = Timers()  #: the above
-        self._unverified: dict[str, SignedData] = {}  #: by device, the last answer of each whose key has been asked for
+        self._inbox = SignedInbox(out, key_ring, what="answer")
         self._versions = 0
 
     @property
@@ -114,26 +114,14 @@ class PsyncGroup:
         said = decode_signed_data(data.wire)
         if len(boundaries(said.name[len(self._outstanding) :])) != 2:
             raise MalformedError("an answer of PSync has a version and a segment number")
-        device, verifier = self._key_ring.verifier(said.key_name)
-        if verifier is None:
-            self._out.counters["answers_unverified"] += 1
-            if device in self._unverified or len(self._unverified) < KEPT_MAX:
-                self._unverified[device] = said
-        elif verifier.is_valid(said.signature, said.statement):
-            self._take(said)
-        else:
-            raise Refusal("answer_forged")
+        if (verified := self._inbox.receive(said)) is not None:
+            self._take(verified)
         return True
 
     def on_key(self, device: str) -> None:
         """Look at what a device has answered. Raises: Refusal, MalformedError."""
-        said = self._unverified.pop(device, None)
-        if said is None:
-            return
-        _, verifier = self._key_ring.verifier(said.key_name)
-        if verifier is None or not verifier.is_valid(said.signature, said.statement):
-            raise Refusal("answer_forged")
-        self._take(said)
+        if (said := self._inbox.on_key(device)) is not None:
+            self._take(said)
 
     def _take(self, said: SignedData) -> None:
         participants = [(_participant(prefix), prefix, seq) for prefix, seq in decode_names(said.content)]

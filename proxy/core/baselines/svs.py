@@ -14,10 +14,10 @@ from typing import Final
 
 from proxy.config import SvsConfig
 from proxy.core.baselines.key_ring import KeyRing
+from proxy.core.baselines.signed_inbox import SignedInbox
 from proxy.core.baselines.state_vector import StateVectorSync
 from proxy.core.client_outbox import ClientOutbox
 from proxy.core.events import LOCAL_FACE, Send
-from proxy.core.trust import Refusal
 from proxy.wire.messages import SVS, component_text, node_prefix, sync_group
 from proxy.wire.packet import Data, Interest, encode_interest
 from proxy.wire.signed_data import SignedData, decode_signed_data, encode_signed_data
@@ -38,7 +38,7 @@ class SvsGroup:
         self._lifetime_ms = round(config.sync_interest_lifetime_s * 1e3)
         self._name = sync_group(SVS, out.conference) + SVS_VERSION
         self._sync = StateVectorSync(config, out.chance)
-        self._unverified: dict[str, SignedData] = {}  #: by device, the last of each whose key has been asked for
+        self._inbox = SignedInbox(out, key_ring, what="vector")
         self._again_s: float | None = None  #: when to say where we stand since a face has come up
 
     @property
@@ -67,25 +67,13 @@ class SvsGroup:
         said = decode_signed_data(interest.parameters)
         if said.name != self._name:
             raise MalformedError("state vector of another group")
-        device, verifier = self._key_ring.verifier(said.key_name)
-        if verifier is None:
-            self._out.counters["vectors_unverified"] += 1
-            if device in self._unverified or len(self._unverified) < 1_024:
-                self._unverified[device] = said
-        elif verifier.is_valid(said.signature, said.statement):
-            self._take(said)
-        else:
-            raise Refusal("vector_forged")
+        if (verified := self._inbox.receive(said)) is not None:
+            self._take(verified)
 
     def on_key(self, device: str) -> None:
         """Look at what a device has said. Raises: Refusal, MalformedError."""
-        said = self._unverified.pop(device, None)
-        if said is None:
-            return
-        _, verifier = self._key_ring.verifier(said.key_name)
-        if verifier is None or not verifier.is_valid(said.signature, said.statement):
-            raise Refusal("vector_forged")
-        self._take(said)
+        if (said := self._inbox.on_key(device)) is not None:
+            self._take(said)
 
     def _take(self, said: SignedData) -> None:
         vector = decode_state_vector(said.content)
