@@ -44,6 +44,8 @@ def check_faults_of_netem(faults: Sequence[Fault], topology: Topology, source: S
         if link.backend != "netem":
             continue
         changes: dict[str, Any] = dict(fault.changes())
+        if fault.mtu_bytes is not None and fault.sender is not None:
+            _refuse("an MTU that differs by direction", link, ("fault", number), source)
         for sender in (link.a, link.b) if fault.sender is None else (fault.sender,):
             changed = dataclasses.replace(link.properties_from(sender), **changes)
             _refuse(refusal(impairment_of(changed)), link, ("fault", number), source)

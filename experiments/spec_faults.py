@@ -121,7 +121,9 @@ def as_injected(fault_id: str, fault: Fault, *, source: FaultSource = "schedule"
     given = {name: value for name, value in msgspec.structs.asdict(fault).items() if value is not None}
     at_s, target, for_s = given.pop("at_s"), given.pop("target", ""), given.pop("for_s", None)
     sender = given.pop("sender", None)
-    parameters: dict[str, Any] = {name: value for name, value in given.items() if value is not False}
+    parameters: dict[str, Any] = {  # what a flag says when it is not given is not told
+        name: value for name, value in given.items() if value is not False or isinstance(fault, Impair)
+    }
     if kind_of(fault) == "replay":
         parameters.setdefault("every_ms", parameters["after_ms"])
     return InjectedFault(
@@ -165,7 +167,7 @@ def _check_flap(fault: Flap, refuse: Refuse) -> None:
 def _check_impairment(fault: Impair, topology: Topology, refuse: Refuse) -> None:
     changes = fault.changes()
     if not changes:
-        raise refuse(None, "it changes nothing", "give delay_ms, jitter_ms, loss_ratio or rate_mbps")
+        raise refuse(None, "it changes nothing", "give delay_ms, jitter_ms, loss_ratio, rate_mbps or another property")
     if fault.queue_packets is not None and fault.queue_bytes is not None:
         raise refuse(
             "queue_bytes", "the queue is bounded by packets and by bytes", "give queue_packets or queue_bytes, not both"
@@ -184,7 +186,9 @@ def _check_impairment(fault: Impair, topology: Topology, refuse: Refuse) -> None
             f"the ramp takes longer ({fault.ramp_s:g} s) than the fault lasts ({fault.for_s:g} s)",
             f"use at most {fault.for_s:g}",
         )
-    for name in changes:
+    for name, wanted in changes.items():
+        if isinstance(wanted, str | bool):
+            raise refuse("ramp_s", f"{name} changes at once or not at all", "leave ramp_s out, or make it two faults")
         if any(getattr(link.properties_from(sender), name) is None for sender in senders):
             raise refuse(
                 "ramp_s",

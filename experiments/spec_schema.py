@@ -276,18 +276,23 @@ class Impair(_Fault, frozen=True, forbid_unknown_fields=True, tag="impair", kw_o
     reorder_ratio: Ratio | None = None
     corrupt_ratio: Ratio | None = None
     late_max_ms: DelayMs | None = None
+    mtu_bytes: MtuBytes | None = None
+    jitter_distribution: JitterDistribution | None = None
+    jitter_keeps_order: bool | None = None
     sender: Word | None = None  #: only what this end of the link sends; None: both directions
-    ramp_s: Seconds | None = None  #: changes little by little, in steps of 0.1 s at most, and is there after so long
+    #: Changes little by little, in steps of 0.1 s at most, and is there after so long; for properties that are numbers.
+    ramp_s: Seconds | None = None
 
-    def changes(self) -> dict[str, float]:
+    def changes(self) -> dict[str, float | str | bool]:
         """Return the properties that are given, by name."""
         return {name: value for name in _IMPAIRED if (value := getattr(self, name)) is not None}
 
 
-#: What `impair` can change, by name; all are numbers.
+#: What `impair` can change, by name.
 _IMPAIRED: Final = (
     *("delay_ms", "jitter_ms", "loss_ratio", "good_to_bad_ratio", "bad_to_good_ratio", "bad_loss_ratio"),
     *("rate_mbps", "queue_packets", "queue_bytes", "duplicate_ratio", "reorder_ratio", "corrupt_ratio", "late_max_ms"),
+    *("mtu_bytes", "jitter_distribution", "jitter_keeps_order"),
 )
 
 

@@ -37,6 +37,13 @@ class CarrierChanged(Struct, frozen=True):
     up: bool
 
 
+class MtuChanged(Struct, frozen=True):
+    """The interface of a link's face has another MTU: packets that do not fit go in fragments from now on."""
+
+    face_id: int
+    mtu_bytes: int
+
+
 class ApplicationLeft(Struct, frozen=True):
     """An application has closed the face that ``Forwarder.add_local_face`` made for it; the face is no more."""
 
@@ -123,6 +130,7 @@ class RevokeRequested(Struct, frozen=True):
 Event = (
     PacketReceived
     | CarrierChanged
+    | MtuChanged
     | ApplicationLeft
     | NeighbourChanged
     | TimerExpired

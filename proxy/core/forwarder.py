@@ -12,7 +12,16 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.config import ForwarderConfig, RouteConfig
-from proxy.core.events import LOCAL_FACE, ApplicationLeft, CarrierChanged, Effect, Event, PacketReceived, TimerExpired
+from proxy.core.events import (
+    LOCAL_FACE,
+    ApplicationLeft,
+    CarrierChanged,
+    Effect,
+    Event,
+    MtuChanged,
+    PacketReceived,
+    TimerExpired,
+)
 from proxy.core.face import Face
 from proxy.core.face_table import FaceTable
 from proxy.core.management import Management
@@ -103,6 +112,8 @@ class Forwarder:
                     self.counters["malformed"] += 1
             case CarrierChanged(face_id, up):
                 self._table.set_carrier(self.faces[face_id], now_s, up=up)
+            case MtuChanged(face_id, mtu_bytes):
+                self.faces[face_id].reliability.set_mtu(mtu_bytes)
             case ApplicationLeft(face_id):
                 self._table.perform(self.management.face_removed(face_id, now_s=now_s))
                 self._remove_face(self.faces[face_id], now_s)

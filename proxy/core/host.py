@@ -14,6 +14,7 @@ from proxy.core.events import (
     Event,
     JoinRequested,
     Log,
+    MtuChanged,
     NeighbourChanged,
     ObjectsScheduled,
     PacketReceived,
@@ -68,7 +69,7 @@ class Host:
             | RevokeRequested,
         ):
             inside += self._inward(self.forwarder.handle(event, now_s=now_s), effects)
-        if not isinstance(event, PacketReceived | CarrierChanged | ApplicationLeft):
+        if not isinstance(event, PacketReceived | CarrierChanged | MtuChanged | ApplicationLeft):
             inside += self._outward(self.application.handle(event, now_s=now_s), effects)
         while inside:
             to_application, what = inside.popleft()

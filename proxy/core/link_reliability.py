@@ -70,7 +70,7 @@ class LinkReliability:
 
     def __init__(self, mode: Mode, chance: SplitMix64, *, mtu_bytes: int) -> None:
         self._mode = mode
-        self.payload_max_bytes = payload_max_bytes(mtu_bytes)  #: what is longer is sent in fragments
+        self.set_mtu(mtu_bytes)
         # At random, so that a peer that has started again is not taken for its past.
         self._sequence = self._tx_sequence = chance.next_u64() >> 2
         self._unacked: OrderedDict[int, Unacked] = OrderedDict()  #: by TxSequence, ascending
@@ -88,6 +88,10 @@ class LinkReliability:
         self._acks: deque[int] = deque()
         self._ack_due_s: float | None = None
         self.repeated = self.lost = self.doubles = 0
+
+    def set_mtu(self, mtu_bytes: int) -> None:
+        """What is longer than fits is sent in fragments from now on."""
+        self.payload_max_bytes = payload_max_bytes(mtu_bytes)
 
     @property
     def is_watched(self) -> bool:

@@ -30,6 +30,7 @@ from proxy.core.events import (
     Effect,
     Event,
     Log,
+    MtuChanged,
     PacketReceived,
     Persist,
     Restored,
@@ -39,9 +40,9 @@ from proxy.core.events import (
 from proxy.core.forwarder import Forwarder
 from proxy.core.service_proxy import ServiceProxy
 from proxy.driver.applications import ApplicationFace, Applications
-from proxy.driver.carrier import CarrierWatch
 from proxy.driver.control import ControlServer
 from proxy.driver.faces import LocalFace, listen_for_service, open_udp_face
+from proxy.driver.interface_watch import InterfaceWatch
 from proxy.driver.packet_loop import PacketLoop, PacketSocket
 from proxy.driver.records import RecordWriter
 from proxy.driver.status import bounds_of, counters_of, reported_state, sent_messages, status_of
@@ -180,7 +181,7 @@ class NodeProgram:
         if config.forwarder.service_socket is not None:
             listener = listen_for_service(Path(config.forwarder.service_socket))
             nursery.start_soon(self._local.accept_forever, listener)
-        nursery.start_soon(self._watch_carrier)
+        nursery.start_soon(self._watch_interfaces)
         for packets in self._links:
             self._loop.add(packets)
         self._open_applications(config.forwarder)
@@ -210,18 +211,24 @@ class NodeProgram:
         if config.application_port is not None:
             applications.listen_loopback(config.application_port)
 
-    async def _watch_carrier(self) -> None:
+    async def _watch_interfaces(self) -> None:
         assert self.config.forwarder is not None, "checked by load_config"
-        face_ids = {socket.if_nametoindex(face.intf): face.face_id for face in self.config.forwarder.faces}
-        carriers = dict.fromkeys(face_ids.values(), True)  # what the core assumes
-        watch = CarrierWatch()
+        faces = {socket.if_nametoindex(face.intf): face for face in self.config.forwarder.faces}
+        carriers = dict.fromkeys(faces, True)  # what the core assumes
+        mtus_bytes = {index: face.mtu_bytes for index, face in faces.items()}
+        watch = InterfaceWatch()
         self._loop.watch(watch.fileno())
         try:
-            async for index, up in watch.changes():
-                face_id = face_ids.get(index)
-                if face_id is not None and carriers[face_id] is not up:
-                    carriers[face_id] = up
-                    self.dispatch(CarrierChanged(face_id, up))
+            async for index, up, mtu_bytes in watch.changes():
+                face = faces.get(index)
+                if face is None:
+                    continue
+                if carriers[index] is not up:
+                    carriers[index] = up
+                    self.dispatch(CarrierChanged(face.face_id, up))
+                if mtu_bytes is not None and mtus_bytes[index] != mtu_bytes:
+                    mtus_bytes[index] = mtu_bytes
+                    self.dispatch(MtuChanged(face.face_id, mtu_bytes))
         finally:
             watch.close()
 

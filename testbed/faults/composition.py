@@ -77,6 +77,9 @@ class LinkState:
     properties: Mapping[Direction, LinkProperties]
 
 
+#: Properties that a ramp passes through whole numbers.
+_WHOLE: Final = frozenset({"queue_packets", "queue_bytes", "mtu_bytes"})
+
 _BOTH: Final[frozenset[Direction]] = frozenset(DIRECTIONS)
 
 
@@ -190,7 +193,7 @@ def _changes(active: _Active, direction: Direction) -> dict[str, Any]:
         if active.phase < steps and _is_number(wanted):
             begun_at = getattr(active.start[direction], name)
             value = begun_at + (wanted - begun_at) * active.phase / steps
-        changes[name] = round(value) if name.startswith("queue_") else value
+        changes[name] = round(value) if name in _WHOLE else value
     if "queue_packets" in changes:  # of the two bounds of a queue the one given last
         changes.setdefault("queue_bytes", None)
     return changes

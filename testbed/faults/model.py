@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from testbed.faults.targets import EVENT_KINDS, MESSAGE_KINDS
 from topologies.errors import InputError, pick_one_of
+from topologies.model import JITTER_DISTRIBUTIONS, MTU_MAX_BYTES, MTU_MIN_BYTES
 
 FaultKind = Literal[
     "link-down", "link-up", "flap", "impair", "black-hole", "partition", "isolate",
@@ -30,8 +31,8 @@ _PLAIN_KINDS: Final = frozenset(
     {"link-down", "link-up", "black-hole", "crash", "freeze", "thaw", "restart", "disk-loss"}
 )
 
-#: What `impair` may set, with the largest value; all are 0 or more, a rate is more than 0.
-IMPAIR_PARAMETERS: Final[Mapping[str, float]] = {
+#: What `impair` may set: the largest value of numbers, all of which are 0 or more (a rate is more than 0); else the values.
+IMPAIR_PARAMETERS: Final[Mapping[str, float | tuple[str | bool, ...]]] = {
     "delay_ms": 60_000.0,
     "jitter_ms": 60_000.0,
     "loss_ratio": 1.0,
@@ -45,6 +46,9 @@ IMPAIR_PARAMETERS: Final[Mapping[str, float]] = {
     "reorder_ratio": 1.0,
     "corrupt_ratio": 1.0,
     "late_max_ms": 60_000.0,
+    "mtu_bytes": MTU_MAX_BYTES,
+    "jitter_distribution": JITTER_DISTRIBUTIONS,
+    "jitter_keeps_order": (False, True),
 }
 
 
@@ -142,11 +146,18 @@ class Fault:
         for name, value in changes.items():
             self._verify_parameter(name, value)
 
-    def _verify_parameter(self, name: str, value: float) -> None:
+    def _verify_parameter(self, name: str, value: float | str) -> None:
         if name not in IMPAIR_PARAMETERS:
             raise self._refuse(f"`impair` knows no `{name}`", pick_one_of(name, IMPAIR_PARAMETERS))
-        if not (math.isfinite(value) and 0.0 <= value <= IMPAIR_PARAMETERS[name]):
-            raise self._refuse(f"{name} = {value} is out of range", f"give 0 to {IMPAIR_PARAMETERS[name]:g}")
+        allowed = IMPAIR_PARAMETERS[name]
+        if isinstance(allowed, tuple):
+            if value not in allowed:
+                known = " or ".join(str(one).lower() for one in allowed)
+                raise self._refuse(f"{name} = {value} cannot be", f"give {known}")
+            return
+        least = MTU_MIN_BYTES if name == "mtu_bytes" else 0
+        if isinstance(value, str) or not (math.isfinite(value) and least <= value <= allowed):
+            raise self._refuse(f"{name} = {value} is out of range", f"give {least} to {allowed:g}")
         if value == 0.0 and name in ("rate_mbps", "queue_packets", "queue_bytes"):
             raise self._refuse(f"{name} = 0 lets nothing through", "give more than 0, or use `link-down`")
 

@@ -19,6 +19,7 @@ from proxy.core.events import (
     CarrierChanged,
     Event,
     Log,
+    MtuChanged,
     PacketReceived,
     Persist,
     Restored,
@@ -402,9 +403,11 @@ class SimulatedNetwork:
         if process.disk is not None:
             self._deliver(name, Restored(process.disk.stored()))
         self._deliver(name, TimerExpired())
-        for (node, face_id), (wire, *_) in self._wires.items():
-            if node == process.config.node and process.config.process == "forwarder" and not wire.carrier:
-                self._deliver(name, CarrierChanged(face_id, up=False))
+        for (node, face_id), (wire, direction, *_) in self._wires.items():
+            if node == process.config.node and process.config.process == "forwarder":
+                self._deliver(name, MtuChanged(face_id, wire.channels[direction].impairment.mtu_bytes))
+                if not wire.carrier:
+                    self._deliver(name, CarrierChanged(face_id, up=False))
         self._tell_other_half(process, attached=True)
 
     def process_state(self, name: str) -> ProcessState:
@@ -530,8 +533,17 @@ class SimulatedNetwork:
 
     def impair(self, link: str, impairment: Impairment, *directions: Direction) -> None:
         """Change what a link does, in the directions named (default both), from the next packet on."""
+        simulated = self.links[link]
         for direction in directions or DIRECTIONS:
-            self.links[link].channels[direction].change(impairment)
+            channel = simulated.channels[direction]
+            if channel.impairment.mtu_bytes != impairment.mtu_bytes:
+                self._tell_of_mtu(simulated, direction, impairment.mtu_bytes)
+            channel.change(impairment)
+
+    def _tell_of_mtu(self, link: SimulatedLink, direction: Direction, mtu_bytes: int) -> None:
+        for (node, face_id), (wire, way, *_) in self._wires.items():
+            if wire is link and way == direction:
+                self._deliver(f"{node}.forwarder", MtuChanged(face_id, mtu_bytes))
 
 
 def lane_ends(link: Link, direction: Direction, addresses: AddressPlan) -> LaneEnds:

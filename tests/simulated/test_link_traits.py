@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from testbed.links.model import DIRECTIONS
+from testbed.links.model import DIRECTIONS, Impairment
 from testbed.plan import NetworkPlan
 from testbed.simulation.controlled import ControlledSimulation
 from testbed.simulation.network import HEADERS_BYTES, SimulatedNetwork
@@ -108,6 +108,36 @@ def test_no_packet_is_larger_than_the_mtu_and_smaller_links_take_more_of_them(
     conference.assert_invariants()
     assert max(sizes) <= mtu_bytes
     assert (max(sizes) > 6_000) == (mtu_bytes == 9_000)
+
+
+def test_an_mtu_that_changes_holds_from_then_on_and_for_a_forwarder_that_starts_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: dict[str, int] = {}
+
+    def noting(network: SimulatedNetwork, process: Any, face_id: int, packet: bytes) -> None:
+        if (process.config.node, face_id) in network._wires:
+            link = network._wires[process.config.node, face_id][0].link.name
+            sizes[link] = max(sizes.get(link, 0), len(packet) + HEADERS_BYTES - 14)
+        transmit(network, process, face_id, packet)
+
+    transmit = SimulatedNetwork._transmit
+    monkeypatch.setattr(SimulatedNetwork, "_transmit", noting)
+    conference = Conference(with_links({"core", "uplink", "access", "login"}, mtu_bytes=9_000))
+    network = conference.network
+    conference.join()
+    network.impair("csr1-ue1", Impairment(delay_ms=1.0, mtu_bytes=600))
+    network.crash("csr1.forwarder")
+    conference.run_for(0.2)
+    network.restart("csr1.forwarder")
+    conference.run_for(3.0)
+    sizes.clear()
+    conference.publish("ue1", count=3, size_bytes=6_000)
+    conference.publish("ue3", count=3, size_bytes=6_000)
+    conference.run_for(2.0)
+    conference.assert_invariants()
+    assert sizes["csr1-ue1"] <= 600
+    assert sizes["csr2-ue3"] > 6_000
 
 
 async def test_changes_and_black_holes_are_read_back() -> None:

@@ -56,6 +56,11 @@ def test_a_link_before_its_tier_before_the_whole() -> None:
             "[[fault]] 1",
             "duplicates",
         ),
+        (
+            '[[fault]]\nkind = "impair"\nat_s = 1\ntarget = "csr1-ue1"\nmtu_bytes = 1400\nsender = "ue1"\n',
+            "[[fault]] 1",
+            "an MTU that differs by direction",
+        ),
     ],
 )
 def test_what_netem_cannot_do_is_refused_with_its_place(links: str, place: str, problem: str) -> None:

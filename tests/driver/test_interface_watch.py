@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.driver.carrier import CarrierWatch, parse_link_messages
+from proxy.driver.interface_watch import InterfaceWatch, parse_link_messages
 
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, NLMSG_DONE = 16, 17, 20, 3
 IFF_UP, IFF_RUNNING, IFF_LOWER_UP = 0x1, 0x40, 0x10000
@@ -36,7 +37,7 @@ def link_message(kind: int, index: int, flags: int, attributes: bytes = b"") -> 
     ],
 )
 def test_carrier(kind: int, flags: int, has_carrier: bool) -> None:  # noqa: FBT001
-    assert list(parse_link_messages(link_message(kind, 7, flags))) == [(7, has_carrier)]
+    assert list(parse_link_messages(link_message(kind, 7, flags))) == [(7, has_carrier, None)]
 
 
 def test_several_messages_with_attributes_and_others_between() -> None:
@@ -46,13 +47,20 @@ def test_several_messages_with_attributes_and_others_between() -> None:
         + link_message(RTM_NEWLINK, 2, 0, bytes(52))
         + struct.pack("=IHHIII", 20, NLMSG_DONE, 2, 1, 0, 0)
     )
-    assert list(parse_link_messages(buffer)) == [(1, True), (2, False)]
+    assert list(parse_link_messages(buffer)) == [(1, True, None), (2, False, None)]
 
 
 def test_message_cut_short() -> None:
     whole = link_message(RTM_NEWLINK, 1, IFF_UP | IFF_LOWER_UP)
     for size in range(len(whole)):
-        assert list(parse_link_messages(whole + whole[:size])) == [(1, True)]
+        assert list(parse_link_messages(whole + whole[:size])) == [(1, True, None)]
+
+
+def test_mtu_is_read_from_among_the_attributes() -> None:
+    name = struct.pack("=HH4s", 7, 3, b"lo\0")
+    mtu = struct.pack("=HHI", 8, 4, 1_280)
+    (state,) = parse_link_messages(link_message(RTM_NEWLINK, 3, IFF_UP | IFF_LOWER_UP, name + mtu))
+    assert state == (3, True, 1_280)
 
 
 @pytest.mark.parametrize("length", [0, 1, 15, 2**32 - 1])
@@ -72,13 +80,14 @@ def test_any_bytes_are_read_without_complaint(buffer: bytes) -> None:
 
 
 async def test_kernel_tells_of_every_interface_at_first() -> None:
-    watch = CarrierWatch()
+    watch, mtu_bytes = InterfaceWatch(), int(Path("/sys/class/net/lo/mtu").read_text())  # noqa: ASYNC240  not a disk
     try:
         with trio.fail_after(10.0):
             async with contextlib.aclosing(watch.changes()) as changes:
-                async for index, up in changes:
-                    if index == socket.if_nametoindex("lo"):
-                        assert up
+                async for state in changes:
+                    if state.interface == socket.if_nametoindex("lo"):
+                        assert state.has_carrier
+                        assert state.mtu_bytes == mtu_bytes
                         break
     finally:
         watch.close()
