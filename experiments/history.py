@@ -110,7 +110,9 @@ class LinkRecord(Struct, frozen=True):
     expected_lost_packets: float = 0.0
     expected_lost_variance: float | None = None  #: None: of independent losses
     drawn_packets: int | None = None  #: frames that loss was decided for; None: those lost and carried
-    altered_packets: dict[str, int] = {}
+    altered_packets: dict[str, int] = {}  #: by kind
+    expected_altered_packets: dict[str, float] = {}  #: by kind; a kind left out: the back end does not tell
+    passed_packets: int | None = None  #: frames that the alterations were drawn for; None: unknown
 
 
 class NodeExit(Struct, frozen=True):

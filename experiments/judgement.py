@@ -81,6 +81,7 @@ def judge_fidelity(run: RecordedRun) -> tuple[Check, ...]:
         _records_intact(run),
         _delay(run.links),
         _loss(run.links),
+        _alterations(run.links),
         _rate(run.links),
         _overrun(run.links),
         _timer_lag(run),
@@ -215,6 +216,22 @@ def _loss_tail(link: LinkRecord, lost: int, offered: int) -> float:
     single, in_bursts = offered * ratio * (1 - ratio), link.expected_lost_variance
     effect = in_bursts / single if in_bursts is not None and in_bursts > single > 0 else 1.0
     return binomial_tail(round(lost / effect), round(offered / effect), ratio) if offered >= effect else 1.0
+
+
+def _alterations(links: Sequence[LinkRecord]) -> Check:
+    drawn = [
+        (link, kind, link.altered_packets.get(kind, 0), expected, link.passed_packets or 0)
+        for link in links
+        for kind, expected in link.expected_altered_packets.items()
+        if expected > 0 or link.altered_packets.get(kind, 0) > 0
+    ]
+    wrong = [
+        f"{link.sender} to {link.receiver}: {kind} of {altered} in {passed}, expected {expected:.1f}"
+        for link, kind, altered, expected, passed in drawn
+        if 2 * binomial_tail(altered, passed, expected / max(1, passed)) < LOSS_FALSE_ALARM / len(drawn)
+    ]
+    required = "duplicates, reordering and corruption of every link within the 99.9 % binomial interval"
+    return _check("fidelity.link-alterations", wrong, f"{len(wrong)} of {len(drawn)} outside", required)
 
 
 def _rate(links: Sequence[LinkRecord]) -> Check:

@@ -101,6 +101,7 @@ class Channel:
         "_corrupt_threshold",
         "_delay_ns",
         "_duplicate_threshold",
+        "_expected_altered",
         "_expected_lost",
         "_expected_variance",
         "_good_threshold",
@@ -119,6 +120,7 @@ class Channel:
         "_queue_packets",
         "_reorder_threshold",
         "_settled_drawn",
+        "_settled_passed",
         "altered",
         "attempt",
         "blocked",
@@ -127,6 +129,7 @@ class Channel:
         "draws_frames",
         "frames_drawn",
         "frames_offered",
+        "frames_passed",
         "impairment",
         "late_ns",
     )
@@ -136,6 +139,7 @@ class Channel:
         self._chance_key = blake2b(b"state", digest_size=16, key=self._key).digest()
         self.frames_offered = 0  #: number of the next frame
         self.frames_drawn = 0  #: frames that got past the queue, so that loss was decided for them
+        self.frames_passed = 0  #: of these, the ones that were not lost, so that the other draws were made
         self.blocked = False  #: a black hole: what enters is gone, and neither end sees it
         self.attempt = 0  #: how often this name has been offered, this time included; 0: the frame has none
         self.altered = 0  #: bits DUPLICATED, REORDERED, CORRUPTED
@@ -149,6 +153,7 @@ class Channel:
         self._attempts: dict[bytes, int] = {}  # the longest not seen first
         self._bad = False
         self._settled_drawn, self._expected_lost, self._expected_variance = 0, 0.0, 0.0
+        self._settled_passed, self._expected_altered = 0, dict[Alteration, float]()
         self._bad_threshold = 0
         self._apply(impairment)
 
@@ -191,7 +196,8 @@ class Channel:
         Order is kept, where it is to be: after the delay was lowered, a frame still leaves after those that entered before it.
         """
         self._expected_lost, self._expected_variance = self.expected_loss()
-        self._settled_drawn = self.frames_drawn
+        self._expected_altered = self.expected_alterations()
+        self._settled_drawn, self._settled_passed = self.frames_drawn, self.frames_passed
         self._apply(impairment)
 
     def expected_loss(self) -> tuple[float, float]:
@@ -208,6 +214,16 @@ class Channel:
             correlated = 2 * (asked.bad_loss_ratio - asked.loss_ratio) ** 2 * bad * (1 - bad) * pairs
         variance = drawn * ratio * (1 - ratio) + correlated
         return self._expected_lost + drawn * ratio, self._expected_variance + variance
+
+    def expected_alterations(self) -> dict[Alteration, float]:
+        """Return the mean number of frames that the configured ratios duplicate, reorder and corrupt, over all changes."""
+        passed, asked = self.frames_passed - self._settled_passed, self.impairment
+        ratios: dict[Alteration, float] = {
+            "duplicate": asked.duplicate_ratio,
+            "reorder": asked.reorder_ratio,
+            "corrupt": asked.corrupt_ratio,
+        }
+        return {kind: self._expected_altered.get(kind, 0.0) + passed * ratio for kind, ratio in ratios.items()}
 
     def cut(self) -> None:
         """The link lost its carrier: forget what waits and what is in flight. Frame numbers go on."""
@@ -278,6 +294,7 @@ class Channel:
         loss_threshold = self._bad_loss_threshold if self._bad else self._loss_threshold
         if loss_threshold and draw(drawn, LOSS) < loss_threshold:
             return LOST
+        self.frames_passed += 1
         if self._jitter_ns:
             due_ns += self._jitter(draw(drawn, JITTER))
         if due_ns < self._last_due_ns:  # a slower frame is ahead, or the delay was lowered

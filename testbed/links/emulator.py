@@ -353,6 +353,8 @@ def _lane_counters(lane: Lane, *, sender: Tap, receiver: Tap) -> LinkCounters:
         carried_bytes=lane.carried_bytes,
         dropped_packets=lane.dropped | {"overrun": lane.dropped["overrun"] + unread_packets},
         altered_packets=dict(lane.altered),
+        expected_altered_packets=lane.channel.expected_alterations(),
+        passed_packets=lane.channel.frames_passed,
         in_flight_packets=lane.in_flight_packets,
         drawn_packets=drawn,
         delay_error_p50_ms=quantile_ms(lane.bins, 0.5, max_ns=max_ns),

@@ -110,6 +110,11 @@ class LinkCounters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     carried_bytes: int  #: whole Ethernet frames without FCS
     dropped_packets: dict[Cause, int]  #: every cause, zeros included
     altered_packets: dict[Alteration, int]  #: every kind, zeros included; a frame may be in several
+    #: of these, as many as the ratios in force come to in the mean; a kind left out: the back end does not tell
+    expected_altered_packets: dict[Alteration, float] = {}
+    passed_packets: int | None = (
+        None  #: frames that `altered_packets` were drawn from; None: the back end does not tell
+    )
     in_flight_packets: int
     drawn_packets: int  #: frames that got past the queue, so that loss was decided for them
     #: Departure minus the time it was due, of every carried frame. Departure is when the frame is handed to the

@@ -283,6 +283,8 @@ def _counters(simulated: SimulatedLink, direction: Direction) -> LinkCounters:
         carried_bytes=traffic.carried_bytes,
         dropped_packets=dict(traffic.dropped),
         altered_packets=dict(traffic.altered),
+        expected_altered_packets=channel.expected_alterations(),
+        passed_packets=channel.frames_passed,
         in_flight_packets=traffic.in_flight,
         drawn_packets=channel.frames_drawn,
         delay_error_p50_ms=0.0 if packets else None,

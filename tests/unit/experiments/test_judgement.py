@@ -39,7 +39,8 @@ LINK = LinkRecord(
     "csr1-ue1", "csr1", "ue1", Configured(delay_ms=2.0, loss_ratio=0.02, rate_mbps=10.0), 9_800, 10**6,
     {"loss": 200, "queue": 0, "carrier": 0, "overrun": 0}, delay_error_p50_ms=0.05, delay_error_p99_ms=0.4,
     delay_error_max_ms=0.9, delay_error_histogram=[(0.05, 9_000), (0.4, 790), (0.9, 10)], measured_rate_mbps=4.0,
-    expected_lost_packets=200.0,
+    expected_lost_packets=200.0, altered_packets={"duplicate": 95, "corrupt": 0}, passed_packets=9_800,
+    expected_altered_packets={"duplicate": 98.0, "reorder": 0.0, "corrupt": 0.0},
 )  # fmt: skip
 
 
@@ -75,6 +76,9 @@ def test_a_faithful_run_passes_everything() -> None:
         ("fidelity.link-loss", {"links": [link(dropped_packets={"loss": 260}, packets=9_740)]}),
         ("fidelity.link-loss", {"links": [link(dropped_packets={"loss": 140}, packets=9_860)]}),
         ("fidelity.link-loss", {"links": [link(dropped_packets={"loss": 3}, expected_lost_packets=0.0)]}),
+        ("fidelity.link-alterations", {"links": [link(altered_packets={"duplicate": 140})]}),
+        ("fidelity.link-alterations", {"links": [link(altered_packets={"duplicate": 62})]}),
+        ("fidelity.link-alterations", {"links": [link(altered_packets={"duplicate": 98, "corrupt": 1})]}),
         ("fidelity.link-rate", {"links": [link(measured_rate_mbps=10.5)]}),
         ("fidelity.overrun", {"links": [link(dropped_packets={"loss": 200, "overrun": 1})]}),
         (

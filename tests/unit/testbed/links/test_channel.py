@@ -129,6 +129,19 @@ def test_expected_loss_adds_up_over_changes() -> None:
     assert made.expected_loss() == pytest.approx((70.0, 25.0 + 18.0))
 
 
+def test_expected_alterations_add_up_over_changes_and_over_the_frames_that_are_not_lost() -> None:
+    made = Channel(Impairment(duplicate_ratio=0.5, corrupt_ratio=0.1), seed=7, link="a-b", direction="a_to_b")
+    for _ in range(100):
+        made.offer(100, now_ns=0)
+    made.change(Impairment(duplicate_ratio=0.25, reorder_ratio=1.0, loss_ratio=0.5))
+    passed = 100 + sum(made.offer(100, now_ns=0) != LOST for _ in range(200))
+    made.change(Impairment(loss_ratio=1.0))
+    made.offer(100, now_ns=0)
+    assert made.frames_passed == passed < 300
+    again = passed - 100
+    assert made.expected_alterations() == pytest.approx({"duplicate": 50 + again / 4, "reorder": again, "corrupt": 10})
+
+
 def test_a_place_in_the_queue_is_free_when_its_frame_has_left_the_line() -> None:
     made = Channel(Impairment(rate_mbps=8.0, queue_packets=1), seed=7, link="a-b", direction="a_to_b")
     assert made.offer(1_000, now_ns=0) == 1_000_000
