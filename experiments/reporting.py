@@ -27,9 +27,9 @@ _PRINTED_MAX: Final = 12
 _GROUPS_PRINTED_MAX: Final = 40
 #: Columns of the table of medians.
 _COLUMNS: Final = {
-    "deliveries.ratio.p50": "latency / path delay, p50",
-    "deliveries.ratio.p99": "p99",
-    "recovery.outage_ms.max": "outage, worst (ms)",
+    "deliveries.ratio.p50": "p50 ratio",
+    "deliveries.ratio.p99": "p99 ratio",
+    "recovery.outage_ms.max": "worst outage (ms)",
     "messages.packets_per_update": "packets per update",
     "deliveries.lost": "lost",
 }
@@ -92,19 +92,31 @@ def print_comparison(console: Console, comparison: Comparison, folder: Path) -> 
     from experiments.report.comparison_page import spell_interval  # noqa: PLC0415
     from experiments.report.run_page import PAGE_FILE  # noqa: PLC0415
 
-    table = Table(title="Medians [bootstrap intervals, 95 %]", title_justify="left")
-    table.add_column("runs with", overflow="fold")
+    table = Table(title="Medians, with 95 % bootstrap intervals; ratio: latency / path delay", title_justify="left")
+    key, labels = _without_common_key([group.label for group in comparison.groups])
+    table.add_column(key, overflow="fold")
+    table.add_column("runs", justify="right")
     for words in _COLUMNS.values():
         table.add_column(words, justify="right")
-    for group in comparison.groups[:_GROUPS_PRINTED_MAX]:
+    for group, label in zip(comparison.groups[:_GROUPS_PRINTED_MAX], labels, strict=False):
         medians = (comparison.medians.get((group.label, metric)) for metric in _COLUMNS)
-        table.add_row(
-            escape(f"{group.label} (n={len(group.runs)})"), *(escape(spell_interval(each)) for each in medians)
-        )
+        table.add_row(escape(label), str(len(group.runs)), *(escape(spell_interval(each)) for each in medians))
     console.print(table)
     if (more := len(comparison.groups) - _GROUPS_PRINTED_MAX) > 0:
         console.print(f"... and {more} more, in comparison.csv", highlight=False)
     console.print(f"comparison: {folder / PAGE_FILE}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _without_common_key(labels: Sequence[str]) -> tuple[str, list[str]]:
+    """Return a heading, and the labels without what they all begin with, if they differ in the value of one key.
+
+    >>> _without_common_key(["conference.mode=push", "conference.mode=svs"])
+    ('conference.mode', ['push', 'svs'])
+    """
+    keys = {label.partition("=")[0] for label in labels}
+    if len(keys) == 1 and all(label.count("=") == 1 for label in labels):
+        return keys.pop(), [label.partition("=")[2] for label in labels]
+    return "runs with", list(labels)
 
 
 def _execution(plan: SweepPlan, jobs: int | None, dask: str | None) -> Execution:

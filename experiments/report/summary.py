@@ -71,7 +71,9 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str]]:
         value = values.get(metric, math.nan)
         return "-" if math.isnan(value) else format(value, form)
 
-    yield "network", f"up and in sync in {spell('network.up_s', '.2f')} s, down in {spell('network.down_s', '.2f')} s"
+    is_gone = not math.isnan(values.get("network.down_s", math.nan))  # a simulated one is nowhere
+    down = f", down in {spell('network.down_s', '.2f')} s" if is_gone else ""
+    yield "network", f"up and in sync in {spell('network.up_s', '.2f')} s{down}"
 
     def quantiles(metric: str, form: str) -> str:
         return f"p50 {spell(f'{metric}.p50', form)}, p99 {spell(f'{metric}.p99', form)}"
