@@ -100,6 +100,11 @@ def verify(value: object, rule: inspect.Type, source: Source, path: KeyPath) -> 
             _verify_number(value, rule, source, path)
         case inspect.StrType():
             _verify_text(value, rule, source, path)
+        case inspect.BoolType():
+            if not isinstance(value, bool):
+                raise source.error(
+                    path, problem=f"{_said(path, value)} is neither true nor false", remedy="write true or false"
+                )
         case inspect.LiteralType():
             if value not in rule.values:
                 raise source.error(path, problem=f"{_said(path, value)} is unknown", remedy=_one_of(value, rule.values))

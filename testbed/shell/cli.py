@@ -37,6 +37,11 @@ NOTICES_MAX: Final = 200
 _WAKE: Final = signal.SIGUSR1
 _INDENT: Final = 2
 
+#: Programs that reach another host by IP, which hosts forward for nobody.
+_BY_IP: Final = frozenset(
+    {"ping", "traceroute", "tracepath", "mtr", "iperf", "iperf3", "nc", "ncat", "telnet", "ssh", "curl"}
+)
+
 #: What Mininet has and this network has not, and what to do instead.
 _NOT_HERE: Final = {
     "switch": "this network has routers and links, no switches: see `link`, or `fault link-down`",
@@ -287,9 +292,14 @@ class Shell(CLI):  # type: ignore[misc]  # mininet is not typed
     def _run_in_host(self, name: str, command: str) -> None:
         if not command:
             raise InputError(where=name, problem="no command is given", remedy=f"write it behind: {name} ip addr")
-        words = [
-            (self.mn[word].defaultIntf().updateIP() or word) if word in self.mn else word for word in command.split(" ")
-        ]
+        said = command.split(" ")
+        if said[0] in _BY_IP:
+            for far in (word for word in said[1:] if word in self.mn and word != name):
+                if not self.mn[name].connectionsTo(self.mn[far]):
+                    self.stdout.write(
+                        f"({far} is no neighbour of {name}: no IP leads there, only names do; see `ndn`)\n"
+                    )
+        words = [(self.mn[word].defaultIntf().updateIP() or word) if word in self.mn else word for word in said]
         terminal = self._terminal if self.inputFile is None else None
         run_in_host(
             self.mn[name],

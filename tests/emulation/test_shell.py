@@ -158,6 +158,8 @@ def run_in_hosts(shell: Terminal) -> None:
     shell.press("\x03")
     shell.expect("packet loss")
     at_prompt(shell)
+    ask(shell, "ue1 ping -c 1 ue2", "ue2 is no neighbour of ue1")
+
     shell.line("ue1 echo ready; cat")  # an interactive program: what is typed is shown once, and answered
     shell.expect("\nready\n")
     shell.line("twice")

@@ -51,6 +51,7 @@ def fault(kind: str, rest: str, *, at_s: float = 1, for_s: float | None = None) 
             "jitter_keeps_order changes at once",
             "two faults",
         ),
+        ("impair", 'target = "core1-core2"\njitter_keeps_order = "no"', "jitter_keeps_order", "neither true", "true or"),
         ("impair", 'target = "core1-core2"\nmtu_bytes = 500', "mtu_bytes", "", "576"),
         ("impair", 'target = "core1-core2"\njitter_distribution = "pareto"', "jitter_distribution", "", "normal"),
         ("impair", 'target = "core1-core2"\nramp_s = 1', "[[fault]] 1", "it changes nothing", "give delay_ms"),
