@@ -103,6 +103,24 @@ def test_each_unfaithfulness_fails_its_check_and_no_other(name: str, changes: di
 
 
 @pytest.mark.parametrize(
+    ("target", "healed_s", "verdict"),
+    [
+        ("csr1.forwarder", 105.5, "pass"),
+        ("csr1", None, "pass"),
+        ("ue1", 105.5, "fail"),  # another process
+        ("csr1.forwarder", 104.5, "fail"),  # before
+    ],
+)
+def test_a_process_that_a_fault_holds_is_late_as_it_should_be(
+    target: str, healed_s: float | None, verdict: str
+) -> None:
+    freeze = FaultRecord("f1", "freeze", target, intended_s=104.0, applied_s=104.0, verified=True, healed_s=healed_s)
+    late = History(counters=[COUNTERS, LATE], quiesced_s=110.0)
+    found = verdicts(history=late, faults=[freeze])
+    assert found["fidelity.timer-lag"] == verdict
+
+
+@pytest.mark.parametrize(
     ("name", "changes"),
     [
         ("run.complete", {"history": History(counters=[COUNTERS])}),
