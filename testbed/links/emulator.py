@@ -58,7 +58,7 @@ from testbed.links.messages import (
 )
 from testbed.links.model import DIRECTIONS, Direction, EmulatorStats, Impairment, LinkCounters, LinkEnd, LinkPlan
 from testbed.links.rtnetlink import set_carrier, set_mtu
-from testbed.links.tap import Tap, close_fds, make_taps
+from testbed.links.tap import Tap, make_taps, remove_taps
 from testbed.links.turns import TurnTaking
 from topologies.errors import CapabilityError, HconfError, InputError
 
@@ -67,7 +67,7 @@ _NO_PRIORITY: Final = "other"
 #: Part of a processor above which the loop is told to rather be a little late than to poll for what is nearly due.
 _POLL_LESS_RATIO: Final = 0.4
 _RECEIVE_BYTES: Final = 1 << 18
-_THREAD_STACK_BYTES: Final = 1 << 18  # they only close files, and memory is locked
+_THREAD_STACK_BYTES: Final = 1 << 18  # they only remove interfaces, and memory is locked
 
 
 class _Stopped(Exception):
@@ -150,7 +150,7 @@ class Emulator:
     def _close(self) -> None:
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        close_fds([tap.fd for link in self._links.values() for tap in (link.a, link.b)])
+        remove_taps(tap for link in self._links.values() for tap in (link.a, link.b))
         if self._ledger is not None:
             self._ledger.close()
 

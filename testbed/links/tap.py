@@ -1,4 +1,4 @@
-"""TAP interfaces inside the hosts' namespaces: made, configured, and closed many at a time."""
+"""TAP interfaces inside the hosts' namespaces: made, configured, and removed many at a time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from testbed.links.linux import enter_netns, returning_to_own_netns
 from testbed.links.model import LinkEnd
@@ -21,8 +21,11 @@ from testbed.links.rtnetlink import (
     add_permanent_neighbour,
     bring_up,
     configure_link,
+    delete_together,
 )
 from topologies.errors import CapabilityError, HconfError, InputError
+
+T = TypeVar("T")
 
 _TUN_DEVICE: Final = "/dev/net/tun"
 _TUNSETIFF: Final = 0x400454CA
@@ -31,9 +34,9 @@ _INTF_NAME_MAX: Final = 15
 
 #: Frames that the kernel holds for the emulator to read; more are dropped and counted as `overrun`.
 TXQUEUELEN_PACKETS: Final = 1_000
-#: Closing a TAP waits some 30 to 80 ms, mostly for RCU callbacks of the whole machine (`rcu_barrier`), and all that wait at the
-#: same time wait for the same ones: 400 TAPs take 0.5 s from 64 threads, 0.13 s from 400.
-_CLOSING_THREADS: Final = 512
+#: Whoever removes interfaces waits some 30 to 80 ms, mostly for RCU callbacks of the whole machine (`rcu_barrier`), and all
+#: who wait at the same time wait for the same ones: 400 TAPs take 0.5 s from 64 threads, 0.1 s from one for each host.
+_REMOVING_THREADS: Final = 512
 
 
 class Tap:
@@ -64,7 +67,7 @@ def make_taps(
                 for tap in _make_host_taps(host, host_ends, open_fds):
                     taps[host, tap.end.intf] = tap
     except BaseException:
-        close_fds(open_fds)
+        _side_by_side(os.close, open_fds)
         raise
     return taps
 
@@ -155,24 +158,38 @@ def _configuration(end: LinkEnd, index: int, mtu_bytes: int) -> list[tuple[str, 
     ]
 
 
-def close_fds(fds: Iterable[int]) -> None:
-    """Close TAP file descriptors, which removes the interfaces, from many threads at once."""
-    waiting = list(fds)
+def remove_taps(taps: Iterable[Tap]) -> None:
+    """Remove interfaces and close their files; those of a host go together, all hosts side by side."""
+    by_host: dict[str, list[Tap]] = {}
+    for tap in taps:
+        by_host.setdefault(tap.end.host, []).append(tap)
+    _side_by_side(_remove_host_taps, by_host.values())
 
-    def close_some() -> None:
+
+def _remove_host_taps(taps: Sequence[Tap]) -> None:
+    with contextlib.suppress(OSError):  # then closing removes them, one after another
+        taps[0].route.carry_out(delete_together([tap.index for tap in taps]))
+    for tap in taps:
+        os.close(tap.fd)
+
+
+def _side_by_side(work: Callable[[T], None], items: Iterable[T]) -> None:
+    waiting = list(items)
+
+    def work_some() -> None:
         while True:
             try:
-                fd = waiting.pop()  # atomic
+                item = waiting.pop()  # atomic
             except IndexError:
                 return
-            os.close(fd)
+            work(item)
 
-    threads = [threading.Thread(target=close_some) for _ in range(min(_CLOSING_THREADS, len(waiting)))]
+    threads = [threading.Thread(target=work_some) for _ in range(min(_REMOVING_THREADS, len(waiting)))]
     started = []
-    with contextlib.suppress(RuntimeError):  # no more threads here: it takes longer
+    with contextlib.suppress(RuntimeError):  # no more threads to be had: it takes longer
         for thread in threads:
             thread.start()
             started.append(thread)
-    close_some()
+    work_some()
     for thread in started:
         thread.join()

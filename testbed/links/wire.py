@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -258,9 +259,7 @@ class WireEmulator:
                 with contextlib.suppress(OSError):
                     self._control.sendall(encoder.encode(Stop()) + b"\n")
                 self._control.close()
-            try:
-                self._process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
+            if not _ended_within(self._process, _STOP_TIMEOUT_S):
                 self._process.send_signal(signal.SIGKILL)  # the kernel removes the interfaces, slowly
                 self._process.wait()
             self._log.close()
@@ -313,6 +312,19 @@ class WireEmulator:
         except ValueError:
             tail = "it was stopped"
         return f"the link emulator {state} ({error}){': ' + tail if tail else ''}"
+
+
+def _ended_within(process: subprocess.Popen[bytes], limit_s: float) -> bool:
+    """Wait for the end of a child; return whether it came. `Popen.wait` with a limit looks every 50 ms only."""
+    if process.poll() is None:
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            ended = select.poll()  # select(2) takes no descriptor above 1023
+            ended.register(pidfd, select.POLLIN)
+            ended.poll(limit_s * 1_000)
+        finally:
+            os.close(pidfd)
+    return process.poll() is not None
 
 
 def _check_plans(plans: Sequence[LinkPlan], netns_fds: Mapping[str, int]) -> None:
