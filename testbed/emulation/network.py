@@ -327,6 +327,11 @@ class EmulatedNetwork:
         self._log_route = mininet_net.LogRoute(plan.log_dir / "mininet.log")
         self._hosts = Hosts.begin(names, run_id=plan.run_id, log_path=plan.log_dir / "holders.log")
         self._ownership.record({"holders": self._hosts.helper.pid})
+        self._links = Links.begin(
+            self.backends, log_path=plan.log_dir / "links.log", environment=run_environment(plan.run_id)
+        )
+        if self._links.pid is not None:
+            self._ownership.record({"link emulator": self._links.pid})
         if self._node_program is None:
             await self._build_hosts_and_links(names, background)
         else:
@@ -364,26 +369,21 @@ class EmulatedNetwork:
         self.timings.hosts_s = time.monotonic() - start_s
 
         links_start_s = time.monotonic()
-        await worker.run(self._start_links)
+        await worker.run(self._build_links)
         pid = _there(self._links).pid
         if pid is not None:
-            self._ownership.record({"link emulator": pid})
             background.start_soon(self._watch, "link emulator", pid)
         await worker.run(set_node_addresses, self.plan.topology, self.addresses, hosts.netns_fds)
         await worker.run(self._build_mininet)
         self.timings.links_s = time.monotonic() - links_start_s
 
-    def _start_links(self) -> None:
-        plans = build_link_plans(self.plan, self.addresses)
-        self._links = Links.start(
-            plans,
-            self.backends,
+    def _build_links(self) -> None:
+        _there(self._links).build(
+            build_link_plans(self.plan, self.addresses),
             netns_fds=_there(self._hosts).netns_fds,
             seed=self.plan.seed,
             ledger_path=self.plan.raw_dir / "wire-ledger.jsonl",
-            log_path=self.plan.log_dir / "links.log",
             packet_code=self.plan.packet_code,
-            environment=run_environment(self.plan.run_id),
         )
 
     def _build_mininet(self) -> None:

@@ -61,53 +61,53 @@ class LinkEmulator(Protocol):
 
 
 class Links:
-    """The links of a run. Make it with `start`; every method blocks and may be called from any thread."""
+    """The links of a run. Make it with `begin`, then `build`; every method blocks and may be called from any thread."""
 
-    def __init__(self, order: Sequence[str]) -> None:
-        self._order = {name: number for number, name in enumerate(order)}
+    def __init__(self, backends: Mapping[str, LinkBackend]) -> None:
+        self._backends = backends
+        self._order = {name: number for number, name in enumerate(backends)}
         self._by_link: dict[str, LinkEmulator] = {}
         self.wire: WireEmulator | None = None  #: None: no link is of that back end
         self.netem: NetemLinks | None = None
 
     @classmethod
-    def start(
+    def begin(
         cls,
-        plans: Sequence[LinkPlan],
         backends: Mapping[str, LinkBackend],
+        *,
+        log_path: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Start what can be before there are hosts: the process of `wire` links, as `WireEmulator.begin`.
+
+        *backends* says of each link which back end it is of.
+        """
+        links = cls(backends)
+        if any(backend != "netem" for backend in backends.values()):
+            links.wire = WireEmulator.begin(log_path=log_path, environment=environment)
+        return links
+
+    def build(
+        self,
+        plans: Sequence[LinkPlan],
         *,
         netns_fds: Mapping[str, int],
         seed: int,
         ledger_path: Path,
-        log_path: Path | None = None,
         packet_code: bool = False,
-        environment: Mapping[str, str] | None = None,
-    ) -> Self:
-        """Make all links; *backends* says of each which back end it is of. The rest as `WireEmulator.start`.
+    ) -> None:
+        """Make all links, those of *backends*. The arguments are as those of `WireEmulator.build`.
 
-        Raises: InputError or CapabilityError if a link cannot be made; nothing is left of the others then. EmulatorDied.
+        Raises: InputError or CapabilityError if a link cannot be made; what was made goes with `stop`. EmulatorDied.
         """
-        links = cls([plan.name for plan in plans])
-        by_netem = [plan for plan in plans if backends[plan.name] == "netem"]
-        by_wire = [plan for plan in plans if backends[plan.name] != "netem"]
-        try:
-            if by_netem:
-                links.netem = NetemLinks.start(by_netem, netns_fds=netns_fds, seed=seed)
-                links._by_link |= dict.fromkeys((plan.name for plan in by_netem), links.netem)
-            if by_wire:
-                links.wire = WireEmulator.start(
-                    by_wire,
-                    netns_fds=netns_fds,
-                    seed=seed,
-                    ledger_path=ledger_path,
-                    log_path=log_path,
-                    packet_code=packet_code,
-                    environment=environment,
-                )
-                links._by_link |= dict.fromkeys((plan.name for plan in by_wire), links.wire)
-        except BaseException:
-            links.stop()
-            raise
-        return links
+        by_netem = [plan for plan in plans if self._backends[plan.name] == "netem"]
+        by_wire = [plan for plan in plans if self._backends[plan.name] != "netem"]
+        if by_netem:
+            self.netem = NetemLinks.start(by_netem, netns_fds=netns_fds, seed=seed)
+            self._by_link |= dict.fromkeys((plan.name for plan in by_netem), self.netem)
+        if self.wire is not None:
+            self.wire.build(by_wire, netns_fds=netns_fds, seed=seed, ledger_path=ledger_path, packet_code=packet_code)
+            self._by_link |= dict.fromkeys((plan.name for plan in by_wire), self.wire)
 
     @property
     def pid(self) -> int | None:

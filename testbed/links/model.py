@@ -78,7 +78,7 @@ def impairments_of(link: Link) -> tuple[Impairment, Impairment]:
 class LinkEnd(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One end of a link: the TAP interface that the emulator makes in a host's namespace."""
 
-    host: str  #: key into the `netns_fds` that `WireEmulator.start` is given
+    host: str  #: key into the `netns_fds` that `WireEmulator.build` is given
     intf: str  #: at most 15 characters, not taken in that namespace
     address: str  #: IPv4 with prefix length, for instance ``10.0.0.0/31``
     mac: str  #: ``02:00:00:00:00:01``

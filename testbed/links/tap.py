@@ -169,6 +169,7 @@ def remove_taps(taps: Iterable[Tap]) -> None:
 def _remove_host_taps(taps: Sequence[Tap]) -> None:
     with contextlib.suppress(OSError):  # then closing removes them, one after another
         taps[0].route.carry_out(delete_together([tap.index for tap in taps]))
+    taps[0].route.close()  # it is the same of all
     for tap in taps:
         os.close(tap.fd)
 

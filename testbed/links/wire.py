@@ -58,7 +58,7 @@ class EmulatorDied(Exception):
 
 
 class WireEmulator:
-    """All links of a run, carried by one process. Make it with `start`."""
+    """All links of a run, carried by one process. Make it with `start`, or with `begin` and `build`."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, log: IO[bytes]) -> None:
         self._process, self._control, self._log = process, control, log
@@ -67,34 +67,13 @@ class WireEmulator:
         self._impairments: dict[str, dict[Direction, Impairment]] = {}
 
     @classmethod
-    def start(
-        cls,
-        plans: Sequence[LinkPlan],
-        *,
-        netns_fds: Mapping[str, int],
-        seed: int,
-        ledger_path: Path,
-        log_path: Path | None = None,
-        hold_cpus_awake: bool = True,
-        packet_code: bool = False,
-        environment: Mapping[str, str] | None = None,
-    ) -> Self:
-        """Start the process and make all links; they are up and carry frames when this returns.
+    def begin(cls, *, log_path: Path | None = None, environment: Mapping[str, str] | None = None) -> Self:
+        """Start the process, which is a tenth of a second about it; hosts are wanted only by `build`.
 
         Args:
-            plans: at least the ends' hosts must be keys of *netns_fds*; names of links must be unique.
-            netns_fds: open descriptors of the hosts' network namespaces; the caller keeps and closes its own.
-            seed: of the run; with the link's name and direction it decides every random draw.
-            ledger_path: JSON lines, one for each dropped or altered frame (`ledger.LedgerRecord`); appended to.
             log_path: what the process prints, which is nothing unless it fails; None keeps it for error messages.
-            hold_cpus_awake: forbid deep idle states while the links exist, where the kernel lets us: without it every hop
-                of a quiet network takes 0.1 to 0.3 ms longer. `stats().cpus_held_awake` says whether it worked.
-            packet_code: message faults may have code over packets: load what runs it, which takes 0.7 s.
             environment: added to that of the process.
-        Raises: InputError or CapabilityError if a link cannot be made; nothing is left of the others then.
-            EmulatorDied if the process ends.
         """
-        _check_plans(plans, netns_fds)
         log = tempfile.TemporaryFile() if log_path is None else log_path.open("a+b")  # noqa: SIM115  closed by stop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         arguments = ("--socket-fd", str(theirs.fileno()), "--parent-pid", str(os.getpid()))
@@ -108,15 +87,49 @@ class WireEmulator:
                 start_new_session=True,  # Ctrl-C at the terminal is the supervisor's to handle
                 env={**os.environ, **(environment or {}), "PYTHONPATH": _import_path()},
             )
-        emulator = cls(process, ours, log)
+        return cls(process, ours, log)
+
+    def build(
+        self,
+        plans: Sequence[LinkPlan],
+        *,
+        netns_fds: Mapping[str, int],
+        seed: int,
+        ledger_path: Path,
+        hold_cpus_awake: bool = True,
+        packet_code: bool = False,
+    ) -> None:
+        """Make all links; they are up and carry frames when this returns.
+
+        Args:
+            plans: at least the ends' hosts must be keys of *netns_fds*; names of links must be unique.
+            netns_fds: open descriptors of the hosts' network namespaces; the caller keeps and closes its own.
+            seed: of the run; with the link's name and direction it decides every random draw.
+            ledger_path: JSON lines, one for each dropped or altered frame (`ledger.LedgerRecord`); appended to.
+            hold_cpus_awake: forbid deep idle states while the links exist, where the kernel lets us: without it every hop
+                of a quiet network takes 0.1 to 0.3 ms longer. `stats().cpus_held_awake` says whether it worked.
+            packet_code: message faults may have code over packets: load what runs it, which takes 0.7 s.
+        Raises: InputError or CapabilityError if a link cannot be made; nothing is left of the others then, but the process
+            is there until `stop`. EmulatorDied if it ends.
+        """
+        _check_plans(plans, netns_fds)
+        self._send_hosts(plans, netns_fds)
+        build = Build(list(plans), seed, str(ledger_path.absolute()), hold_cpus_awake, packet_code)
+        self._request(build, timeout_s=_BUILD_TIMEOUT_S)
+        self._impairments = {plan.name: {"a_to_b": plan.a_to_b, "b_to_a": plan.b_to_a} for plan in plans}
+
+    @classmethod
+    def start(cls, plans: Sequence[LinkPlan], *, log_path: Path | None = None, **build: Any) -> Self:  # noqa: ANN401
+        """Start the process and make all links: `begin` and `build`, whose arguments and errors it has.
+
+        Nothing is left if it raises.
+        """
+        emulator = cls.begin(log_path=log_path)
         try:
-            emulator._send_hosts(plans, netns_fds)
-            build = Build(list(plans), seed, str(ledger_path.absolute()), hold_cpus_awake, packet_code)
-            emulator._request(build, timeout_s=_BUILD_TIMEOUT_S)
+            emulator.build(plans, **build)
         except BaseException:
             emulator.stop()
             raise
-        emulator._impairments = {plan.name: {"a_to_b": plan.a_to_b, "b_to_a": plan.b_to_a} for plan in plans}
         return emulator
 
     def _send_hosts(self, plans: Sequence[LinkPlan], netns_fds: Mapping[str, int]) -> None:

@@ -323,10 +323,9 @@ def test_somebody_elses_qdiscs_are_neither_touched_nor_taken_for_ours() -> None:
 def test_both_back_ends_in_one_run(tmp_path: Path) -> None:
     netns_fds = {host: new_netns() for host in "abc"}
     plans = [plan_between("a", "b", subnet=0), plan_between("b", "c", subnet=1)]
-    links = Links.start(
-        plans, {"a-b": "netem", "b-c": "wire"}, netns_fds=netns_fds, seed=1, ledger_path=tmp_path / "ledger.jsonl"
-    )
+    links = Links.begin({"a-b": "netem", "b-c": "wire"})
     try:
+        links.build(plans, netns_fds=netns_fds, seed=1, ledger_path=tmp_path / "ledger.jsonl")
         assert [(row.link, row.direction) for row in links.counters()] == [
             *(("a-b", "a_to_b"), ("a-b", "b_to_a"), ("b-c", "a_to_b"), ("b-c", "b_to_a")),
         ]

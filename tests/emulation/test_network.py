@@ -230,7 +230,7 @@ async def test_links_that_cannot_be_made_end_the_start(
     def refuse(*_: object, **__: object) -> None:
         raise InputError(where="link", problem="cannot be", remedy="none")
 
-    monkeypatch.setattr("testbed.links.wire.WireEmulator.start", refuse)
+    monkeypatch.setattr("testbed.links.wire.WireEmulator.build", refuse)
     with pytest.raises(InputError, match="cannot be"):
         async with emulated_network(plan, node_program=STAND_IN):
             pytest.fail("it is not up")

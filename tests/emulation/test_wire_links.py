@@ -14,7 +14,8 @@ import pytest
 from testbed.links.ledger import FrameAltered, FrameDropped, LedgerRecord
 from testbed.links.linux import enter_netns, new_netns, returning_to_own_netns
 from testbed.links.model import Impairment, LinkPlan
-from testbed.links.rtnetlink import RouteSocket
+from testbed.links.rtnetlink import RouteSocket, delete_together
+from testbed.links.tap import make_taps, remove_taps
 from testbed.links.wire import WireEmulator
 from tests.emulation.wire_pair import (
     ADDRESS_A,
@@ -135,6 +136,48 @@ def test_no_interface_outlives_the_emulator(pair: Pair, way: str) -> None:
         os.kill(pair.emulator.pid, 9)
     pair.emulator.stop()
     assert intf_names(pair.netns_a) == intf_names(pair.netns_b) == []
+
+
+def test_what_is_not_the_emulators_stays(tmp_path: Path) -> None:
+    hosts = {name: new_netns() for name in "abc"}
+    emulator = WireEmulator.start(
+        [plan_between("a", "b"), plan_between("b", "c", subnet=1)],
+        netns_fds=hosts,
+        seed=7,
+        ledger_path=tmp_path / "ledger.jsonl",
+    )
+    try:
+        add_dummy(hosts["b"], "theirs")
+        subprocess.run(
+            ("nsenter", f"--net=/proc/{os.getpid()}/fd/{hosts['b']}", "ip", "link", "delete", "b-eth0"), check=True
+        )
+        emulator.stop()
+        assert [intf_names(netns) for netns in hosts.values()] == [[], ["theirs"], []]
+    finally:
+        emulator.stop()
+        for netns in hosts.values():
+            os.close(netns)
+
+
+@pytest.mark.parametrize("way", ["as a group", "by closing"])
+def test_interfaces_of_a_host_are_removed(way: str) -> None:
+    ends = [(plan_between(subnet=number).a, 1_500) for number in range(3)]
+    netns = new_netns()
+    try:
+        taps = list(make_taps({"a": ends}, netns_fds={"a": netns}).values())
+        assert len(intf_names(netns)) == 3
+        if way == "as a group":  # before any file is closed
+            assert taps[0].route.carry_out(delete_together([tap.index for tap in taps[:2]])) == [0, 0, 0]
+            assert intf_names(netns) == ["a-eth2"]
+        else:
+            taps[0].route.close()  # the kernel cannot be asked
+        remove_taps(taps)
+        assert intf_names(netns) == []
+        for tap in taps:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(tap.fd)
+    finally:
+        os.close(netns)
 
 
 # What cannot be made
