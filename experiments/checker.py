@@ -1,19 +1,21 @@
 """The checker: what must always hold (design.md section 6), judged from the records alone.
 
-Pure functions from a `History` to `Check`s; the emulated and the simulated run use the same.
+Pure functions from a `History` to `Check`s; the emulated and the simulated run use the same. They go through what was applied
+receiver by receiver, so what they have in memory at a time is of one of them.
 """
 
 from __future__ import annotations
 
-import itertools
-from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from experiments.history import Device, History, Stream, UpdateId, members_at_end
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.applied import AppliedUpdates, UpdateId
+from experiments.history import Device, History, Stream, members_at_end
 from proxy.records import Applied, Published, SnapshotApplied, StateReported
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -42,6 +44,26 @@ class Check:
     detail: str = ""
 
 
+@dataclass(slots=True)
+class Problems:
+    """What was wrong: of however many the first few in words, and their number."""
+
+    first: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, problem: str) -> None:
+        self.count += 1
+        if len(self.first) < _EXAMPLES_MAX:
+            self.first.append(problem)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __str__(self) -> str:
+        more = self.count - len(self.first)
+        return "; ".join(self.first) + (f"; and {more} more" if more > 0 else "")
+
+
 def check_invariants(history: History) -> tuple[Check, ...]:
     """Judge every invariant that applies, in the order of design.md section 6."""
     return (
@@ -68,22 +90,16 @@ def check_nothing_lost(history: History) -> Check:
             lost_with |= history.cut_off
         if ack.level == "replicated" or ack.proxy not in lost_with:
             wanted[ack.conference].add((ack.conference, ack.publisher, ack.boot, ack.seq))
-    applied_at: dict[Device, list[Applied]] = defaultdict(list)
-    for applied in history.applied:
-        applied_at[applied.conference, applied.receiver].append(applied)
     heads = _snapshot_heads(history.snapshots)
     members = members_at_end(history.sessions)
-    lost: list[str] = []
-    for (conference, device), _since_s in sorted(members.items()):
+    lost = Problems()
+    for (conference, device), updates in _missing(AppliedUpdates.of(history.applied), wanted, sorted(members)):
         if device in (history.cut_off | history.crashed) - history.proxy_only:
             continue
-        got = set(
-            map(_identity, applied_at[conference, device])
-        )  # of one device at a time: of a long run they are many
-        for update in sorted(wanted[conference] - got):
+        for update in updates:
             _, publisher, boot, seq = update
             if publisher != device and heads.get((conference, device, publisher), _NEVER) < (boot, seq):
-                lost.append(f"{_spell(update)} never reached {device}")
+                lost.add(f"{_spell(update)} never reached {device}")
     acked = sum(map(len, wanted.values()))
     verdict: Verdict = "fail" if lost else "pass"
     if history.quiesced_s is None or (history.published and not history.acked):
@@ -93,93 +109,135 @@ def check_nothing_lost(history: History) -> Check:
         verdict,
         f"{len(lost)} of {acked} acked updates x {len(members)} participants lost",
         "0 lost",
-        examples(lost) if lost or acked else f"{len(history.published)} updates published, none acked",
+        str(lost) if lost or acked else f"{len(history.published)} updates published, none acked",
     )
+
+
+def _missing(
+    applied: AppliedUpdates, wanted: Mapping[str, set[UpdateId]], members: Sequence[Device]
+) -> Iterator[tuple[Device, Iterator[UpdateId]]]:
+    """Yield for each of *members* what of *wanted* it never applied, in order."""
+    by_reader = dict(applied.by_reader())
+    for conference in dict.fromkeys(conference for conference, _ in members):
+        updates = sorted(wanted.get(conference, ()))
+        codes = np.array([applied.updates.get(update, -1) for update in updates], dtype=np.int32)
+        for member in members:
+            if member[0] != conference:
+                continue
+            got = np.zeros(len(applied.updates) + 1, dtype=np.bool_)  # the last: what nobody applied
+            if member in by_reader:
+                got[applied.update_codes(by_reader[member])] = True
+            yield member, (updates[place] for place in np.flatnonzero(~got[codes]).tolist())
 
 
 def check_nothing_twice(history: History) -> Check:
     """Invariant 2: each participant applies each update once, only what was published, byte for byte, and not earlier."""
     published: dict[UpdateId, Published] = {}
-    wrong: list[str] = []
+    wrong = Problems()
     for update in history.published:
         if (earlier := published.setdefault(_identity(update), update)) is not update:
             again = "again" if earlier.sha256 == update.sha256 else "with other bytes"
-            wrong.append(f"{_spell(_identity(update))} was published {again} at {update.t_s:.6f}")
+            wrong.add(f"{_spell(_identity(update))} was published {again} at {update.t_s:.6f}")
+    applied = AppliedUpdates.of(history.applied)
+    sources = [published.get(version[:4]) for version in applied.versions]
     unknown = 0
-    for views in _views_by_receiver(history):
-        mistakes, unheard_of = _mistakes_of_receiver(history, views, published)
-        wrong += mistakes
-        unknown += unheard_of
-    wrong += _invented_by_snapshot(history, published)
+    for reader, places in applied.by_reader():
+        unknown += _mistakes_of_reader(history, applied, sources, (reader, places), wrong)
+    for text in _invented_by_snapshot(history, published):
+        wrong.add(text)
     verdict: Verdict = "fail" if wrong else "inconclusive" if unknown else "pass"
     return Check(
         "invariant.nothing-twice",
         verdict,
         f"{len(wrong)} twice, invented or altered of {len(history.applied)} applied",
         "0",
-        examples(wrong) or (f"{unknown} applied from a publisher whose records are incomplete" if unknown else ""),
+        str(wrong) or (f"{unknown} applied from a publisher whose records are incomplete" if unknown else ""),
     )
 
 
-def _views_by_receiver(history: History) -> Iterable[list[Applied | SnapshotApplied]]:
-    """Return what each receiver took into its view, in the order in which it did.
+def _mistakes_of_reader(
+    history: History,
+    applied: AppliedUpdates,
+    sources: Sequence[Published | None],
+    read: tuple[Device, NDArray[np.int32]],
+    wrong: Problems,
+) -> int:
+    """Add to *wrong* what one reader applied and should not have; return how much nobody can tell.
+
+    *sources*: who published each version. *read*: the reader, and the places of what it applied.
+    """
+    (conference, receiver), places = read
+    snapshots = _snapshots_of(history, applied, conference, receiver)
+    covered: dict[tuple[str, str, str], Position] = {}
+    seen = bytearray(len(applied.updates))
+    unknown, taken = 0, 0
+    columns = (places, applied.at_s[places], applied.version[places], applied.update_codes(places))
+    for place, at_s, version, update in zip(*(column.tolist() for column in columns), strict=True):
+        while taken < len(snapshots) and snapshots[taken][0] <= place:
+            _cover(covered, snapshots[taken][1])
+            taken += 1
+        source = sources[version]
+        is_again = seen[update]
+        seen[update] = 1
+        if source is not None and not is_again and not covered:
+            _, publisher, _, _, sha256 = applied.versions[version]
+            if source.sha256 == sha256 and source.t_s <= at_s and publisher != receiver:
+                continue  # nearly all of them; in full below
+        one = applied[place]
+        if is_again or covered.get((conference, receiver, one.publisher), _NEVER) >= (one.boot, one.seq):
+            wrong.add(f"{_what(one)} twice")
+        if receiver == one.publisher:
+            wrong.add(f"{_what(one)}, its own update, from the network")
+        elif source is None and one.publisher in history.crashed - history.proxy_only:
+            unknown += 1  # the publisher's last records may have died with it
+        elif source is None:
+            wrong.add(f"{_what(one)}, which nobody published")
+        elif source.sha256 != one.sha256:
+            wrong.add(f"{_what(one)} altered: {one.sha256} instead of {source.sha256}")
+        elif at_s < source.t_s:
+            wrong.add(f"{_what(one)} {source.t_s - at_s:.6f} s before it was published")
+    return unknown
+
+
+def _snapshots_of(
+    history: History, applied: AppliedUpdates, conference: str, receiver: str
+) -> list[tuple[int, SnapshotApplied]]:
+    """Return the snapshots of a reader, each with how many of the applied updates precede it.
 
     Where that is not known, a snapshot comes before what is applied at the same instant.
     """
-    views = history.views or sorted([*history.snapshots, *history.applied], key=lambda record: record.t_s)
-    by_receiver: dict[str, list[Applied | SnapshotApplied]] = defaultdict(list)
-    for view in views:
-        by_receiver[view.receiver].append(view)
-    return by_receiver.values()
-
-
-def _mistakes_of_receiver(
-    history: History, views: Iterable[Applied | SnapshotApplied], published: Mapping[UpdateId, Published]
-) -> tuple[list[str], int]:
-    """Return what one receiver applied and should not have, and how much nobody can tell."""
-    covered: dict[tuple[str, str, str], Position] = {}
-    seen: set[UpdateId] = set()
-    wrong: list[str] = []
-    unknown = 0
-    for applied in views:
-        if isinstance(applied, SnapshotApplied):
-            _cover(covered, applied)
-            continue
-        identity = _identity(applied)
-        position = (applied.boot, applied.seq)
-        if (
-            identity in seen
-            or covered.get((applied.conference, applied.receiver, applied.publisher), _NEVER) >= position
-        ):
-            wrong.append(f"{_what(applied)} twice")
-        seen.add(identity)
-        source = published.get(identity)
-        if applied.receiver == applied.publisher:
-            wrong.append(f"{_what(applied)}, its own update, from the network")
-        elif source is None and applied.publisher in history.crashed - history.proxy_only:
-            unknown += 1  # the publisher's last records may have died with it
-        elif source is None:
-            wrong.append(f"{_what(applied)}, which nobody published")
-        elif source.sha256 != applied.sha256:
-            wrong.append(f"{_what(applied)} altered: {applied.sha256} instead of {source.sha256}")
-        elif applied.t_s < source.t_s:
-            wrong.append(f"{_what(applied)} {source.t_s - applied.t_s:.6f} s before it was published")
-    return wrong, unknown
+    mine = [
+        (index, snapshot)
+        for index, snapshot in enumerate(history.snapshots)
+        if (snapshot.conference, snapshot.receiver) == (conference, receiver)
+    ]
+    if history.snapshot_places:
+        return [(history.snapshot_places[index], snapshot) for index, snapshot in mine]
+    return [(int(np.searchsorted(applied.at_s, snapshot.t_s)), snapshot) for _, snapshot in mine]
 
 
 def check_in_order(history: History) -> Check:
     """Invariant 3: a participant applies the updates of one publisher in the order of their numbers."""
-    last: dict[tuple[str, str, str], Position] = {}
-    wrong: list[str] = []
-    for applied in history.applied:
-        key = (applied.conference, applied.receiver, applied.publisher)
-        position = (applied.boot, applied.seq)
-        before = last.get(key, _NEVER)
-        if position < before:
-            wrong.append(f"{_what(applied)} after boot {before[0]} seq {before[1]}")
-        else:
-            last[key] = position
-    return Check("invariant.in-order", "fail" if wrong else "pass", f"{len(wrong)} out of order", "0", examples(wrong))
+    applied = AppliedUpdates.of(history.applied)
+    ids = list(applied.updates)
+    streams: dict[Stream, int] = {}
+    stream_of = [streams.setdefault(update[:2], len(streams)) for update in ids]
+    position_of = [update[2:] for update in ids]
+    count, firsts = 0, list[tuple[int, Position]]()
+    for _, places in applied.by_reader():
+        last, mine = [_NEVER] * len(streams), list[tuple[int, Position]]()
+        for index, update in enumerate(applied.update_codes(places).tolist()):
+            position, stream = position_of[update], stream_of[update]
+            if position < last[stream]:
+                count += 1
+                if len(mine) < _EXAMPLES_MAX:
+                    mine.append((int(places[index]), last[stream]))
+            else:
+                last[stream] = position
+        firsts += mine
+    told = [f"{_what(applied[place])} after boot {before[0]} seq {before[1]}" for place, before in sorted(firsts)]
+    wrong = Problems(told[:_EXAMPLES_MAX], count)
+    return Check("invariant.in-order", "fail" if wrong else "pass", f"{count} out of order", "0", str(wrong))
 
 
 def check_agreement(history: History) -> Check:
@@ -222,31 +280,40 @@ def check_admission(history: History) -> Check:
     """Invariant 5: who published an applied update held a token for it, and who applied one had joined and held one."""
     windows = _token_windows(history)
     published = {_identity(update): update for update in history.published}
+    applied = AppliedUpdates.of(history.applied)
     wrong: list[str] = []
     unknown: list[str] = []  #: where the login server's records may be incomplete
-    judged: set[UpdateId] = set()
-    for applied in history.applied:
-        source = published.get(_identity(applied))
-        if source is None or _identity(applied) in judged:
+    judged = 0
+    for identity, place in _first_of_each(applied):
+        source = published.get(identity)
+        if source is None:
             continue  # an update that nobody published is another invariant's
-        judged.add(_identity(applied))
+        judged += 1
         tokens = windows.get((source.conference, source.publisher), ())
         valid = [token for token in tokens if token.issued_s <= source.t_s <= token.until_s]
         if not tokens and (history.crashed or not history.granted):
             unknown.append(f"no token of {source.publisher} is recorded")
         elif not valid:
-            wrong.append(f"{_what(applied)}, published at {source.t_s:.6f} without a valid token")
+            wrong.append(f"{_what(applied[place])}, published at {source.t_s:.6f} without a valid token")
         elif source.event not in _OBSERVER_EVENTS and all(token.role == "observer" for token in valid):
-            wrong.append(f"{_what(applied)}, the {source.event} of an observer")
+            wrong.append(f"{_what(applied[place])}, the {source.event} of an observer")
     wrong += _uninvited_readers(history, windows)
     verdict: Verdict = "fail" if wrong else "inconclusive" if unknown or not history.granted else "pass"
     return Check(
         "invariant.admission",
         verdict,
-        f"{len(wrong)} breaches; {len(judged)} updates applied under {len(history.granted)} tokens",
+        f"{len(wrong)} breaches; {judged} updates applied under {len(history.granted)} tokens",
         "0 breaches",
         examples(wrong or unknown) or ("" if history.granted else "the login server recorded no tokens"),
     )
+
+
+def _first_of_each(applied: AppliedUpdates) -> list[tuple[UpdateId, int]]:
+    """Return every update that was applied anywhere, and the place where it first was, in the order of these places."""
+    first = np.empty(len(applied.updates), dtype=np.intp)
+    first[applied.update_codes()[::-1]] = np.arange(len(applied) - 1, -1, -1)  # of equal indices the last one counts
+    ids = list(applied.updates)
+    return [(ids[code], int(first[code])) for code in np.argsort(first).tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,21 +341,48 @@ def _uninvited_readers(history: History, windows: Mapping[Device, Sequence[_Toke
     states: dict[Device, list[tuple[float, str]]] = defaultdict(list)
     for session in history.sessions:
         states[session.conference, session.device].append((session.t_s, session.state))
-    wrong: dict[Device, str] = {}
-    readings: Iterable[Applied | SnapshotApplied] = itertools.chain(history.applied, history.snapshots)
-    for each in readings:
-        t_s, reader = each.t_s, (each.conference, each.receiver)
-        timeline = states[reader]
-        before, after = (cut(timeline, t_s, key=itemgetter(0)) for cut in (bisect_left, bisect_right))
-        # Of several changes at one instant any may be the one that counts, or none of them yet.
-        states_then = [state for _, state in timeline[max(0, before - 1) : after]] or ["not joined"]
-        if not _READING.intersection(states_then):
-            wrong.setdefault(reader, f"{reader[1]} read {reader[0]} at {t_s:.6f}, {states_then[-1]}")
-        elif reader in windows and not any(
-            token.issued_s <= t_s <= token.until_s + _TIMER_LAG_S for token in windows[reader]
-        ):
-            wrong.setdefault(reader, f"{reader[1]} read {reader[0]} at {t_s:.6f} without a valid token")
-    return list(wrong.values())
+    applied = AppliedUpdates.of(history.applied)
+    wrong: dict[Device, tuple[int, str]] = {}
+    for reader, places in applied.by_reader():
+        if (found := _first_uninvited(reader, applied.at_s[places], states[reader], windows.get(reader))) is not None:
+            wrong[reader] = int(places[found[0]]), found[1]
+    for index, snapshot in enumerate(history.snapshots, start=len(applied)):
+        reader = (snapshot.conference, snapshot.receiver)
+        if (
+            found := _first_uninvited(reader, np.array([snapshot.t_s]), states[reader], windows.get(reader))
+        ) is not None:
+            wrong.setdefault(reader, (index, found[1]))
+    return [text for _, text in sorted(wrong.values())]
+
+
+def _first_uninvited(
+    reader: Device,
+    at_s: NDArray[np.float64],
+    timeline: Sequence[tuple[float, str]],
+    tokens: Sequence[_TokenWindow] | None,
+) -> tuple[int, str] | None:
+    """Return the first of the times *at_s* at which *reader* should not have read, by its index, and why; None: at none.
+
+    *timeline*: changes of its session's state. *tokens*: None if nothing is known of them.
+    """
+    changes_s = np.array([t_s for t_s, _ in timeline])
+    before, after = (np.searchsorted(changes_s, at_s, side) for side in ("left", "right"))
+    spans, which = np.unique(before * (len(timeline) + 1) + after, return_inverse=True)
+    # Of several changes at one instant any may be the one that counts, or none of them yet.
+    states_then = [
+        [state for _, state in timeline[max(0, first - 1) : last]] or ["not joined"]
+        for first, last in (divmod(span, len(timeline) + 1) for span in spans.tolist())
+    ]
+    reads = np.array([not _READING.isdisjoint(states) for states in states_then])[which]
+    holds = np.full(len(at_s), fill_value=tokens is None)
+    for token in tokens or ():
+        holds |= (token.issued_s <= at_s) & (at_s <= token.until_s + _TIMER_LAG_S)
+    wrong = np.flatnonzero(~(reads & holds))
+    if not len(wrong):
+        return None
+    index = int(wrong[0])
+    why = " without a valid token" if reads[index] else f", {states_then[which[index]][-1]}"
+    return index, f"{reader[1]} read {reader[0]} at {at_s[index]:.6f}{why}"
 
 
 def check_bounded(history: History) -> Check:
@@ -331,8 +425,7 @@ def _what(applied: Applied) -> str:
 
 def examples(problems: Sequence[str]) -> str:
     """Return the first few problems, and how many more there are."""
-    more = len(problems) - _EXAMPLES_MAX
-    return "; ".join(problems[:_EXAMPLES_MAX]) + (f"; and {more} more" if more > 0 else "")
+    return str(Problems(list(problems[:_EXAMPLES_MAX]), len(problems)))
 
 
 def _cover(covered: dict[tuple[str, str, str], Position], snapshot: SnapshotApplied) -> None:

@@ -5,7 +5,8 @@ Neither pandas nor anything that needs root: the checker and the analysis both s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -13,6 +14,8 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 from msgspec import Struct
 
+from experiments.applied import AppliedCollector
+from experiments.counter_totals import CounterTotals
 from experiments.typed import SHELL_FILE
 from proxy.records import (
     Acked,
@@ -47,7 +50,9 @@ _ENDED: Final = frozenset({"closing", "closed", "refused"})
 
 Device = tuple[str, str]  #: (conference, device ID)
 Stream = tuple[str, str]  #: (conference, publisher)
-UpdateId = tuple[str, str, int, int]  #: (conference, publisher, boot, seq)
+
+#: Raw files are read in parts of about so many octets.
+_PART_BYTES: Final = 1 << 22
 
 
 class FaultRecord(Struct, frozen=True):
@@ -139,10 +144,10 @@ class History:
 
     published: Sequence[Published] = ()
     acked: Sequence[Acked] = ()
-    applied: Sequence[Applied] = ()
+    applied: Sequence[Applied] = ()  #: as columns, where they were read from files (experiments/applied.py)
     snapshots: Sequence[SnapshotApplied] = ()
-    #: Both, each receiver's in the order in which it wrote them, which times do not tell that are equal. Empty: not known.
-    views: Sequence[Applied | SnapshotApplied] = ()
+    #: How many of `applied` come before each snapshot, which times do not tell that are equal. Empty: those that are earlier.
+    snapshot_places: Sequence[int] = ()
     sessions: Sequence[SessionChanged] = ()
     granted: Sequence[Granted] = ()
     revoked: Sequence[Revoked] = ()
@@ -152,7 +157,9 @@ class History:
     objects: Sequence[ObjectPublished] = ()
     fetches: Sequence[ObjectFetched] = ()
     states: Sequence[StateReported] = ()
-    counters: Sequence[CountersReported] = ()
+    counters: Sequence[
+        CountersReported
+    ] = ()  #: where they were read from files, boiled down (experiments/counter_totals.py)
     #: Nodes one of whose processes did not end in an orderly way; their last second of records may be missing.
     crashed: frozenset[str] = frozenset()
     #: Nodes whose service proxy has lost all that it had stored.
@@ -192,28 +199,41 @@ def read_lines(path: Path, type_: Any) -> RawFile:  # noqa: ANN401 - what msgspe
     A line that is not valid is left out and named in `damage`; the last line of a killed program is often torn.
     Raises: InputError if the file cannot be opened.
     """
+    raw = RawFile()
+    for records in read_parts(path, type_, raw.damage):
+        raw.records += records
+    return raw
+
+
+def read_parts(path: Path, type_: Any, damage: list[str]) -> Iterator[list[Any]]:  # noqa: ANN401 - as above
+    """Yield the values of a JSON Lines file part by part, as `read_lines`; what cannot be read is added to *damage*."""
+    decoder = msgspec.json.Decoder(type_)
+    number = 0  # of lines before
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            while lines := file.readlines(_PART_BYTES):
+                try:
+                    yield decoder.decode_lines(b"".join(lines))
+                except (msgspec.DecodeError, UnicodeDecodeError):  # something is damaged: find out which lines
+                    yield list(_decoded(decoder, lines, f"{path.name}:{{}}", number, damage))
+                number += len(lines)
     except OSError as error:
         raise InputError(
             where=str(path), problem=f"cannot be read: {error.strerror}", remedy="give the folder of an hconf run"
         ) from error
-    decoder = msgspec.json.Decoder(type_)
-    try:
-        return RawFile(decoder.decode_lines(content))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass  # something is damaged: find out which lines
-    raw = RawFile()
-    lines = content.split(b"\n")
-    for number, line in enumerate(lines, start=1):
+
+
+def _decoded(
+    decoder: msgspec.json.Decoder[Any], lines: Sequence[bytes], where: str, before: int, damage: list[str]
+) -> Iterator[Any]:
+    for number, line in enumerate(lines, start=before + 1):
         if not line.strip():
             continue
         try:
-            raw.records.append(decoder.decode(line))
+            yield decoder.decode(line.rstrip(b"\n"))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            torn = " (the last line, torn off)" if number == len(lines) else ""
-            raw.damage.append(f"{path.name}:{number}: {error}{torn}")
-    return raw
+            torn = "" if line.endswith(b"\n") else " (the last line, torn off)"
+            damage.append(f"{where.format(number)}: {error}{torn}")
 
 
 def read_history(
@@ -223,11 +243,13 @@ def read_history(
     disks_lost: frozenset[str] = frozenset(),
     cut_off: frozenset[str] = frozenset(),
     proxy_only: frozenset[str] = frozenset(),
+    epoch_s: float = math.inf,
     quiesced_s: float | None = None,
     damage: Sequence[str] = (),
 ) -> History:
     """Read the records of all nodes in *raw_dir*; the other arguments are fields of the `History`.
 
+    *epoch_s*: CLOCK_MONOTONIC at t = 0; before it, and after *quiesced_s*, timer lag does not count.
     Raises: InputError if there are none, or one cannot be opened.
     """
     paths = sorted(path for path in raw_dir.glob("*.jsonl") if path.name not in _NOT_NODES)
@@ -235,15 +257,12 @@ def read_history(
         raise InputError(
             where=str(raw_dir), problem="holds no records of nodes (*.jsonl)", remedy="give the folder of an hconf run"
         )
-    damaged, all_records = list(damage), list[Any]()
-    words: dict[str, str] = {}
+    damaged = list(damage)
+    collected = _Collected(CounterTotals(epoch_s, math.inf if quiesced_s is None else quiesced_s))
     for path in paths:
-        raw = read_lines(path, Record)
-        damaged += raw.damage
-        _share_words(raw.records, words)
-        all_records += raw.records
-    return history_of(
-        all_records,
+        for records in read_parts(path, Record, damaged):
+            collected.add(records)
+    return collected.history(
         crashed=crashed,
         disks_lost=disks_lost,
         cut_off=cut_off,
@@ -253,62 +272,76 @@ def read_history(
     )
 
 
-def _share_words(records: Iterable[Record], words: dict[str, str]) -> None:
-    """Have equal texts of applied updates be one object: of a long run they are most of what it takes in memory."""
-    share, change = words.setdefault, msgspec.structs.force_setattr
-    for record in records:
-        if type(record) is Applied:
-            change(record, "conference", share(record.conference, record.conference))
-            change(record, "receiver", share(record.receiver, record.receiver))
-            change(record, "publisher", share(record.publisher, record.publisher))
-            change(record, "sha256", share(record.sha256, record.sha256))
-
-
 def history_of(
     all_records: Iterable[Record],
     *,
     crashed: frozenset[str] = frozenset(),
     disks_lost: frozenset[str] = frozenset(),
-    cut_off: frozenset[str] = frozenset(),
     proxy_only: frozenset[str] = frozenset(),
     quiesced_s: float | None = None,
-    damage: Sequence[str] = (),
 ) -> History:
     """Return the history that *all_records* tell, those of each process in the order in which it wrote them."""
-    by_type: dict[type, list[Any]] = {type_: [] for type_ in get_args(Record)}
-    views: list[Applied | SnapshotApplied] = []
-    for record in all_records:
-        by_type[type(record)].append(record)
-        if isinstance(record, Applied | SnapshotApplied):
-            views.append(record)
-    views.sort(key=_time_s)  # stable, as those below
-    for records in by_type.values():
-        records.sort(key=_time_s)  # stable, so the order within a file stays
-    return History(
-        published=by_type[Published],
-        acked=by_type[Acked],
-        applied=by_type[Applied],
-        snapshots=by_type[SnapshotApplied],
-        views=views,
-        sessions=[  # what the run's own tearing down does to sessions is no part of it
-            session for session in by_type[SessionChanged] if quiesced_s is None or session.t_s <= quiesced_s
-        ],
-        granted=by_type[Granted],
-        revoked=by_type[Revoked],
-        faces=by_type[FaceChanged],
-        peers=by_type[PeerChanged],
-        services=by_type[ServiceChanged],
-        objects=by_type[ObjectPublished],
-        fetches=by_type[ObjectFetched],
-        states=by_type[StateReported],
-        counters=by_type[CountersReported],
-        crashed=crashed,
-        disks_lost=disks_lost,
-        cut_off=cut_off,
-        proxy_only=proxy_only,
-        quiesced_s=quiesced_s,
-        damage=damage,
-    )
+    collected = _Collected(None)
+    collected.add(all_records)
+    return collected.history(crashed=crashed, disks_lost=disks_lost, proxy_only=proxy_only, quiesced_s=quiesced_s)
+
+
+class _Collected:
+    """Records on their way into a `History`. What a long run has millions of is kept in columns and totals."""
+
+    def __init__(self, totals: CounterTotals | None) -> None:
+        self._totals = totals
+        self._applied = AppliedCollector()
+        self._by_type: dict[type, list[Any]] = {type_: [] for type_ in get_args(Record)}
+        self._words: dict[str, str] = {}
+
+    def add(self, records: Iterable[Record]) -> None:
+        for record in self._applied.add(records):
+            if self._totals is not None and type(record) is CountersReported:
+                self._totals.add(record)
+                continue
+            if isinstance(record, Published | Acked):
+                self._share_words(record)
+            self._by_type[type(record)].append(record)
+
+    def _share_words(self, record: Published | Acked) -> None:
+        """Have equal texts be one object: there are as many of these records as updates."""
+        shared = (
+            ("conference", "publisher", "event")
+            if isinstance(record, Published)
+            else ("conference", "publisher", "proxy")
+        )
+        for field_name in shared:
+            text = getattr(record, field_name)
+            msgspec.structs.force_setattr(record, field_name, self._words.setdefault(text, text))
+
+    def history(self, *, quiesced_s: float | None = None, **known: Any) -> History:  # noqa: ANN401 - fields of any type
+        """Return all that was added, in the order of time; *known*: the other fields."""
+        by_type = self._by_type
+        for records in by_type.values():
+            records.sort(key=_time_s)  # stable, so the order within a file stays
+        applied, snapshots, places = self._applied.sorted()
+        return History(
+            published=by_type[Published],
+            acked=by_type[Acked],
+            applied=applied,
+            snapshots=snapshots,
+            snapshot_places=places,
+            sessions=[  # what the run's own tearing down does to sessions is no part of it
+                session for session in by_type[SessionChanged] if quiesced_s is None or session.t_s <= quiesced_s
+            ],
+            granted=by_type[Granted],
+            revoked=by_type[Revoked],
+            faces=by_type[FaceChanged],
+            peers=by_type[PeerChanged],
+            services=by_type[ServiceChanged],
+            objects=by_type[ObjectPublished],
+            fetches=by_type[ObjectFetched],
+            states=by_type[StateReported],
+            counters=by_type[CountersReported] if self._totals is None else self._totals.reports(),
+            quiesced_s=quiesced_s,
+            **known,
+        )
 
 
 def memberships(sessions: Iterable[SessionChanged]) -> dict[Device, list[Membership]]:

@@ -71,6 +71,7 @@ class RecordedRun:
             cut_off=_cut_off(topology, links_down(topology, faults, at_s=math.inf))
             | nodes_struck(topology, [fault for fault in faults if fault.healed_s is None], PROCESS_KINDS),
             proxy_only=proxy_only(topology, faults, exits.values()) if exits else frozenset(),
+            epoch_s=clock.get("epoch_s") or clock.get("start_s") or math.inf,
             quiesced_s=clock.get("quiesced_s"),
             damage=[*fault_file[1], *link_file[1], *exit_file[1]],
         )

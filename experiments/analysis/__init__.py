@@ -98,7 +98,7 @@ def analyse(folder: RunFolder) -> Analysis:
     fault_ids = [fault.fault_id for fault in run.faults]
     for table, frame in (
         (UPDATES, deliveries.updates),
-        (DELIVERIES, deliveries.deliveries),
+        (DELIVERIES, deliveries.frames()),
         (FAULTS, measure_faults(run)),
         (RECOVERY, recovery),
         (MESSAGES, tables["messages"]),

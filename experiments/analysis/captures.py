@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from experiments.applied import AppliedUpdates, UpdateId
 from experiments.capture_file import CaptureReader, Datagram
 from experiments.checker import Check, Verdict, examples
 from experiments.columns import CAPTURES
-from experiments.history import UpdateId
 from experiments.recorded_run import RecordedRun
 from proxy.wire.lp import LinkPacket, decode_link_packet
 from proxy.wire.messages import message_type
@@ -200,8 +200,7 @@ def _compared(run: RecordedRun, seen: Sightings) -> Iterator[tuple[Any, ...]]:
     }
     applied = {
         (one.conference, one.publisher, one.boot, one.seq): one.t_s
-        for one in run.history.applied
-        if one.receiver == seen.device
+        for one in AppliedUpdates.of(run.history.applied).of_receiver(seen.device)
     }
     for what, recorded_s, captured_s in (
         ("published", published, seen.published_s),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ _DECIMALS = {"_s": 6, "_ms": 4}
 _DECIMALS_OTHERWISE = 6
 
 
-def write_csv(directory: Path, table: Table, frame: pd.DataFrame) -> None:
-    """Write *frame* as *table*'s file, whole or not at all."""
-    shaped = pd.DataFrame({column.name: _shaped(frame[column.name], column) for column in table.columns})
+def write_csv(directory: Path, table: Table, frames: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
+    """Write a frame, or frames one after the other, as *table*'s file, whole or not at all."""
     path = directory / table.file
     beside = path.with_name(f".{path.name}.new")
-    shaped.to_csv(beside, index=False, lineterminator="\n", encoding="utf-8")
+    with beside.open("w", encoding="utf-8", newline="") as file:
+        for number, frame in enumerate([frames] if isinstance(frames, pd.DataFrame) else frames):
+            shaped = pd.DataFrame({column.name: _shaped(frame[column.name], column) for column in table.columns})
+            shaped.to_csv(file, index=False, header=number == 0, lineterminator="\n")
     beside.replace(path)
 
 

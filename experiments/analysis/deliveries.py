@@ -1,12 +1,12 @@
-"""Updates and deliveries as frames: who published what when, who applied it when, and how that compares with the floor.
+"""Updates and deliveries: who published what when, who applied it when, and how that compares with the floor.
 
-Rows of both frames meet by position (`update` in the deliveries is the row of the update), devices by their code, so that a
-million deliveries are a few arrays and not a million Python objects.
+Updates are a frame. Of deliveries there may be millions: they are four columns, some 19 octets each, and all else that
+deliveries.csv says of them follows from these, a part of the rows at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.history import Device, History, Membership, UpdateId, memberships
+from experiments.applied import VIAS, AppliedUpdates, UpdateId
+from experiments.history import Device, History, Membership, memberships
 from experiments.recorded_run import RecordedRun
 from proxy.records import SnapshotApplied
 from testbed.faults.targets import EVENT_KINDS
@@ -24,46 +25,123 @@ from testbed.routing import path_delays_ms
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Codes = NDArray[np.int32]
+
+#: Deliveries that are worked on, or written, at a time.
+PART_ROWS: Final = 100_000
 
 _LEVELS: Final = {"accepted": 1, "durable": 2, "replicated": 3}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deliveries:
     """What was published and delivered; times in seconds since the run's start.
 
     updates: the columns of updates.csv, one row an update, in the order of publishing.
-    deliveries: the columns of deliveries.csv and, for joining: update (row in *updates*), publisher_code, receiver_code.
-    lost: update, publisher_code, receiver_code of every delivery that was expected and never happened.
+    update, receiver, delivered_s, via, was_joined, during_fault: of each delivery, in the order of publishing and delivery: the row
+        in *updates*, the device's code, when, how (an index into `VIAS`), and the flags of deliveries.csv.
+    lost_update, lost_receiver: of every delivery that was expected and never happened.
     devices: what the codes stand for.
+    path_delays_ms: between devices, by code.
     """
 
     updates: pd.DataFrame
-    deliveries: pd.DataFrame
-    lost: pd.DataFrame
+    update: Codes
+    receiver: Codes
+    delivered_s: Floats
+    via: NDArray[np.int8]
+    was_joined: Flags
+    during_fault: Flags
+    lost_update: Codes
+    lost_receiver: Codes
     devices: tuple[str, ...]
+    path_delays_ms: Floats
+
+    def __len__(self) -> int:
+        return len(self.update)
+
+    def published_s(self, rows: Any = slice(None)) -> Floats:  # noqa: ANN401 - what numpy takes as an index
+        """Return when the updates of these deliveries were published."""
+        published_s: Floats = _column(self.updates, "published_s")[self.update[rows]]
+        return published_s
+
+    def publisher(self, rows: Any = slice(None)) -> Ints:  # noqa: ANN401 - as above
+        """Return the code of the publisher of each of these deliveries."""
+        publisher: Ints = self.updates["publisher_code"].to_numpy(dtype=np.int64)[self.update[rows]]
+        return publisher
+
+    def latency_ms(self, rows: Any = slice(None)) -> Floats:  # noqa: ANN401 - as above
+        latency_ms: Floats = (self.delivered_s[rows] - self.published_s(rows)) * 1e3
+        return latency_ms
+
+    def path_delay_ms(self, rows: Any = slice(None)) -> Floats:  # noqa: ANN401 - as above
+        delays_ms: Floats = self.path_delays_ms[self.publisher(rows), self.receiver[rows]]
+        return delays_ms
+
+    def parts(self) -> Iterator[slice]:
+        """Yield slices that are all rows together, each as many as are worked on at a time."""
+        return (slice(begin, begin + PART_ROWS) for begin in range(0, len(self), PART_ROWS))
+
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """Yield the rows of deliveries.csv, a part at a time; one empty frame if there are none."""
+        names, update_ids = pd.Index(self.devices), self.updates["update_id"].to_numpy()
+        for rows in list(self.parts()) or [slice(0, 0)]:
+            latency_ms, path_delay_ms = self.latency_ms(rows), self.path_delay_ms(rows)
+            yield pd.DataFrame(
+                {
+                    "update_id": update_ids[self.update[rows]],
+                    "publisher": pd.Categorical.from_codes(self.publisher(rows), categories=names),
+                    "receiver": pd.Categorical.from_codes(self.receiver[rows], categories=names),
+                    "published_s": self.published_s(rows),
+                    "delivered_s": self.delivered_s[rows],
+                    "latency_ms": latency_ms,
+                    "path_delay_ms": path_delay_ms,
+                    "ratio": ratio_of(latency_ms, path_delay_ms),
+                    "via": pd.Categorical.from_codes(self.via[rows], categories=pd.Index(VIAS)),
+                    "during_fault": self.during_fault[rows],
+                    "was_joined": self.was_joined[rows],
+                }
+            )
+
+
+def ratio_of(latency_ms: Floats, path_delay_ms: Floats) -> Floats:
+    """Return latency over path delay; NaN where the path has no delay."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(path_delay_ms > 0, latency_ms / path_delay_ms, np.nan)
 
 
 def measure_deliveries(run: RecordedRun) -> Deliveries:
     """Join publications, acks and applications of one run."""
     history = run.history
+    applied = AppliedUpdates.of(history.applied)
     members = memberships(history.sessions)
     devices = tuple(
         sorted(
             {device for _, device in members}
             | {update.publisher for update in history.published}
-            | {applied.receiver for applied in history.applied}
+            | {receiver for _, receiver in applied.readers}
         )
     )
     code_of = {device: code for code, device in enumerate(devices)}
     updates, row_of = _updates(run, code_of)
-    deliveries = _applications(history, row_of, code_of)
-    snapshots = _snapshot_deliveries(history, members, row_of, code_of, deliveries)
-    if len(snapshots):
-        deliveries = pd.concat([deliveries, snapshots], ignore_index=True)
-    deliveries = _measured(run, updates, deliveries, devices, members)
-    lost = _count_receivers(updates, deliveries, members, code_of, epoch_s=run.epoch_s)
-    return Deliveries(updates, deliveries, lost, devices)
+    update, receiver, at_s, via = _applications(history, applied, members, row_of, code_of)
+    delivered_s = at_s - run.epoch_s
+    del at_s
+    published_s = _column(updates, "published_s")
+    order = np.lexsort((delivered_s, published_s[update]))
+    update, receiver, delivered_s, via = update[order], receiver[order], delivered_s[order], via[order]
+    del order
+    lost_update, lost_receiver = _count_receivers(updates, update, receiver, members, code_of, epoch_s=run.epoch_s)
+    was_joined, during_fault = np.empty(len(update), dtype=np.bool_), np.empty(len(update), dtype=np.bool_)
+    deliveries = Deliveries(
+        updates=updates, update=update, receiver=receiver, delivered_s=delivered_s, via=via, was_joined=was_joined,
+        during_fault=during_fault, lost_update=lost_update, lost_receiver=lost_receiver, devices=devices,
+        path_delays_ms=delay_matrix_ms(path_delays_ms(run.topology), devices),
+    )  # fmt: skip
+    for rows in deliveries.parts():
+        was_joined[rows] = _belonged(run, deliveries, members, rows)
+        during_fault[rows] = _overlaps_fault(run, deliveries.published_s(rows), delivered_s[rows])
+    return deliveries
 
 
 def delay_matrix_ms(delays_ms: Mapping[str, Mapping[str, float]], devices: Sequence[str]) -> Floats:
@@ -117,22 +195,31 @@ def _updates(run: RecordedRun, code_of: Mapping[str, int]) -> tuple[pd.DataFrame
     return frame, row_of
 
 
-def _applications(history: History, row_of: Mapping[UpdateId, int], code_of: Mapping[str, int]) -> pd.DataFrame:
-    """Return one row an applied update; what nobody published is the checker's business and left out."""
-    applied = history.applied
-    frame = pd.DataFrame(
-        {
-            "update": np.fromiter(
-                (row_of.get((one.conference, one.publisher, one.boot, one.seq), -1) for one in applied),
-                dtype=np.int64,
-                count=len(applied),
-            ),
-            "receiver_code": np.fromiter((code_of[one.receiver] for one in applied), np.int64, count=len(applied)),
-            "t_s": _array(applied, "t_s", np.float64),
-            "via": _labels(applied, "via"),
-        }
-    )
-    return frame[frame["update"] >= 0].reset_index(drop=True)
+def _applications(
+    history: History,
+    applied: AppliedUpdates,
+    members: Mapping[Device, Sequence[Membership]],
+    row_of: Mapping[UpdateId, int],
+    code_of: Mapping[str, int],
+) -> tuple[Codes, Codes, Floats, NDArray[np.int8]]:
+    """Return of each update that came to a receiver: row, receiver, time, way; what nobody published is the checker's business."""
+    row_by_code = np.array([row_of.get(update, -1) for update in applied.updates], dtype=np.int32)
+    code_by_reader = np.array([code_of[receiver] for _, receiver in applied.readers], dtype=np.int32)
+    update, receiver = row_by_code[applied.update_codes()], code_by_reader[applied.reader]
+    at_s, via = applied.at_s, applied.via
+    if len(row_by_code) and row_by_code.min() < 0:
+        known = update >= 0
+        update, receiver, at_s, via = update[known], receiver[known], at_s[known], via[known]
+    snapshots = _snapshot_deliveries(history, members, row_of, code_of, (update, receiver))
+    if snapshots:
+        rows, receivers, times_s = zip(*snapshots, strict=True)
+        update, receiver = (
+            np.append(update, np.array(rows, np.int32)),
+            np.append(receiver, np.array(receivers, np.int32)),
+        )
+        at_s = np.append(at_s, times_s)
+        via = np.append(via, np.full(len(rows), VIAS.index("snapshot"), dtype=np.int8))
+    return update, receiver, at_s, via
 
 
 def _snapshot_deliveries(
@@ -140,25 +227,27 @@ def _snapshot_deliveries(
     members: Mapping[Device, Sequence[Membership]],
     row_of: Mapping[UpdateId, int],
     code_of: Mapping[str, int],
-    applications: pd.DataFrame,
-) -> pd.DataFrame:
-    """Return one row for every update that a receiver got in a snapshot, having joined before it was published."""
-    rows: list[tuple[int, int, float, str]] = []
+    came: tuple[Codes, Codes],
+) -> list[tuple[int, int, float]]:
+    """Return (row, receiver, time) of every update that a receiver got in a snapshot, having joined before it was published.
+
+    *came*: row and receiver of what came by itself.
+    """
+    found: list[tuple[int, int, float]] = []
     known: dict[str, set[int]] = {}
     for snapshot in history.snapshots:
         receiver = snapshot.receiver
         if (snapshot.conference, receiver) not in members:
             continue
         if receiver not in known:
-            mine = applications["receiver_code"].to_numpy() == code_of[receiver]
-            known[receiver] = set(applications["update"].to_numpy()[mine].tolist())
+            known[receiver] = set(came[0][came[1] == code_of[receiver]].tolist())
         since_s = members[snapshot.conference, receiver][0].start_s
         for update in _covered_by(snapshot, history, since_s):
             row = row_of[update]
             if row not in known[receiver]:
                 known[receiver].add(row)
-                rows.append((row, code_of[receiver], snapshot.t_s, "snapshot"))
-    return pd.DataFrame(rows, columns=["update", "receiver_code", "t_s", "via"])
+                found.append((row, code_of[receiver], snapshot.t_s))
+    return found
 
 
 def _covered_by(snapshot: SnapshotApplied, history: History, since_s: float) -> list[UpdateId]:
@@ -173,114 +262,59 @@ def _covered_by(snapshot: SnapshotApplied, history: History, since_s: float) -> 
     ]
 
 
-def _measured(
-    run: RecordedRun,
-    updates: pd.DataFrame,
-    deliveries: pd.DataFrame,
-    devices: Sequence[str],
-    members: Mapping[Device, Sequence[Membership]],
-) -> pd.DataFrame:
-    """Return the deliveries with every column that deliveries.csv has."""
-    rows = deliveries["update"].to_numpy(dtype=np.int64)
-    receiver = deliveries["receiver_code"].to_numpy(dtype=np.int64)
-    publisher = updates["publisher_code"].to_numpy(dtype=np.int64)[rows]
-    published_s = updates["published_s"].to_numpy(dtype=np.float64)[rows]
-    delivered_s = deliveries["t_s"].to_numpy(dtype=np.float64) - run.epoch_s
-    latency_ms = (delivered_s - published_s) * 1e3
-    path_delay_ms = delay_matrix_ms(path_delays_ms(run.topology), devices)[publisher, receiver]
-    conferences = updates["conference"].cat
-    codes = conferences.codes.to_numpy()[rows]
-    was_joined = np.zeros(len(rows), dtype=np.bool_)
-    for code, conference in enumerate(conferences.categories):
-        mine = codes == code
-        was_joined[mine] = _belonged(members, conference, devices, receiver[mine], published_s[mine] + run.epoch_s)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(path_delay_ms > 0, latency_ms / path_delay_ms, np.nan)
-    names = pd.Index(devices)
-    return pd.DataFrame(
-        {
-            "update_id": pd.Categorical.from_codes(rows, categories=pd.Index(updates["update_id"])),
-            "publisher": pd.Categorical.from_codes(publisher, categories=names),
-            "receiver": pd.Categorical.from_codes(receiver, categories=names),
-            "published_s": published_s,
-            "delivered_s": delivered_s,
-            "latency_ms": latency_ms,
-            "path_delay_ms": path_delay_ms,
-            "ratio": ratio,
-            "via": deliveries["via"].astype("category"),
-            "during_fault": _overlaps_fault(run, published_s, delivered_s),
-            "was_joined": was_joined,
-            "update": rows,
-            "publisher_code": publisher,
-            "receiver_code": receiver,
-        }
-    ).sort_values(["published_s", "delivered_s"], kind="stable", ignore_index=True)
-
-
 def _count_receivers(
     updates: pd.DataFrame,
-    deliveries: pd.DataFrame,
+    update: Codes,
+    receiver: Codes,
     members: Mapping[Device, Sequence[Membership]],
     code_of: Mapping[str, int],
     *,
     epoch_s: float,
-) -> pd.DataFrame:
-    """Add expected_receivers and delivered_receivers to *updates*; return the deliveries that are missing."""
-    published_s = updates["published_s"].to_numpy(dtype=np.float64) + epoch_s
-    expected = np.zeros(len(updates), dtype=np.int64)
-    since_s: dict[str, Floats] = {}  # per conference, by device code, since when a device that stays to the end belongs
+) -> tuple[Codes, Codes]:
+    """Add expected_receivers and delivered_receivers to *updates*; return update and receiver of what is missing."""
+    published_s = _column(updates, "published_s") + epoch_s
+    publisher = updates["publisher_code"].to_numpy(dtype=np.int64)
     conferences = updates["conference"].cat
-    for code, conference in enumerate(conferences.categories):
-        since = np.full(len(code_of), np.inf)
-        for (of, device), spans in members.items():
-            if of == conference and spans[-1].end_s is None:
-                since[code_of[device]] = spans[-1].start_s
-        since_s[conference] = since
-        rows = np.flatnonzero(conferences.codes.to_numpy() == code)
-        publisher = updates["publisher_code"].to_numpy(dtype=np.int64)[rows]
-        joined = np.searchsorted(np.sort(since), published_s[rows], side="right")
-        expected[rows] = joined - (since[publisher] <= published_s[rows])
-
-    row = deliveries["update"].to_numpy(dtype=np.int64)
-    receiver = deliveries["receiver_code"].to_numpy(dtype=np.int64)
-    stacked = np.array([since_s[conference] for conference in conferences.categories]).reshape(
-        len(since_s), len(code_of)
-    )
-    wanted = stacked[conferences.codes.to_numpy()[row], receiver] <= published_s[row]
-    wanted &= receiver != deliveries["publisher_code"].to_numpy(dtype=np.int64)
-    pairs = np.unique(row[wanted] * len(code_of) + receiver[wanted])  # what was applied twice counts once
-    delivered = np.bincount(pairs // max(1, len(code_of)), minlength=len(updates))
+    names, codes = list(conferences.categories), conferences.codes.to_numpy()
+    since_s = np.full((len(names), len(code_of)), np.inf)  # since when a device that stays to the end belongs
+    for (conference, device), spans in members.items():
+        if conference in names and spans[-1].end_s is None:
+            since_s[names.index(conference), code_of[device]] = spans[-1].start_s
+    expected, delivered = np.zeros(len(updates), dtype=np.int64), np.zeros(len(updates), dtype=np.int64)
+    lost: list[tuple[Codes, Codes]] = []
+    of_receiver = np.argsort(receiver.astype(np.int16) if len(code_of) < 1 << 15 else receiver, kind="stable")
+    ends = np.bincount(receiver, minlength=len(code_of)).cumsum()
+    for code in range(len(code_of)):
+        came = np.zeros(len(updates), dtype=np.bool_)  # what was applied twice counts once
+        came[update[of_receiver[ends[code - 1] if code else 0 : ends[code]]]] = True
+        wanted = (since_s[codes, code] <= published_s) & (publisher != code)
+        expected += wanted
+        delivered += wanted & came
+        missing = np.flatnonzero(wanted & ~came).astype(np.int32)
+        lost.append((missing, np.full(len(missing), code, dtype=np.int32)))
     updates["expected_receivers"] = expected
     updates["delivered_receivers"] = delivered
-
-    lost: list[tuple[int, int, int]] = []
-    arrived = set(pairs.tolist()) if bool((delivered < expected).any()) else set()
-    for short in np.flatnonzero(delivered < expected).tolist():
-        sender = int(updates["publisher_code"].iloc[short])
-        since = since_s[str(updates["conference"].iloc[short])]
-        lost += [
-            (short, sender, device)
-            for device in np.flatnonzero(since <= published_s[short]).tolist()
-            if device != sender and short * len(code_of) + device not in arrived
-        ]
-    return pd.DataFrame(lost, columns=["update", "publisher_code", "receiver_code"], dtype=np.int64)
+    nothing = np.empty(0, dtype=np.int32)
+    return np.concatenate([nothing, *(rows for rows, _ in lost)]), np.concatenate([nothing, *(of for _, of in lost)])
 
 
 def _belonged(
-    members: Mapping[Device, Sequence[Membership]],
-    conference: str,
-    devices: Sequence[str],
-    receiver: Ints,
-    at_s: Floats,
+    run: RecordedRun, deliveries: Deliveries, members: Mapping[Device, Sequence[Membership]], rows: slice
 ) -> Flags:
-    """Return for each pair of a receiver's code and a moment whether it belonged to the conference then."""
-    result = np.zeros(len(receiver), dtype=np.bool_)
-    spans_of = [members.get((conference, device), ()) for device in devices]
-    for nth in range(max(map(len, spans_of), default=0)):  # nearly always one span each: no churn
-        start = np.array([spans[nth].start_s if nth < len(spans) else np.inf for spans in spans_of])
-        ends = [spans[nth].end_s if nth < len(spans) else -np.inf for spans in spans_of]
-        end = np.array([np.inf if end_s is None else end_s for end_s in ends])
-        result |= (start[receiver] <= at_s) & (at_s < end[receiver])
+    """Return for each of these deliveries whether its receiver belonged to the conference when it was published."""
+    at_s = deliveries.published_s(rows) + run.epoch_s
+    receiver = deliveries.receiver[rows]
+    conferences = deliveries.updates["conference"].cat
+    conference_of = conferences.codes.to_numpy()[deliveries.update[rows]]
+    result = np.zeros(len(at_s), dtype=np.bool_)
+    for code, conference in enumerate(conferences.categories):
+        mine = conference_of == code
+        spans_of = [members.get((conference, device), ()) for device in deliveries.devices]
+        for nth in range(max(map(len, spans_of), default=0)):  # nearly always one span each: no churn
+            start = np.array([spans[nth].start_s if nth < len(spans) else np.inf for spans in spans_of])
+            ends = [spans[nth].end_s if nth < len(spans) else -np.inf for spans in spans_of]
+            end = np.array([np.inf if end_s is None else end_s for end_s in ends])
+            result |= mine & (start[receiver] <= at_s) & (at_s < end[receiver])
     return result
 
 
@@ -322,6 +356,10 @@ def _first_of_each(published: Sequence[Any], row_of: Mapping[UpdateId, int]) -> 
     for update in reversed(published):
         first[update.conference, update.publisher, update.boot, update.seq] = update
     return list(first.values())
+
+
+def _column(frame: pd.DataFrame, name: str) -> Floats:
+    return frame[name].to_numpy(dtype=np.float64)
 
 
 def _array(records: Sequence[Any], field: str, dtype: type[np.generic]) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from experiments.analysis.deliveries import Deliveries, Flags, Floats, Ints, delay_matrix_ms
+from experiments.analysis.deliveries import PART_ROWS, Deliveries, Flags, Floats, Ints, delay_matrix_ms
 from experiments.columns import RECOVERY
 from experiments.history import FaultRecord
 from experiments.recorded_run import LINK_UP, RecordedRun, links_down
@@ -51,19 +51,21 @@ class _Reach:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pairs:
-    """Every delivery that happened or was expected: publishing time order, times since the run's start."""
+class _Late:
+    """Of one fault's deliveries, those that happened or were expected and that it may have made late; times since the start."""
 
-    publisher: Ints
     receiver: Ints
     group: Ints  #: pairs of the publisher's CSR and the receiver
     published_s: Floats
     delivered_s: Floats  #: NaN: never
+    relapse: Flags  #: so late, and published so, that the fault is the reason whatever came before
+    first_on_time_s: Floats  #: by group, when the first update was published after the fault that was on time
+    touched: Flags  #: by receiver, whether it was to get anything at all that the fault could have touched
 
 
 def measure_recovery(run: RecordedRun, deliveries: Deliveries) -> pd.DataFrame:
     """Return the rows of recovery.csv."""
-    pairs = _pairs(run.topology, deliveries)
+    groups = _groups(run.topology, deliveries.devices)
     rows: list[dict[str, Any]] = []
     for fault in run.faults:
         if fault.applied_s is None:
@@ -71,33 +73,69 @@ def measure_recovery(run: RecordedRun, deliveries: Deliveries) -> pd.DataFrame:
         if fault.kind == "thaw":
             continue  # what it ends has its own rows
         if fault.kind in PROCESS_KINDS or fault.kind == "restart":
-            rows += _client_rows(run, fault, (), _reach_of_proxies(run, fault, deliveries), pairs, deliveries)
+            rows += _client_rows(run, fault, (), _reach_of_proxies(run, fault, deliveries), groups, deliveries)
             continue
         try:
             links = links_of(run.topology, fault.kind, fault.target)
         except InputError:
             continue  # of a kind that this version does not know
         reach = _reach(run, fault, links, deliveries.devices)
-        rows += _client_rows(run, fault, links, reach, pairs, deliveries)
+        rows += _client_rows(run, fault, links, reach, groups, deliveries)
         if fault.kind not in MESSAGE_KINDS:
             rows += _router_rows(run, fault, links)
     return pd.DataFrame(rows, columns=RECOVERY.names)
 
 
-def _pairs(topology: Topology, deliveries: Deliveries) -> _Pairs:
-    frame = deliveries.deliveries[deliveries.deliveries["was_joined"]]
-    lost = deliveries.lost
-    published_s = deliveries.updates["published_s"].to_numpy(dtype=np.float64)
-    publisher = np.concatenate([frame["publisher_code"].to_numpy(), lost["publisher_code"].to_numpy()]).astype(np.int64)
-    receiver = np.concatenate([frame["receiver_code"].to_numpy(), lost["receiver_code"].to_numpy()]).astype(np.int64)
-    published = np.concatenate([frame["published_s"].to_numpy(), published_s[lost["update"].to_numpy(dtype=np.int64)]])
-    delivered = np.concatenate([frame["delivered_s"].to_numpy(), np.full(len(lost), np.nan)])
+def _groups(topology: Topology, devices: Sequence[str]) -> Ints:
+    """Return the number of the group of each publisher and receiver, by their codes."""
     ues = set(topology.ues)
-    names = [topology.proxy_of(device) if device in ues else device for device in deliveries.devices]
+    names = [topology.proxy_of(device) if device in ues else device for device in devices]
     servers = np.unique(np.array(names, dtype=str), return_inverse=True)[1].astype(np.int64)
-    order = np.argsort(published, kind="stable")
-    group = servers[publisher] * len(deliveries.devices) + receiver if len(publisher) else publisher
-    return _Pairs(publisher[order], receiver[order], group[order], published[order], delivered[order])
+    return np.add.outer(servers * len(devices), np.arange(len(devices)))
+
+
+def _expected(deliveries: Deliveries) -> Iterator[tuple[Ints, Ints, Floats, Floats]]:
+    """Yield publisher, receiver, published_s and delivered_s (NaN: never) of all that happened or was expected, in parts."""
+    for rows in deliveries.parts():
+        mine = deliveries.was_joined[rows]
+        yield (
+            deliveries.publisher(rows)[mine],
+            deliveries.receiver[rows][mine].astype(np.int64),
+            deliveries.published_s(rows)[mine],
+            deliveries.delivered_s[rows][mine],
+        )
+    published_s = deliveries.updates["published_s"].to_numpy(dtype=np.float64)
+    publisher = deliveries.updates["publisher_code"].to_numpy(dtype=np.int64)
+    for begin in range(0, len(deliveries.lost_update), PART_ROWS):
+        update = deliveries.lost_update[begin : begin + PART_ROWS]
+        receiver = deliveries.lost_receiver[begin : begin + PART_ROWS].astype(np.int64)
+        yield publisher[update], receiver, published_s[update], np.full(len(update), np.nan)
+
+
+def _late(run: RecordedRun, fault: FaultRecord, reach: _Reach, groups: Ints, deliveries: Deliveries) -> _Late:
+    applied_s = (fault.applied_s or 0.0) - run.epoch_s
+    healed_s = math.inf if fault.healed_s is None else fault.healed_s - run.epoch_s
+    is_lossy = _is_lossy(run)
+    first_s = np.full(groups.size, np.inf)
+    touched = np.zeros(len(deliveries.devices), dtype=np.bool_)
+    kept: list[tuple[Ints, Ints, Floats, Floats, Flags]] = [
+        (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.bool_))
+    ]
+    for publisher, receiver, published_s, delivered_s in _expected(deliveries):
+        limit_s = reach.limit_ms[publisher, receiver] / 1e3
+        ends_s = np.where(np.isnan(delivered_s), published_s + limit_s, delivered_s)
+        # Published after the fault, or on its way when it struck.
+        mine = reach.affected[publisher, receiver] & (ends_s >= applied_s)
+        touched[receiver[mine]] = True
+        group = groups[publisher, receiver]
+        late = ~(delivered_s - published_s <= limit_s)  # NaN is late
+        on_time_after = mine & ~late & (published_s >= applied_s)
+        np.minimum.at(first_s, group[on_time_after], published_s[on_time_after])
+        relapse = ~(delivered_s - published_s <= limit_s + RELAPSE_MS / 1e3) & (published_s < healed_s) & (not is_lossy)
+        late &= mine
+        kept.append((receiver[late], group[late], published_s[late], delivered_s[late], relapse[late]))
+    receiver, group, published_s, delivered_s, relapse = map(np.concatenate, zip(*kept, strict=True))
+    return _Late(receiver, group, published_s, delivered_s, relapse, first_s, touched)
 
 
 def _reach(run: RecordedRun, fault: FaultRecord, links: Sequence[Link], devices: Sequence[str]) -> _Reach:
@@ -201,43 +239,25 @@ def _client_rows(
     fault: FaultRecord,
     links: Sequence[Link],
     reach: _Reach,
-    pairs: _Pairs,
+    groups: Ints,
     deliveries: Deliveries,
 ) -> Iterator[dict[str, Any]]:
     applied_s = (fault.applied_s or 0.0) - run.epoch_s
-    publishers = np.unique(pairs.publisher)
-    mine = reach.affected[pairs.publisher, pairs.receiver]
-    limit_s = reach.limit_ms[pairs.publisher, pairs.receiver] / 1e3
-    ends_s = np.where(np.isnan(pairs.delivered_s), pairs.published_s + limit_s, pairs.delivered_s)
-    mine &= ends_s >= applied_s  # published after the fault, or on its way when it struck
-    published_s, delivered_s = pairs.published_s[mine], pairs.delivered_s[mine]
-    receiver = pairs.receiver[mine]
-    late = ~(delivered_s - published_s <= limit_s[mine])  # NaN is late
-    healed_s = math.inf if fault.healed_s is None else fault.healed_s - run.epoch_s
-    relapse = ~(delivered_s - published_s <= limit_s[mine] + RELAPSE_MS / 1e3) & (published_s < healed_s)
-    episode = _episode(
-        pairs.group[mine],
-        receiver,
-        published_s,
-        delivered_s,
-        late=late,
-        relapse=relapse & (not _is_lossy(run)),
-        applied_s=applied_s,
-        devices=len(deliveries.devices),
-    )
+    publishers = _publishers(deliveries)
+    late = _late(run, fault, reach, groups, deliveries)
+    episode = _episode(late)
 
     for code in np.flatnonzero(reach.affected[publishers].any(axis=0)).tolist():
         sources = publishers[reach.affected[publishers, code]]
         floors = reach.floor_ms[sources, code]
-        of_node = receiver == code
-        missed = episode & of_node
-        lost = int(np.isnan(delivered_s[missed]).sum())
+        missed = episode & (late.receiver == code)
+        lost = int(np.isnan(late.delivered_s[missed]).sum())
         recovered_s: float | None = None
         outage_ms: float | None = None
         if lost:
             outage_ms = (run.end_s - (fault.applied_s or 0.0)) * 1e3
-        elif of_node.any():
-            recovered_s = max(applied_s, float(delivered_s[missed].max(initial=-math.inf)))
+        elif late.touched[code]:
+            recovered_s = max(applied_s, float(late.delivered_s[missed].max(initial=-math.inf)))
             outage_ms = (recovered_s - applied_s) * 1e3
         name = deliveries.devices[code]
         yield _row(run, fault, links, name) | {
@@ -267,29 +287,23 @@ def _parameter(fault: FaultRecord, name: str) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _episode(
-    group: Ints,
-    receiver: Ints,
-    published_s: Floats,
-    delivered_s: Floats,
-    *,
-    late: Flags,
-    relapse: Flags,
-    applied_s: float,
-    devices: int,
-) -> Flags:
-    """Return which late updates belong to the outage of their receiver; all arrays in the order of publishing."""
-    on_time_after = ~late & (published_s >= applied_s)
+def _publishers(deliveries: Deliveries) -> Ints:
+    """Return the codes of all that published what somebody who belonged got or should have got."""
+    known = np.zeros(len(deliveries.devices), dtype=np.bool_)
+    for publisher, _, _, _ in _expected(deliveries):
+        known[publisher] = True
+    return np.flatnonzero(known)
+
+
+def _episode(late: _Late) -> Flags:
+    """Return which late updates belong to the outage of their receiver."""
     # A group's outage is over with the first update published after the fault that is on time.
-    groups = int(np.max(group)) + 1 if len(group) else 0
-    first_s = np.full(groups, np.inf)
-    np.minimum.at(first_s, group[on_time_after], published_s[on_time_after])
-    episode: Flags = (late & (published_s < first_s[group])) | relapse
+    episode: Flags = (late.published_s < late.first_on_time_s[late.group]) | late.relapse
     # Whole again means that everything published meanwhile is there: what was late in another group before that counts too.
     for _ in range(_ROUNDS_MAX):
-        end_s = np.full(devices, -np.inf)
-        np.maximum.at(end_s, receiver[episode], np.nan_to_num(delivered_s[episode], nan=np.inf))
-        more = late & (published_s <= end_s[receiver])
+        end_s = np.full(len(late.touched), -np.inf)
+        np.maximum.at(end_s, late.receiver[episode], np.nan_to_num(late.delivered_s[episode], nan=np.inf))
+        more = late.published_s <= end_s[late.receiver]
         if not (more & ~episode).any():
             break
         episode = episode | more

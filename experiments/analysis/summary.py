@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from experiments.analysis.deliveries import Deliveries, Flags, Floats
+from experiments.analysis.deliveries import Deliveries, Flags, Floats, ratio_of
+from experiments.applied import VIAS
 from experiments.columns import DELIVERY_SCOPES, METRICS, QUANTITIES, STATISTICS
 from experiments.recorded_run import RecordedRun
-from proxy.records import SessionChanged, Via
+from proxy.records import SessionChanged
 
 Values = dict[str, float]
 
@@ -90,27 +91,27 @@ def _update_metrics(updates: pd.DataFrame) -> Values:
 
 
 def _delivery_metrics(run: RecordedRun, deliveries: Deliveries) -> Values:
-    frame = deliveries.deliveries
-    frame = frame[(frame["published_s"] >= 0) & frame["was_joined"]]
-    values = {f"deliveries.via.{via}": 0.0 for via in get_args(Via)}
-    values |= {f"deliveries.via.{via}": float(count) for via, count in frame["via"].value_counts().items()}
+    counted = deliveries.was_joined & (deliveries.published_s() >= 0)
+    ways = np.bincount(deliveries.via[counted], minlength=len(VIAS))
+    values = {f"deliveries.via.{via}": float(count) for via, count in zip(VIAS, ways.tolist(), strict=True)}
     applied = [fault.applied_s - run.epoch_s for fault in run.faults if fault.applied_s is not None]
-    during: Flags = frame["during_fault"].to_numpy(dtype=np.bool_)
-    scopes = {
-        "": np.ones(len(frame), dtype=np.bool_),
-        "before_fault.": _floats(frame["delivered_s"]) < min(applied, default=np.inf),
-        "during_fault.": during,
-        "outside_fault.": ~during,
+    scopes: dict[str, Flags] = {
+        "": counted,
+        "before_fault.": counted & (deliveries.delivered_s < min(applied, default=np.inf)),
+        "during_fault.": counted & deliveries.during_fault,
+        "outside_fault.": counted & ~deliveries.during_fault,
     }
-    quantities = {
-        "latency_ms": _floats(frame["latency_ms"]),
-        "excess_ms": _floats(frame["latency_ms"]) - _floats(frame["path_delay_ms"]),
-        "ratio": _floats(frame["ratio"]),
+    measures: dict[str, Callable[[], Floats]] = {
+        "latency_ms": deliveries.latency_ms,
+        "excess_ms": lambda: deliveries.latency_ms() - deliveries.path_delay_ms(),
+        "ratio": lambda: ratio_of(deliveries.latency_ms(), deliveries.path_delay_ms()),
     }
-    for scope in DELIVERY_SCOPES:
-        for quantity in QUANTITIES:
-            values |= _distribution(f"deliveries.{scope}{quantity}", quantities[quantity][scopes[scope]])
-    return values
+    found: Values = {}
+    for quantity in QUANTITIES:
+        measured = measures[quantity]()  # one at a time: of millions each takes its space
+        for scope in DELIVERY_SCOPES:
+            found |= _distribution(f"deliveries.{scope}{quantity}", measured[scopes[scope]])
+    return values | found
 
 
 def _object_metrics(run: RecordedRun, rows: pd.DataFrame, messages: pd.DataFrame) -> Values:
@@ -158,14 +159,19 @@ def _recovery_metrics(run: RecordedRun, recovery: pd.DataFrame) -> Values:
 
 
 def _distribution(name: str, values: Floats) -> Values:
-    return {f"{name}.{statistic}": _statistic(values, quantile) for statistic, quantile in STATISTICS.items()}
-
-
-def _statistic(values: Floats, quantile: float | None) -> float:
     known = values[~np.isnan(values)]
     if not len(known):
-        return float("nan")
-    return float(known.mean() if quantile is None else np.quantile(known, quantile))
+        return dict.fromkeys((f"{name}.{statistic}" for statistic in STATISTICS), float("nan"))
+    found = {statistic: float(known.mean()) for statistic, share in STATISTICS.items() if share is None}
+    shares = {statistic: share for statistic, share in STATISTICS.items() if share is not None}
+    quantiles = np.quantile(known, list(shares.values()), overwrite_input=True).tolist()  # of *known*, a copy
+    found |= dict(zip(shares, quantiles, strict=True))
+    return {f"{name}.{statistic}": found[statistic] for statistic in STATISTICS}
+
+
+def _statistic(values: Floats, quantile: float) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.quantile(known, quantile)) if len(known) else float("nan")
 
 
 def _floats(column: Any) -> Floats:  # noqa: ANN401 - a column of a frame, whose stub says less than it is

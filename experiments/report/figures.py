@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from experiments.applied import VIAS
 from experiments.report.canvas import cumulative, label_at_right, new_figure
 from experiments.report.palette import (
     BLUE,
@@ -28,7 +29,7 @@ from experiments.report.palette import (
     VERMILLION,
     Colour,
 )  # fmt: skip
-from experiments.report.run_tables import VIAS, DeliveredUpdates
+from experiments.report.run_tables import DeliveredUpdates
 
 #: More points than these are drawn as pixels, so that a file stays small.
 _POINTS_MAX: Final = 1_500
@@ -36,7 +37,9 @@ _POINTS_MAX: Final = 1_500
 _GRID: Final = (700, 220)
 _BARS_MAX: Final = 40
 
-VIA_COLOURS: Final[Mapping[str, Colour]] = {"armed": BLUE, "push": GREEN, "recovery": VERMILLION, "snapshot": PURPLE}
+VIA_COLOURS: Final[Mapping[str, Colour]] = {
+    "armed": BLUE, "push": GREEN, "recovery": VERMILLION, "snapshot": PURPLE, "fetch": BLUE,
+}  # fmt: skip
 ROLE_COLOURS: Final[Mapping[str, Colour]] = {
     "core": MUTED, "csr": BLUE, "ue": GREEN, "proxy-ue": PURPLE, "login": ORANGE,
 }  # fmt: skip
@@ -147,8 +150,8 @@ def timeline_figure(
     return figure
 
 
-_VIA_SIGNS: Final = {"armed": "●", "push": "▲", "recovery": "■", "snapshot": "◆"}
-_VIA_MARKERS: Final = {"armed": "o", "push": "^", "recovery": "s", "snapshot": "D"}
+_VIA_SIGNS: Final = {"armed": "●", "push": "▲", "recovery": "■", "snapshot": "◆", "fetch": "●"}
+_VIA_MARKERS: Final = {"armed": "o", "push": "^", "recovery": "s", "snapshot": "D", "fetch": "o"}
 
 
 def _thinned(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from experiments.applied import VIAS
 from experiments.checker import Check
 from experiments.history import TOPOLOGY_FILE
 from experiments.recorded_run import read_topology
@@ -25,7 +26,7 @@ from experiments.report.figures import (
 )
 from experiments.report.page import Banner, Cell, HtmlTable, Page, Section, spell_number
 from experiments.report.palette import MUTED
-from experiments.report.run_tables import VIAS, RunTables, rows_of
+from experiments.report.run_tables import RunTables, rows_of
 from experiments.report.topology_picture import topology_figure
 from experiments.run_folder import RunFolder, write_whole
 from topologies.errors import InputError
@@ -205,9 +206,12 @@ def _latency_section(tables: RunTables, plots: Path) -> Section:
 
 def quantiles(values: Any) -> tuple[float, ...]:  # noqa: ANN401 - an array of any kind of float
     """Return p50, p90, p99 and the maximum; NaN where there is nothing."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    return tuple(float(np.quantile(known, share)) if len(known) else float("nan") for share in _QUANTILES)
+    known = np.array(values, dtype=np.float64)  # a copy, which may be put into another order
+    if np.isnan(known).any():
+        known = known[~np.isnan(known)]
+    if not len(known):
+        return (float("nan"),) * len(_QUANTILES)
+    return tuple(np.quantile(known, _QUANTILES, overwrite_input=True).tolist())
 
 
 def _timeline_section(tables: RunTables, plots: Path, manifest: Mapping[str, Any]) -> Section:

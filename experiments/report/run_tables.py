@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from experiments.applied import VIAS
 from experiments.columns import DELIVERIES, FAULTS, LINKS, MESSAGES, NODES, OBJECTS, RECOVERY, SUMMARY, Table
 from experiments.run_folder import RunFolder
 from topologies.errors import InputError
@@ -18,8 +19,7 @@ from topologies.errors import InputError
 Floats = NDArray[np.float32]
 
 #: Rows of deliveries.csv in memory at a time; of each, some 20 octets stay.
-_CHUNK_ROWS: Final = 500_000
-VIAS: Final = ("armed", "push", "recovery", "snapshot")
+_CHUNK_ROWS: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,33 +88,22 @@ def read_deliveries(directory: Path) -> DeliveredUpdates:
     path = directory / DELIVERIES.file
     columns = ["published_s", "latency_ms", "path_delay_ms", "via", "during_fault", "was_joined"]
     kinds: dict[str, Any] = dict.fromkeys(columns[:3], np.float64) | {"via": str}
-    parts: list[DeliveredUpdates] = []
+    codes = {via: code for code, via in enumerate(VIAS)}
+    parts: list[list[NDArray[Any]]] = [[np.empty(0, dtype)] for dtype in (np.float32,) * 3 + (np.int8, np.bool_)]
     try:
         with pd.read_csv(path, usecols=columns, dtype=kinds, chunksize=_CHUNK_ROWS) as chunks:
             for chunk in chunks:
                 counted = chunk[(chunk["published_s"] >= 0) & chunk["was_joined"].astype(bool)]
-                parts.append(
-                    DeliveredUpdates(
-                        counted["published_s"].to_numpy(dtype=np.float32),
-                        counted["latency_ms"].to_numpy(dtype=np.float32),
-                        counted["path_delay_ms"].to_numpy(dtype=np.float32),
-                        counted["via"]
-                        .map({via: code for code, via in enumerate(VIAS)})
-                        .fillna(-1)
-                        .to_numpy()
-                        .astype(np.int8),
-                        counted["during_fault"].astype(bool).to_numpy(),
-                    )
-                )
+                for name, column in zip(columns[:3], parts, strict=False):
+                    column.append(counted[name].to_numpy(dtype=np.float32))
+                parts[3].append(counted["via"].map(codes).fillna(-1).to_numpy().astype(np.int8))
+                parts[4].append(counted["during_fault"].astype(bool).to_numpy())
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    return DeliveredUpdates(
-        np.concatenate([np.empty(0, np.float32), *(part.published_s for part in parts)]),
-        np.concatenate([np.empty(0, np.float32), *(part.latency_ms for part in parts)]),
-        np.concatenate([np.empty(0, np.float32), *(part.path_delay_ms for part in parts)]),
-        np.concatenate([np.empty(0, np.int8), *(part.via for part in parts)]),
-        np.concatenate([np.empty(0, np.bool_), *(part.during_fault for part in parts)]),
-    )
+    whole: list[NDArray[Any]] = []
+    while parts:  # one column after the other: not all of it is in memory twice
+        whole.append(np.concatenate(parts.pop(0)))
+    return DeliveredUpdates(*whole)
 
 
 def _check_columns(path: Path, frame: pd.DataFrame, wanted: Sequence[str]) -> None:

@@ -89,13 +89,13 @@ def measure(path: Path, *, page: bool) -> None:
     begun_s = time.monotonic()
     folder = RunFolder.open(path)
     analysis = analyse(folder)
-    analysed_s = time.monotonic() - begun_s
+    analysed_s, analysed_mib = time.monotonic() - begun_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if page:
         write_page(folder, analysis, folder.read_manifest())
     usage = resource.getrusage(resource.RUSAGE_SELF)
     failed = [check.name for check in analysis.failed if check.name.startswith("invariant")]
     print(
-        f"{analysis.values['deliveries.delivered']:>12,.0f} deliveries: analysis {analysed_s:6.1f} s, "
+        f"{analysis.values['deliveries.delivered']:>12,.0f} deliveries: analysis {analysed_s:6.1f} s, peak memory {analysed_mib:5.0f} MiB; "
         f"with report.html {time.monotonic() - begun_s:6.1f} s; CPU {usage.ru_utime + usage.ru_stime:6.1f} s; "
         f"peak memory {usage.ru_maxrss / 1024:7.0f} MiB; failed invariants: {', '.join(failed) or 'none'}",
         flush=True,

@@ -31,7 +31,7 @@ def test_records_of_all_nodes_are_merged_in_the_order_of_time(tmp_path: Path) ->
     (tmp_path / "faults.jsonl").write_text("not a record of a node\n")
     history = read_history(tmp_path)
     assert history.published == [FIRST]
-    assert history.applied == [SECOND]
+    assert list(history.applied) == [SECOND]
     assert [session.t_s for session in history.sessions] == [3.0, 4.0, 5.0]
     assert history.damage == []
 
@@ -53,6 +53,21 @@ def test_a_damaged_line_in_the_middle_costs_only_itself(tmp_path: Path) -> None:
     assert raw.records == [FIRST, SECOND]
     assert len(raw.damage) == 1
     assert "a.forwarder.jsonl:2" in raw.damage[0]
+
+
+def test_a_file_of_many_parts_is_read_whole_and_its_damage_has_the_right_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.history._PART_BYTES", 200)
+    path = tmp_path / "a.forwarder.jsonl"
+    records = [change(float(second), "joined") for second in range(50)]
+    lines = [msgspec.json.encode(record) for record in records]
+    lines[17:17] = [b"{"]
+    lines[40:40] = [b""]
+    path.write_bytes(b"\n".join(lines) + b'\n{"kin')
+    raw = read_lines(path, Record)
+    assert raw.records == records
+    assert [damage.partition(": ")[0] for damage in raw.damage] == ["a.forwarder.jsonl:18", "a.forwarder.jsonl:53"]
 
 
 def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
