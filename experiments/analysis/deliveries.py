@@ -129,7 +129,8 @@ def measure_deliveries(run: RecordedRun) -> Deliveries:
     del at_s
     published_s = _column(updates, "published_s")
     order = np.lexsort((delivered_s, published_s[update]))
-    update, receiver, delivered_s, via = update[order], receiver[order], delivered_s[order], via[order]
+    delivered_s = delivered_s[order]
+    update, receiver, via = update[order], receiver[order], via[order]
     del order
     lost_update, lost_receiver = _count_receivers(updates, update, receiver, members, code_of, epoch_s=run.epoch_s)
     was_joined, during_fault = np.empty(len(update), dtype=np.bool_), np.empty(len(update), dtype=np.bool_)
