@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from experiments.columns import unknown_metric
+from experiments.metrics import unknown_metric
 from experiments.spec_faults import ENDLESS_BURST, duration_s, endless_burst, resolve_fault
 from experiments.spec_places import KeyPath, Source
 from experiments.spec_schema import (

@@ -1,10 +1,9 @@
-"""The reference of experiment files, made from the structs that check them: a page for people and a JSON schema for editors.
+"""The reference of experiment files, made from the structs that check them: a page for people (for editors: spec_json_schema.py).
 
 Nothing is written here a second time: keys, ranges and defaults are those of the structs, meanings are their ``#:`` comments and
 docstrings, examples come from the experiment files that hconf has, where one uses the key.
 
     hconf check --reference > docs/experiment-file.md
-    hconf check --schema > docs/experiment-file.schema.json
 """
 
 from __future__ import annotations
@@ -36,10 +35,8 @@ from topologies.tiers import NAME as TIERS_NAME
 from topologies.tiers import TiersParameters
 from topologies.topohub_source import TopohubParameters
 
-SCHEMA_URI: Final = "https://json-schema.org/draft/2020-12/schema"
-
 #: What keys mean that mean the same everywhere.
-_EVERYWHERE: Final = {
+MEANT_EVERYWHERE: Final = {
     "at_s": "When it begins, from the start of the run.",
     "for_s": "How long it lasts; without it, as said above.",
     "kind": "Which kind it is.",
@@ -159,35 +156,6 @@ def reference_page() -> str:
     return "\n".join(parts)
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON schema (draft 2020-12) of an experiment file, with meanings and examples."""
-    sources = _topology_sources()
-    types: list[Any] = [ExperimentFile, *(type_ for _, type_, _ in sources)]
-    (root, *_), components = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
-    documented = {type_.__name__: type_ for type_ in _structs()}
-    for name, component in components.items():
-        if name in documented:
-            _document(component, documented[name])
-    choices = [_topology_choice(components[type_.__name__], pattern) for _, type_, pattern in sources]
-    components["ExperimentFile"]["properties"]["topology"] = {"anyOf": choices}
-    used = {
-        name: _without_null(part)
-        for name, part in components.items()
-        if name not in {t.__name__ for _, t, _ in sources}
-    }
-    return {
-        "$schema": SCHEMA_URI,
-        "title": "Experiment file of hconf",
-        **root,
-        "$defs": dict(sorted(used.items())),
-    }
-
-
-def schema_text() -> str:
-    """Return `json_schema` as text."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
 def tables_of(section: str) -> Iterator[Table]:
     """Yield the tables of one section of the file: what all kinds have in common first, then one for each kind."""
     if section == "topology":
@@ -201,13 +169,13 @@ def tables_of(section: str) -> Iterator[Table]:
             kinds = [option for option in options if isinstance(option, inspect.StructType)]
             yield from _kinds(section, kinds)
         case inspect.VarTupleType(item_type=inspect.StructType() as item):
-            yield Table("", _prose(item.cls), keys_of(item.cls, section))
+            yield Table("", prose(item.cls), keys_of(item.cls, section))
         case inspect.DictType(value_type=inspect.StructType() as item):
-            yield Table("", _prose(item.cls), keys_of(item.cls, section))
+            yield Table("", prose(item.cls), keys_of(item.cls, section))
             one_way = f"[{section}.<tier>.from.<role>] and [{section}.<link>.from.<end>]"
-            yield Table(f"`{one_way}`", _prose(OneWaySection), ())
+            yield Table(f"`{one_way}`", prose(OneWaySection), ())
         case inspect.StructType():
-            yield Table("", _prose(rule.cls), keys_of(rule.cls, section))
+            yield Table("", prose(rule.cls), keys_of(rule.cls, section))
         case _:
             raise AssertionError(f"{section} is of no form that the reference knows")
 
@@ -258,14 +226,14 @@ def _comments(struct: type) -> dict[str, str]:
 
 def _key(field: inspect.Field, comment: str, section: str, kind: str | None) -> Key:
     name = field.encode_name
-    meaning = comment or _EVERYWHERE.get(name, "") or _described(field.type)
+    meaning = comment or MEANT_EVERYWHERE.get(name, "") or _described(field.type)
     return Key(
         name=name,
         value=_value(field.type),
         unit=_unit(name),
         default=_default(field),
         example=_example(field, section, kind),
-        meaning=_sentence(meaning),
+        meaning=sentence(meaning),
     )
 
 
@@ -339,7 +307,7 @@ def _kinds(section: str, kinds: Sequence[inspect.StructType]) -> Iterator[Table]
         yield Table("Every kind", "", common)
     shown = {key.name for key in common}
     for kind, (cls, keys) in tables.items():
-        yield Table(f'`kind = "{kind}"`', _prose(cls), [key for key in keys if key.name not in shown])
+        yield Table(f'`kind = "{kind}"`', prose(cls), [key for key in keys if key.name not in shown])
 
 
 def _common(tables: Sequence[Sequence[Key]]) -> list[Key]:
@@ -353,7 +321,7 @@ def _common(tables: Sequence[Sequence[Key]]) -> list[Key]:
     return [key for key in first if all(said(key) in table for table in rest)]
 
 
-def _topology_sources() -> list[tuple[str, type, str]]:
+def topology_sources() -> list[tuple[str, type, str]]:
     """Return (title, parameters, pattern of the names) of everything that a network can come from."""
     sources: list[tuple[str, type, str]] = [
         (f'`name = "{TIERS_NAME}"`', TiersParameters, f"^{TIERS_NAME}$"),
@@ -373,7 +341,7 @@ def _topology_tables() -> Iterator[Table]:
         "Routers, CSRs, UEs and a login server. `hconf topo list` has names; `hconf topo show NAME` shows one.",
         [name],
     )
-    tables = [(title, type_, keys_of(type_, "topology")) for title, type_, _ in _topology_sources()]
+    tables = [(title, type_, keys_of(type_, "topology")) for title, type_, _ in topology_sources()]
     placed = [keys for _, type_, keys in tables if type_ is not TiersParameters]
     common = _common(placed)
     shown = {key.name for key in common}
@@ -381,7 +349,7 @@ def _topology_tables() -> Iterator[Table]:
         mine = keys if type_ is TiersParameters else [key for key in keys if key.name not in shown]
         source = python_inspect.getmodule(type_)
         about = (source.__doc__ or "") if source is not None and type_ is not TiersParameters else ""
-        yield Table(title, "\n\n".join(part for part in (_prose(type_), _paragraphs(about)) if part), mine)
+        yield Table(title, "\n\n".join(part for part in (prose(type_), _paragraphs(about)) if part), mine)
     yield Table("Where CSRs and UEs go, in a network of topohub or from a file", "", common)
 
 
@@ -397,7 +365,7 @@ def _heading(section: str) -> str:
     return f"`[[{section}]]`" if isinstance(rule, inspect.VarTupleType) else f"`[{section}]`"
 
 
-def _prose(struct: type) -> str:
+def prose(struct: type) -> str:
     """Return the docstring of a table without the name of the table that it begins with."""
     return _paragraphs(re.sub(r"^``\[.*?\]``(?: or ``\[.*?\]``)*:? ?", "", struct.__doc__ or ""))
 
@@ -412,10 +380,10 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """Return a comment as a sentence: None is a key that is not there.
 
-    >>> _sentence("UEs; None: all of ``csr1``")
+    >>> sentence("UEs; None: all of ``csr1``")
     'UEs; without it: all of `csr1`.'
     """
     said = re.sub(r"(^|[.:] )None: ", r"\1Without it: ", text.lstrip("… "))
@@ -512,72 +480,3 @@ def _markdown(keys: Sequence[Key]) -> str:
         cells = (f"`{key.name}`", key.value, key.unit, default, example, key.meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-# ---------------------------------------------------------------------- JSON schema
-
-
-def _structs() -> Iterator[type]:
-    """Yield every struct that a table of the file is read into."""
-    seen: set[type] = set()
-
-    def visit(rule: inspect.Type) -> Iterator[type]:
-        match rule:
-            case inspect.StructType() if rule.cls not in seen:
-                seen.add(rule.cls)
-                yield rule.cls
-                for field in rule.fields:
-                    yield from visit(field.type)
-            case inspect.Metadata():
-                yield from visit(rule.type)
-            case inspect.UnionType():
-                for option in rule.types:
-                    yield from visit(option)
-            case inspect.VarTupleType():
-                yield from visit(rule.item_type)
-            case inspect.DictType():
-                yield from visit(rule.value_type)
-            case _:
-                pass
-
-    yield from visit(inspect.type_info(ExperimentFile))
-    for _, parameters, _ in _topology_sources():
-        yield from visit(inspect.type_info(parameters))
-
-
-def _document(component: dict[str, Any], struct: type) -> None:
-    """Add meanings to the properties of one definition."""
-    component["description"] = " ".join(_prose(struct).split())
-    info = inspect.type_info(struct)
-    assert isinstance(info, inspect.StructType)
-    comments = meanings(struct)
-    for field in info.fields:
-        said = _sentence(comments.get(field.name, "") or _EVERYWHERE.get(field.encode_name, ""))
-        shown = component["properties"][field.encode_name]
-        if said and "$ref" not in shown:
-            shown["description"] = said
-
-
-def _topology_choice(component: Mapping[str, Any], pattern: str) -> dict[str, Any]:
-    """Return one source of networks, told apart by its name."""
-    name = {"type": "string", "pattern": pattern, "description": "Where the network comes from."}
-    properties = {"name": name} | {key: _without_null(value) for key, value in component["properties"].items()}
-    return {**component, "properties": properties, "required": ["name", *component.get("required", ())]}
-
-
-def _without_null(part: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return a part of a schema without null, which TOML has not."""
-    match part:
-        case dict():
-            kept = {
-                key: _without_null(value) for key, value in part.items() if not (key == "default" and value is None)
-            }
-            options = [option for option in kept.get("anyOf", ()) if option != {"type": "null"}]
-            if "anyOf" in kept and len(options) == 1:
-                del kept["anyOf"]
-                return options[0] | kept
-            return kept | ({"anyOf": options} if options else {})
-        case list():
-            return [_without_null(item) for item in part]
-        case _:
-            return part

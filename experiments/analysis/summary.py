@@ -1,4 +1,4 @@
-"""The summary: every metric of `experiments.columns.METRICS`, from the other frames."""
+"""The summary: every metric of `experiments.metrics.METRICS`, from the other frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.analysis.deliveries import Deliveries, Flags, Floats, ratio_of
 from experiments.applied import VIAS
-from experiments.columns import DELIVERY_SCOPES, METRICS, QUANTITIES, STATISTICS
+from experiments.metrics import DELIVERY_SCOPES, METRICS, QUANTITIES, STATISTICS
 from experiments.recorded_run import RecordedRun
 from proxy.records import SessionChanged
 
@@ -91,7 +91,7 @@ def _update_metrics(updates: pd.DataFrame) -> Values:
 
 
 def _delivery_metrics(run: RecordedRun, deliveries: Deliveries) -> Values:
-    counted = deliveries.was_joined & (deliveries.published_s() >= 0)
+    counted: Flags = deliveries.was_joined & (_each(deliveries, deliveries.published_s) >= 0)
     ways = np.bincount(deliveries.via[counted], minlength=len(VIAS))
     values = {f"deliveries.via.{via}": float(count) for via, count in zip(VIAS, ways.tolist(), strict=True)}
     applied = [fault.applied_s - run.epoch_s for fault in run.faults if fault.applied_s is not None]
@@ -101,17 +101,25 @@ def _delivery_metrics(run: RecordedRun, deliveries: Deliveries) -> Values:
         "during_fault.": counted & deliveries.during_fault,
         "outside_fault.": counted & ~deliveries.during_fault,
     }
-    measures: dict[str, Callable[[], Floats]] = {
+    measures: dict[str, Callable[[slice], Floats]] = {
         "latency_ms": deliveries.latency_ms,
-        "excess_ms": lambda: deliveries.latency_ms() - deliveries.path_delay_ms(),
-        "ratio": lambda: ratio_of(deliveries.latency_ms(), deliveries.path_delay_ms()),
+        "excess_ms": lambda rows: deliveries.latency_ms(rows) - deliveries.path_delay_ms(rows),
+        "ratio": lambda rows: ratio_of(deliveries.latency_ms(rows), deliveries.path_delay_ms(rows)),
     }
     found: Values = {}
     for quantity in QUANTITIES:
-        measured = measures[quantity]()  # one at a time: of millions each takes its space
+        measured = _each(deliveries, measures[quantity])  # one at a time: of millions each takes its space
         for scope in DELIVERY_SCOPES:
             found |= _distribution(f"deliveries.{scope}{quantity}", measured[scopes[scope]])
     return values | found
+
+
+def _each(deliveries: Deliveries, measure: Callable[[slice], Floats]) -> Floats:
+    """Return what *measure* says of all deliveries, asked a part at a time."""
+    values = np.empty(len(deliveries), dtype=np.float64)
+    for rows in deliveries.parts():
+        values[rows] = measure(rows)
+    return values
 
 
 def _object_metrics(run: RecordedRun, rows: pd.DataFrame, messages: pd.DataFrame) -> Values:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.columns import METRICS, TABLES, TABLES_OF_RUNS, markdown, unknown_metric
+from experiments.columns import TABLES, TABLES_OF_RUNS, markdown
+from experiments.metrics import METRICS, unknown_metric
 
 
 def test_the_reference_page_is_the_one_made_from_the_schema() -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from msgspec import inspect
 
-from experiments import spec_reference
+from experiments import spec_json_schema, spec_reference
+from experiments.spec_json_schema import json_schema, schema_text
 from experiments.spec_messages import verify
 from experiments.spec_places import Source
-from experiments.spec_reference import json_schema, meanings, reference_page, schema_text, tables_of, toml_value
+from experiments.spec_reference import meanings, reference_page, tables_of, toml_value
 from experiments.spec_schema import ExperimentFile
 
 ROOT = Path(spec_reference.__file__).resolve().parents[1]
@@ -26,7 +27,7 @@ Structs = list[tuple[str, type]]
 
 
 def structs() -> Structs:
-    return [(struct.__name__, struct) for struct in spec_reference._structs()]
+    return [(struct.__name__, struct) for struct in spec_json_schema.structs()]
 
 
 def test_the_published_files_are_those_of_the_code() -> None:
@@ -56,7 +57,7 @@ def test_every_example_is_one_that_the_key_takes() -> None:
     tables = [(field.encode_name, struct) for field in root.fields for struct in structs_in(field.type)]
     tables += [
         ("topology", info)
-        for _, type_, _ in spec_reference._topology_sources()
+        for _, type_, _ in spec_reference.topology_sources()
         for info in structs_in(inspect.type_info(type_))
     ]
     assert len(tables) > 40

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from experiments.analysis import analyse
-from experiments.columns import METRICS, TABLES
+from experiments.columns import TABLES
 from experiments.history import TOPOLOGY_FILE
+from experiments.metrics import METRICS
 from experiments.recorded_run import write_topology
 from experiments.run_folder import RunFolder
 from proxy.records import (
