@@ -159,7 +159,8 @@ def check(
 ) -> None:
     """Validate an experiment file; start nothing."""
     if reference or schema:
-        from experiments.spec_reference import reference_page, schema_text
+        from experiments.spec_json_schema import schema_text
+        from experiments.spec_reference import reference_page
 
         typer.echo(reference_page() if reference else schema_text(), nl=False)
         return
@@ -244,8 +245,8 @@ def sweep(
 
     The same command goes on with a sweep that was broken off; what is finished is not run again.
     """
-    from experiments.reporting import sweep_and_report
     from experiments.sweep.plan import parse_seeds, plan_sweep
+    from experiments.sweep.reporting import sweep_and_report
 
     chosen = parse_seeds(seeds) if seeds is not None else None
     plan = plan_sweep(experiment, values or [], seeds=chosen, mode=mode.value, is_list=side_by_side)

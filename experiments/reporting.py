@@ -1,8 +1,7 @@
-"""What `hconf report` and `hconf sweep` do and print."""
+"""What `hconf report` does and prints. It loads no more than that takes: what runs experiments is left out."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +13,7 @@ from rich.table import Table
 
 from experiments.report import print_summary, write_report
 from experiments.run_folder import RUNS_DIR, RunFolder, check_can_create
-from experiments.sweep.execution import DaskCluster, Execution, Here, Processes
-from experiments.sweep.plan import SweepPlan
-from experiments.sweep.run import PLAN_FILE, POINTS_DIR, finished_points, load_plan, run_sweep, sweep_folder
+from experiments.sweep import PLAN_FILE, POINTS_DIR
 from topologies.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,11 +37,10 @@ def report_runs(paths: Sequence[Path], out: Path | None) -> None:
 
     Raises: InputError, before anything is written if a folder is no run or sweep.
     """
-    from experiments.analysis.results import load_result  # noqa: PLC0415  # loads pandas
-    from experiments.report.comparison_page import write_comparison  # noqa: PLC0415
-
     if len(paths) == 1 and (paths[0] / PLAN_FILE).is_file():
-        _report_sweep(paths[0])
+        from experiments.sweep.reporting import report_sweep  # noqa: PLC0415  # loads what runs experiments
+
+        report_sweep(paths[0])
         return
     folders = [folder for path in paths for folder in _run_folders(path)]
     if out is not None and len(folders) == 1:
@@ -58,33 +54,15 @@ def report_runs(paths: Sequence[Path], out: Path | None) -> None:
         folder.read_manifest()
     console = Console()
     for folder in folders:
-        _remake(folder, console if len(folders) <= _PRINTED_MAX else None)
+        remake(folder, console if len(folders) <= _PRINTED_MAX else None)
     if len(folders) > 1:
+        from experiments.analysis.results import load_result  # noqa: PLC0415  # loads pandas
+        from experiments.report.comparison_page import write_comparison  # noqa: PLC0415
+
         comparison = write_comparison(
             target, [load_result(folder) for folder in folders], title=f"comparison of {len(folders)} runs"
         )
         print_comparison(console, comparison, target)
-
-
-def sweep_and_report(plan: SweepPlan, *, out: Path | None, jobs: int | None, dask: str | None) -> int:
-    """Run a sweep and print what came of it; return the exit code, as design.md section 7 has them.
-
-    Raises: InputError or CapabilityError.
-    """
-    execution = _execution(plan, jobs, dask)
-    console = Console()
-    folder = sweep_folder(plan, out)
-    total, finished = len(plan.points()), len(finished_points(plan, folder))
-    console.print(f"{total} points, {finished} of them finished before; {folder}", highlight=False, soft_wrap=True)
-    outcome = run_sweep(plan, out=out, execution=execution)
-    if outcome.comparison is not None:
-        print_comparison(console, outcome.comparison, outcome.folder)
-    said = f"{outcome.finished} of {outcome.points} points finished, {outcome.ran} of them now; {outcome.failed} did not pass"
-    console.print(said, highlight=False)
-    if outcome.interrupted:
-        console.print("Interrupted: the same command goes on with what is left.", highlight=False)
-        return 130
-    return 1 if outcome.failed else 0
 
 
 def print_comparison(console: Console, comparison: Comparison, folder: Path) -> None:
@@ -119,45 +97,10 @@ def _without_common_key(labels: Sequence[str]) -> tuple[str, list[str]]:
     return "runs with", list(labels)
 
 
-def _execution(plan: SweepPlan, jobs: int | None, dask: str | None) -> Execution:
-    if plan.mode == "emulated":
-        if dask is not None or (jobs or 1) > 1:
-            raise InputError(
-                where="--dask" if dask is not None else "--jobs",
-                problem="emulated networks run one after the other on this machine: they would slow each other down",
-                remedy="leave it out, or sweep with --mode simulated",
-            )
-        return Here()
-    if dask is not None:
-        if jobs is not None:
-            raise InputError(
-                where="--jobs", problem="with --dask, the cluster decides that", remedy="leave one of them out"
-            )
-        cluster = DaskCluster(dask)
-        cluster.check()
-        return cluster
-    workers = jobs if jobs is not None else len(os.sched_getaffinity(0))
-    workers = min(workers, len(plan.points()))
-    return Here() if workers == 1 else Processes(workers)
-
-
-def _report_sweep(path: Path) -> None:
-    from experiments.sweep.results import write_results  # noqa: PLC0415  # loads pandas
-
-    folder = path.absolute()
-    plan = load_plan(folder)
-    finished = finished_points(plan, folder)
-    if not finished:
-        raise InputError(
-            where=str(path), problem="no point of the sweep is finished", remedy="give the command of the sweep again"
-        )
-    for point in finished:
-        _remake(RunFolder.open(folder / POINTS_DIR / point.folder_name), None)
-    print_comparison(Console(), write_results(plan, folder, finished), folder)
-
-
 def _run_folders(path: Path) -> Iterator[RunFolder]:
     if (path / PLAN_FILE).is_file():
+        from experiments.sweep.run import finished_points, load_plan  # noqa: PLC0415  # loads what runs experiments
+
         folder = path.absolute()
         plan = load_plan(folder)
         for point in finished_points(plan, folder):
@@ -166,7 +109,8 @@ def _run_folders(path: Path) -> Iterator[RunFolder]:
         yield RunFolder.open(path)
 
 
-def _remake(folder: RunFolder, console: Console | None) -> None:
+def remake(folder: RunFolder, console: Console | None) -> None:
+    """Make the files of one run anew, with *console* its page, too, and print its summary there. Raises: InputError."""
     from experiments.analysis import analyse  # noqa: PLC0415  # loads pandas
     from experiments.report.run_page import write_page  # noqa: PLC0415
 

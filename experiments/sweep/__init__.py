@@ -5,3 +5,9 @@
 
 A point that is finished is never run again; one that was broken off is begun anew.
 """
+
+from typing import Final
+
+#: In a sweep's folder: what is swept, and the run folders of its points.
+PLAN_FILE: Final = "sweep.json"
+POINTS_DIR: Final = "points"

@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from experiments.progress import CountBar
 from experiments.run_folder import RUNS_DIR, write_whole
+from experiments.sweep import PLAN_FILE, POINTS_DIR
 from experiments.sweep.execution import Execution
 from experiments.sweep.plan import Point, SweepPlan
 from experiments.sweep.point import PointOutcome
@@ -20,9 +21,6 @@ from topologies.errors import InputError
 
 if TYPE_CHECKING:
     from experiments.analysis.comparison import Comparison
-
-PLAN_FILE: Final = "sweep.json"
-POINTS_DIR: Final = "points"
 
 
 @dataclass(frozen=True, slots=True)
