@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,7 +22,6 @@ from experiments.report.palette import (
     GREEN,
     INK,
     MUTED,
-    ORANGE,
     PURPLE,
     SERIES,
     SHADE,
@@ -35,13 +35,12 @@ from experiments.report.run_tables import DeliveredUpdates
 _POINTS_MAX: Final = 1_500
 #: A timeline has this many places for a point, along and up: what falls together is drawn once.
 _GRID: Final = (700, 220)
+#: Points that are looked at in one go.
+_PART_POINTS: Final = 200_000
 _BARS_MAX: Final = 40
 
 VIA_COLOURS: Final[Mapping[str, Colour]] = {
     "armed": BLUE, "push": GREEN, "recovery": VERMILLION, "snapshot": PURPLE, "fetch": BLUE,
-}  # fmt: skip
-ROLE_COLOURS: Final[Mapping[str, Colour]] = {
-    "core": MUTED, "csr": BLUE, "ue": GREEN, "proxy-ue": PURPLE, "login": ORANGE,
 }  # fmt: skip
 
 
@@ -158,15 +157,21 @@ def _thinned(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[An
     """Return one point of those that would be drawn on top of each other (*y* on a log scale)."""
     if len(x) <= _POINTS_MAX:
         return x, y
-    height = np.log(y)
-    column = _scaled(x, _GRID[0])
-    row = _scaled(height, _GRID[1])
-    _, first = np.unique(column * _GRID[1] + row, return_index=True)
-    return x[first], y[first]
+    (left, right), (low, high) = ((float(values.min()), float(values.max())) for values in (x, y))
+    taken = np.zeros(_GRID[0] * _GRID[1], dtype=np.bool_)
+    kept = [np.empty(0, dtype=np.intp)]
+    for begin in range(0, len(x), _PART_POINTS):
+        part = slice(begin, begin + _PART_POINTS)
+        column = _scaled(x[part], left, right, _GRID[0])
+        row = _scaled(np.log(y[part]), math.log(low), math.log(high), _GRID[1])
+        cells, first = np.unique(column * _GRID[1] + row, return_index=True)
+        kept.append(begin + first[~taken[cells]])
+        taken[cells] = True
+    places = np.concatenate(kept)
+    return x[places], y[places]
 
 
-def _scaled(values: NDArray[Any], steps: int) -> NDArray[np.int64]:
-    low, high = float(values.min()), float(values.max())
+def _scaled(values: NDArray[Any], low: float, high: float, steps: int) -> NDArray[np.int64]:
     return np.minimum((values - low) / max(high - low, 1e-9) * steps, steps - 1).astype(np.int64)
 
 

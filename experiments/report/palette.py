@@ -7,6 +7,7 @@ would not stand out. A plot is drawn in the light colours; in a page each become
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +37,11 @@ SKY: Final = Colour("sky", "#3d8fbf", "#8fd0f5")
 #: For series, in the order in which they are taken.
 SERIES: Final = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
 ALL: Final = (INK, MUTED, RULE, PAPER, SHADE, *SERIES[:-1])
+
+#: Of nodes, in every plot.
+ROLE_COLOURS: Final[Mapping[str, Colour]] = {
+    "core": MUTED, "csr": BLUE, "ue": GREEN, "proxy-ue": PURPLE, "login": ORANGE,
+}  # fmt: skip
 
 #: What the lines of the series are besides their colour, so that they are told apart in grey.
 DASHES: Final = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))

@@ -15,7 +15,6 @@ from experiments.history import TOPOLOGY_FILE
 from experiments.recorded_run import read_topology
 from experiments.report.canvas import PLOTS_DIR, plotting, save
 from experiments.report.figures import (
-    ROLE_COLOURS,
     Distribution,
     bars_figure,
     latency_figure,
@@ -24,11 +23,12 @@ from experiments.report.figures import (
     outage_figure,
     timeline_figure,
 )
+from experiments.report.network_picture import network_figure
 from experiments.report.page import Banner, Cell, HtmlTable, Page, Section, spell_number
-from experiments.report.palette import MUTED
+from experiments.report.palette import MUTED, ROLE_COLOURS
 from experiments.report.run_tables import RunTables, rows_of
-from experiments.report.topology_picture import topology_figure
 from experiments.run_folder import RunFolder, write_whole
+from testbed.faults.targets import ALL_LINKS, links_of, processes_of
 from topologies.errors import InputError
 from topologies.model import Topology
 
@@ -122,7 +122,7 @@ def _sections(folder: RunFolder, analysis: Analysis, manifest: Mapping[str, Any]
     topology = read_topology(folder.raw / TOPOLOGY_FILE)
     plots = folder.path / PLOTS_DIR
     yield Section("Summary", tables=[_summary_table(tables)])
-    figure = topology_figure(topology, struck=set(tables.faults["target"].astype(str)))
+    figure = network_figure(topology, struck=_struck(topology, tables.faults))
     yield Section(
         "Network", save(figure, plots, "topology"), f"The network {topology.name}", [_tiers_table(topology)],
     )  # fmt: skip
@@ -135,6 +135,23 @@ def _sections(folder: RunFolder, analysis: Analysis, manifest: Mapping[str, Any]
     if len(tables.objects):
         yield _objects_section(tables)
     yield Section("All checks", tables=[_checks_table(analysis.checks)])
+
+
+def _struck(topology: Topology, faults: pd.DataFrame) -> set[str]:
+    """Return the links and nodes that faults struck; not what struck every link there is."""
+    struck: set[str] = set()
+    for fault in rows_of(faults):
+        kind, target = str(fault.kind), str(fault.target)
+        if target == ALL_LINKS:
+            continue
+        try:
+            if links := links_of(topology, kind, target):
+                struck |= {link.name for link in links}
+            else:
+                struck |= {process.partition(".")[0] for process in processes_of(topology, target)}
+        except InputError:
+            continue  # of a kind, or in a place, that this version does not know
+    return struck
 
 
 def _summary_table(tables: RunTables) -> HtmlTable:

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
 
-from experiments.topology_drawing import (
-    UES_DRAWN_MAX,
-    check_format,
-    draw,
-    drawing,
-    layout,
-    write_drawing,
-)
+from experiments.report.network_layout import layout
+from experiments.report.network_picture import UES_DRAWN_MAX, network_figure
+from experiments.report.palette import VERMILLION
+from experiments.topology_drawing import check_format, drawing, write_drawing
 from topologies.catalogue import build
 from topologies.errors import InputError
 from topologies.model import Link, LinkProperties, Node, Topology
@@ -19,9 +19,9 @@ from topologies.model import Link, LinkProperties, Node, Topology
 ABILENE = build("topozoo/Abilene", {"csr_nodes": ["NewYork", "Chicago"], "ues_per_csr": 2})
 
 
-def texts(topology: Topology) -> list[str]:
+def texts(topology: Topology, struck: Collection[str] = ()) -> list[str]:
     """Return everything that is written in the picture."""
-    (axes,) = draw(topology).axes
+    (axes,) = network_figure(topology, struck=struck).axes
     legend = axes.get_legend()
     assert legend is not None
     return [text.get_text() for text in (*axes.texts, *legend.get_texts())]
@@ -46,6 +46,21 @@ def test_access_links_that_differ_are_labelled_and_loss_is_shown() -> None:
     assert "access link: 2 to 7 ms" in shown
     assert "loses packets" in shown
     assert "loses packets" not in texts(ABILENE)
+
+
+def test_what_a_fault_struck_is_marked() -> None:
+    (axes,) = network_figure(ABILENE, struck={"Chicago-NewYork", "Denver"}).axes
+    assert "struck by a fault" in texts(ABILENE, {"Denver"})
+    assert "struck by a fault" not in texts(ABILENE)
+    red = [text.get_text() for text in axes.texts if text.get_color() == VERMILLION.light]
+    assert red == ["Denver"]
+    lines = [each for each in axes.collections if isinstance(each, LineCollection)]
+    struck = [
+        each
+        for each in lines
+        if to_hex(cast("Any", each.get_edgecolor())[0]) == VERMILLION.light and len(each.get_segments())
+    ]
+    assert [len(each.get_segments()) for each in struck] == [1]
 
 
 def test_routers_stand_as_on_the_map() -> None:
@@ -82,7 +97,7 @@ def test_two_routers_are_a_network_too() -> None:
         Link.between("a", "u", "access", LinkProperties()),
         Link.between("b", "login", "login", LinkProperties()),
     )
-    figure = draw(Topology("small", nodes, links))
+    figure = network_figure(Topology("small", nodes, links))
     assert figure.axes
 
 
