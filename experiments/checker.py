@@ -423,9 +423,9 @@ def _what(applied: Applied) -> str:
     return f"{applied.receiver} applied {_spell(_identity(applied))}"
 
 
-def examples(problems: Sequence[str]) -> str:
-    """Return the first few problems, and how many more there are."""
-    return str(Problems(list(problems[:_EXAMPLES_MAX]), len(problems)))
+def examples(problems: Sequence[str], count: int | None = None) -> str:
+    """Return the first few problems, and how many more there are; *count*: all there are, where not all are in *problems*."""
+    return str(Problems(list(problems[:_EXAMPLES_MAX]), len(problems) if count is None else count))
 
 
 def _cover(covered: dict[tuple[str, str, str], Position], snapshot: SnapshotApplied) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -37,6 +37,11 @@ LOSS_FALSE_ALARM: Final = 0.001
 def fails_the_run(check: Check) -> bool:
     """Whether this check makes the verdict `fail`: what was required has not been shown to hold."""
     return check.verdict != "pass" and (not check.name.startswith("fidelity.") or check.name in _FATAL)
+
+
+def verdict_now(recorded: str, checks: Iterable[Check]) -> str:
+    """Return the verdict of a run: what it ended with, but `fail` where it passed then and its records no longer show it."""
+    return "fail" if recorded == "pass" and any(map(fails_the_run, checks)) else recorded
 
 
 def judge_expectations(run: RecordedRun, values: Mapping[str, float]) -> Iterator[Check]:
@@ -142,9 +147,8 @@ def _faults_took(run: RecordedRun) -> Check:
     ]
     if applied < scheduled and run.history.quiesced_s is not None:
         missing.append(f"{scheduled - applied} of the schedule were never applied")
-    return _check(
-        "fidelity.faults", missing, f"{len(run.faults) - len(missing)} of {max(scheduled, len(run.faults))} took", "all"
-    )
+    took = sum(fault.verified for fault in run.faults)
+    return _check("fidelity.faults", missing, f"{took} of {max(scheduled, len(run.faults))} took", "all")
 
 
 def _nodes_ran(run: RecordedRun) -> Check:

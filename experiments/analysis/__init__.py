@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 import pandas as pd
 
-from experiments.analysis.captures import measure_captures
+from experiments.analysis.captures import CaptureWitness
 from experiments.analysis.csv_files import write_csv
 from experiments.analysis.deliveries import measure_deliveries
 from experiments.analysis.network import measure_faults, measure_links, measure_messages, measure_nodes
@@ -34,6 +35,7 @@ from experiments.columns import (
     RECOVERY,
     SUMMARY,
     UPDATES,
+    Table,
 )
 from experiments.judgement import fails_the_run, judge_expectations, judge_fidelity
 from experiments.recorded_run import RecordedRun
@@ -82,7 +84,8 @@ def analyse(folder: RunFolder) -> Analysis:
     """
     run = RecordedRun.load(folder)
     invariants = check_invariants(run.history)
-    captures, witness = measure_captures(run)
+    witness = CaptureWitness(run)
+    _write(folder, CAPTURES, witness.frames())
     deliveries = measure_deliveries(run)
     run = dataclasses.replace(run, history=dataclasses.replace(run.history, applied=()))  # of millions: makes room
     recovery = measure_recovery(run, deliveries)
@@ -93,7 +96,7 @@ def analyse(folder: RunFolder) -> Analysis:
         "objects": measure_objects(run),
     }
     values = measure_summary(run, deliveries, recovery, tables)
-    checks = (*invariants, *judge_expectations(run, values), *judge_fidelity(run), *witness)
+    checks = (*invariants, *judge_expectations(run, values), *judge_fidelity(run), *witness.checks())
     values["checks.failed"] = float(sum(map(fails_the_run, checks)))
     values["checks.fidelity_failed"] = float(
         sum(check.name.startswith("fidelity.") and check.verdict == "fail" for check in checks)
@@ -108,19 +111,22 @@ def analyse(folder: RunFolder) -> Analysis:
         (LINKS, tables["links"]),
         (NODES, tables["nodes"]),
         (OBJECTS, tables["objects"]),
-        (CAPTURES, captures),
         (CHECKS, pd.DataFrame([msgspec.to_builtins(check) for check in checks], columns=CHECKS.names)),
         (SUMMARY, summary_frame(values, fault_ids)),
     ):
-        try:
-            write_csv(folder.path, table, frame)
-        except OSError as error:
-            raise InputError(
-                where=str(folder.path / table.file),
-                problem=f"cannot be written: {error.strerror}",
-                remedy="make room, or copy the run folder to where you can write",
-            ) from error
+        _write(folder, table, frame)
     return Analysis(values, checks, tuple(_outcome(run, recovery, fault_id) for fault_id in fault_ids))
+
+
+def _write(folder: RunFolder, table: Table, frames: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
+    try:
+        write_csv(folder.path, table, frames)
+    except OSError as error:
+        raise InputError(
+            where=str(folder.path / table.file),
+            problem=f"cannot be written: {error.strerror}",
+            remedy="make room, or copy the run folder to where you can write",
+        ) from error
 
 
 def _outcome(run: RecordedRun, recovery: pd.DataFrame, fault_id: str) -> FaultOutcome:

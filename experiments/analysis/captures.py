@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from experiments.applied import AppliedUpdates, UpdateId
 from experiments.capture_file import CaptureReader, Datagram
-from experiments.checker import Check, Verdict, examples
+from experiments.checker import Check, Problems, Verdict, examples
 from experiments.columns import CAPTURES
 from experiments.recorded_run import RecordedRun
 from proxy.wire.lp import LinkPacket, decode_link_packet
@@ -48,29 +50,78 @@ class Sightings:
     delivered_s: dict[UpdateId, float] = field(default_factory=dict)
 
 
-def measure_captures(run: RecordedRun) -> tuple[pd.DataFrame, tuple[Check, ...]]:
-    """Return the rows of captures.csv, and the check that compares them with the records; none where nothing was captured."""
-    paths = sorted(run.folder.captures.glob("*.pcapng")) if run.folder.captures.is_dir() else []
-    if not paths:
-        return pd.DataFrame(columns=CAPTURES.names), ()
-    rows: list[tuple[Any, ...]] = []
-    damage: list[str] = []
-    links = {link.name: link for link in run.topology.links}
-    clock = _clock(run)
-    seen = 0
-    for path in paths:
-        link = links.get(path.stem)
-        reader = CaptureReader(path)
-        device = None if link is None else _device_of(run, link)
-        if link is None or device is None or clock is None:
-            damage += _read_through(reader)
-            continue
-        seen += 1
-        sightings = observe(reader, link, device, clock)
-        damage += reader.damage
-        rows += _compared(run, sightings)
-    frame = pd.DataFrame(rows, columns=CAPTURES.names)
-    return frame, (_judged(frame, damage, seen, has_offset=clock is not None),)
+@dataclass(slots=True)
+class CaptureWitness:
+    """What the captures of a run say, link by link: `frames` first, then what is known of all of them.
+
+    Of one link at a time there are rows in memory; of the others only by how much the times differ.
+    """
+
+    run: RecordedRun
+    links: int = 0  #: captured access links of one UE each
+    damage: list[str] = field(default_factory=list)
+    differences_ms: list[NDArray[np.float64]] = field(default_factory=list)
+    missing: Problems = field(default_factory=Problems)
+    unrecorded: Problems = field(default_factory=Problems)
+
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """Yield the rows of captures.csv, of one link after the other; of none an empty frame."""
+        yield pd.DataFrame(columns=CAPTURES.names)
+        links = {link.name: link for link in self.run.topology.links}
+        clock = _clock(self.run)
+        for path in _captures(self.run):
+            link = links.get(path.stem)
+            reader = CaptureReader(path)
+            device = None if link is None else _device_of(self.run, link)
+            if link is None or device is None or clock is None:
+                self.damage += _read_through(reader)
+                continue
+            self.links += 1
+            sightings = observe(reader, link, device, clock)
+            self.damage += reader.damage
+            frame = pd.DataFrame(_compared(self.run, sightings), columns=CAPTURES.names)
+            self._note(frame)
+            yield frame
+
+    def _note(self, frame: pd.DataFrame) -> None:
+        self.differences_ms.append(frame["difference_ms"].dropna().to_numpy(dtype=np.float64))
+        for problems, column, where in (
+            (self.missing, "captured_s", "is in no capture"),
+            (self.unrecorded, "recorded_s", "is in no record"),
+        ):
+            for row in frame[frame[column].isna()].itertuples():
+                problems.add(f"{row.update_id} {row.what} at {row.node} {where}")
+
+    def checks(self) -> tuple[Check, ...]:
+        """Return the check that compares the captures with the records; none where nothing was captured."""
+        return (self._judged(),) if _captures(self.run) else ()
+
+    def _judged(self) -> Check:
+        required = f"{_SHARE:.0%} of the times in captures of access links within {AGREEMENT_MS:g} ms of the records, none missing"
+        if _clock(self.run) is None:
+            said = "the manifest does not say how CLOCK_MONOTONIC and UTC compare"
+            return Check(CHECK, "inconclusive", "", required, examples([said, *self.damage]))
+        apart_ms = np.abs(np.concatenate([np.empty(0), *self.differences_ms]))
+        if not len(apart_ms):
+            said = "no update on a captured access link" if self.links else "no access link was captured"
+            return Check(CHECK, "inconclusive", "nothing to compare", required, examples([said, *self.damage]))
+        off_ms = float(np.quantile(apart_ms, _SHARE))
+        problems = [*self.missing.first, *self.unrecorded.first]
+        missing = len(self.missing) + len(self.unrecorded)
+        is_off = missing > 0 or off_ms > AGREEMENT_MS
+        verdict: Verdict = "fail" if is_off else "inconclusive" if self.damage else "pass"
+        return Check(
+            CHECK,
+            verdict,
+            f"p50 {np.median(apart_ms):.3f} ms, p99 {off_ms:.3f} ms, max {apart_ms.max():.3f} ms apart, of {len(apart_ms)} times "
+            f"on {self.links} links; {missing} missing",
+            required,
+            examples([*self.damage, *problems], len(self.damage) + missing),
+        )
+
+
+def _captures(run: RecordedRun) -> list[Path]:
+    return sorted(run.folder.captures.glob("*.pcapng")) if run.folder.captures.is_dir() else []
 
 
 def observe(reader: CaptureReader, link: Link, device: str, monotonic_s: Callable[[float], float]) -> Sightings:
@@ -234,31 +285,3 @@ def _in_order(delivered_s: Mapping[UpdateId, float]) -> dict[UpdateId, float]:
         stream = update[0], update[1]
         latest[stream] = result[update] = max(delivered_s[update], latest.get(stream, -np.inf))
     return result
-
-
-def _judged(frame: pd.DataFrame, damage: list[str], links: int, *, has_offset: bool) -> Check:
-    required = (
-        f"{_SHARE:.0%} of the times in captures of access links within {AGREEMENT_MS:g} ms of the records, none missing"
-    )
-    if not has_offset:
-        said = "the manifest does not say how CLOCK_MONOTONIC and UTC compare"
-        return Check(CHECK, "inconclusive", "", required, examples([said, *damage]))
-    both = frame[frame["difference_ms"].notna()]
-    if not len(both):
-        said = "no update on a captured access link" if links else "no access link was captured"
-        return Check(CHECK, "inconclusive", "nothing to compare", required, examples([said, *damage]))
-    apart_ms = both["difference_ms"].abs().to_numpy(dtype=np.float64)
-    off_ms = float(np.quantile(apart_ms, _SHARE))
-    missing = frame[frame["captured_s"].isna()]
-    unrecorded = frame[frame["recorded_s"].isna()]
-    problems = [f"{row.update_id} {row.what} at {row.node} is in no capture" for row in missing.itertuples()]
-    problems += [f"{row.update_id} {row.what} at {row.node} is in no record" for row in unrecorded.itertuples()]
-    verdict: Verdict = "fail" if problems or off_ms > AGREEMENT_MS else "inconclusive" if damage else "pass"
-    return Check(
-        CHECK,
-        verdict,
-        f"p50 {np.median(apart_ms):.3f} ms, p99 {off_ms:.3f} ms, max {apart_ms.max():.3f} ms apart, of {len(both)} times on "
-        f"{links} links; {len(problems)} missing",
-        required,
-        examples([*damage, *problems]),
-    )

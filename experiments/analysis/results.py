@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
 from experiments.analysis.comparison import RunResult, flatten
+from experiments.checker import Check, Verdict
 from experiments.columns import CHECKS, SUMMARY, Table
+from experiments.judgement import verdict_now
 from experiments.run_folder import RunFolder
 from topologies.errors import InputError
 
@@ -17,6 +20,7 @@ def load_result(folder: RunFolder) -> RunResult:
     manifest = folder.read_manifest()
     experiment = manifest.get("experiment") or {}
     summary, checks = _read(folder.path, SUMMARY), _read(folder.path, CHECKS)
+    judged = [Check(str(row.name), cast("Verdict", row.verdict), "", "") for row in checks.itertuples(index=False)]
     failed = checks[checks["name"].astype(str).str.startswith("fidelity.") & (checks["verdict"] == "fail")]
     seed = manifest.get("seed")
     return RunResult(
@@ -24,7 +28,7 @@ def load_result(folder: RunFolder) -> RunResult:
         name=str(experiment.get("experiment", {}).get("name", folder.path.name)),
         seed=seed if isinstance(seed, int) else -1,
         mode=str(manifest.get("mode", "")),
-        verdict=str(manifest["verdict"]),
+        verdict=verdict_now(str(manifest["verdict"]), judged),
         settings=flatten(experiment),
         metrics=dict(zip(summary["metric"].astype(str), pd.to_numeric(summary["value"]).astype(float), strict=True)),
         units=dict(zip(summary["metric"].astype(str), summary["unit"].astype(str), strict=True)),

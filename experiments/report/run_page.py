@@ -12,6 +12,7 @@ import pandas as pd
 from experiments.applied import VIAS
 from experiments.checker import Check
 from experiments.history import TOPOLOGY_FILE
+from experiments.judgement import verdict_now
 from experiments.recorded_run import read_topology
 from experiments.report.canvas import PLOTS_DIR, plotting, save
 from experiments.report.figures import (
@@ -98,7 +99,8 @@ def _banners(analysis: Analysis | None, manifest: Mapping[str, Any]) -> Iterator
             "The machine or the testbed did not do all that was asked of it: read the figures with care.",
             _checks_table(analysis.unfaithful),
         )
-    verdict = str(manifest.get("verdict", "unknown"))
+    recorded = str(manifest.get("verdict", "unknown"))
+    verdict = verdict_now(recorded, analysis.checks if analysis is not None else ())
     kind = {"pass": "pass", "fail": "fail", "error": "fail"}.get(verdict, "warn")
     spelt = "unfinished" if verdict == "running" else verdict
     if analysis is None:
@@ -109,6 +111,8 @@ def _banners(analysis: Analysis | None, manifest: Mapping[str, Any]) -> Iterator
     text = f"{held} of {len(analysis.checks)} checks passed, {len(analysis.failed)} failed the run."
     if verdict == "running":
         text = f"The run is still going on, or was killed: what is here goes as far as its records. {text}"
+    if verdict != recorded:
+        text = f"The run ended with {recorded}; what is left of its records, or this version of hconf, says otherwise. {text}"
     yield Banner(kind, spelt, text, failed)
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.checker import Check
+from experiments.judgement import verdict_now
 from experiments.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def print_summary(console: Console, folder: Path, analysis: Analysis | None, man
         analysis: None if there was nothing to analyse.
         manifest: of the run.
     """
-    verdict, problem = str(manifest.get("verdict", "unknown")), str(manifest.get("problem") or "")
+    recorded, problem = str(manifest.get("verdict", "unknown")), str(manifest.get("problem") or "")
+    verdict = verdict_now(recorded, analysis.checks if analysis is not None else ())
     name = str(manifest.get("experiment", {}).get("experiment", {}).get("name", folder.name))
     console.print()
     if problem:
@@ -53,6 +55,8 @@ def print_summary(console: Console, folder: Path, analysis: Analysis | None, man
     table.add_column("what", style="dim")
     table.add_column("value", overflow="fold")
     spelt = "unfinished: still running, or killed" if verdict == "running" else verdict
+    if verdict != recorded:
+        spelt += f" (it ended with {recorded}: what is left of its records, or this version of hconf, says otherwise)"
     table.add_row("verdict", f"[{_STYLES.get(verdict, 'bold')}]{spelt}[/]")
     if analysis is not None:
         for what, value in _figures(analysis):

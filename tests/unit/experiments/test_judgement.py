@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from experiments.checker import Check
 from experiments.history import Configured, FaultRecord, History, LinkRecord, NodeExit
-from experiments.judgement import binomial_tail, fails_the_run, judge_expectation, judge_fidelity
+from experiments.judgement import binomial_tail, fails_the_run, judge_expectation, judge_fidelity, verdict_now
 from experiments.recorded_run import RecordedRun
 from experiments.run_folder import RunFolder
 from experiments.spec_schema import Expectation
@@ -44,7 +44,7 @@ LINK = LinkRecord(
 )  # fmt: skip
 
 
-def verdicts(**changes: Any) -> dict[str, str]:
+def judged(**changes: Any) -> tuple[Check, ...]:
     manifest = {"experiment": {"fault": [{}]}, "cpu_busy_ratio": 0.4} | changes.pop("manifest", {})
     history = changes.pop("history", History(counters=[COUNTERS], quiesced_s=110.0))
     parts: dict[str, Any] = {"faults": [FAULT], "links": [LINK], "exits": [NodeExit("csr1.forwarder", 0)]} | changes
@@ -52,7 +52,11 @@ def verdicts(**changes: Any) -> dict[str, str]:
         folder=RunFolder.__new__(RunFolder), manifest=manifest, topology=TOPOLOGY, history=history, epoch_s=100.0,
         end_s=110.0, **parts,
     )  # fmt: skip
-    return {check.name: check.verdict for check in judge_fidelity(run)}
+    return judge_fidelity(run)
+
+
+def verdicts(**changes: Any) -> dict[str, str]:
+    return {check.name: check.verdict for check in judged(**changes)}
 
 
 def link(**changes: Any) -> LinkRecord:
@@ -171,3 +175,15 @@ def test_the_binomial_tail_is_the_sum_of_its_terms(trials: int, probability: flo
 def test_timers_that_fire_late_before_or_after_the_workload_touch_no_figure(since_s: float, until_s: float) -> None:
     late = msgspec.structs.replace(LATE, timer_lag_since_s=since_s, t_s=until_s)
     assert verdicts(history=History(counters=[late, COUNTERS], quiesced_s=110.0))["fidelity.timer-lag"] == "pass"
+
+
+def test_a_run_that_passed_does_not_pass_for_ever() -> None:
+    good, bad = Check("invariant.agreement", "pass", "", ""), Check("invariant.agreement", "fail", "", "")
+    assert verdict_now("pass", [good]) == "pass"
+    assert verdict_now("pass", [good, bad]) == "fail"
+    assert verdict_now("interrupted", [bad]) == "interrupted"
+
+
+def test_faults_whose_records_are_gone_did_not_take() -> None:
+    (check,) = (check for check in judged(faults=[]) if check.name == "fidelity.faults")
+    assert (check.verdict, check.measured) == ("fail", "0 of 1 took")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from experiments import cli
+from experiments.analysis.results import load_result
 from experiments.columns import COMPARISON
 from experiments.run_folder import RunFolder
 
@@ -103,6 +104,22 @@ def test_what_a_killed_run_left_is_reported_with_the_torn_line(hconf: Callable[.
     page = (folder.path / "report.html").read_text(encoding="utf-8")
     assert "ue3.forwarder.jsonl:" in page
     assert "killed" in page
+
+
+def test_a_run_that_passed_and_lost_records_since_is_not_reported_as_passed(
+    hconf: Callable[..., Any], write_run: WriteRun
+) -> None:
+    folder = write_run()
+    manifest = folder.read_manifest()
+    folder.write_manifest({**manifest, "verdict": "pass"})
+    (folder.raw / "ue3.forwarder.jsonl").write_bytes(b"")
+    code, out, _ = hconf("report", folder.path)
+    assert code == 0
+    assert "fail (it ended with pass" in out
+    page = (folder.path / "report.html").read_text(encoding="utf-8")
+    assert 'class="verdict fail"' in page
+    assert 'class="verdict pass"' not in page
+    assert load_result(folder).verdict == "fail"
 
 
 def test_one_run_has_nothing_to_be_compared_with(hconf: Callable[..., Any], write_run: WriteRun) -> None:
