@@ -7,6 +7,7 @@ of the frames; the records' are those of the programs. They agree if the differe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,7 @@ _PUBLISHING: Final = ("update", "close")
 _UPDATE_SHAPE: Final = (str, str, int, int, str, str, bytes, float, bytes, bytes, bytes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sightings:
     """What was seen on one access link; times on CLOCK_MONOTONIC, at the user equipment."""
 
@@ -48,6 +49,7 @@ class Sightings:
     device: str
     published_s: dict[UpdateId, float] = field(default_factory=dict)
     delivered_s: dict[UpdateId, float] = field(default_factory=dict)
+    until_s: float = -math.inf  #: what happened up to then would have been seen
 
 
 @dataclass(slots=True)
@@ -80,16 +82,19 @@ class CaptureWitness:
             sightings = observe(reader, link, device, clock)
             self.damage += reader.damage
             frame = pd.DataFrame(_compared(self.run, sightings), columns=CAPTURES.names)
-            self._note(frame)
+            self._note(frame, sightings.until_s - self.run.epoch_s)
             yield frame
 
-    def _note(self, frame: pd.DataFrame) -> None:
+    def _note(self, frame: pd.DataFrame, until_s: float) -> None:
+        """Keep of the rows of a link what the check needs; after *until_s* its capture is torn off and misses nothing."""
         self.differences_ms.append(frame["difference_ms"].dropna().to_numpy(dtype=np.float64))
-        for problems, column, where in (
-            (self.missing, "captured_s", "is in no capture"),
-            (self.unrecorded, "recorded_s", "is in no record"),
+        missing = frame[frame["captured_s"].isna() & (frame["recorded_s"] <= until_s)]
+        unrecorded = frame[frame["recorded_s"].isna()]
+        for problems, rows, where in (
+            (self.missing, missing, "is in no capture"),
+            (self.unrecorded, unrecorded, "is in no record"),
         ):
-            for row in frame[frame[column].isna()].itertuples():
+            for row in rows.itertuples():
                 problems.add(f"{row.update_id} {row.what} at {row.node} {where}")
 
     def checks(self) -> tuple[Check, ...]:
@@ -134,6 +139,7 @@ def observe(reader: CaptureReader, link: Link, device: str, monotonic_s: Callabl
     sightings = Sightings(link.name, device)
     parts = _Parts()
     for datagram in reader:
+        sightings.until_s = max(sightings.until_s, monotonic_s(datagram.t_s) - delay_s)
         from_device = datagram.is_outbound == at_device
         for is_publishing, updates in _updates_in(datagram, parts):
             for update in updates:
@@ -143,6 +149,8 @@ def observe(reader: CaptureReader, link: Link, device: str, monotonic_s: Callabl
                 elif not from_device and update[1] != device:
                     at_s = monotonic_s(datagram.t_s) + delay_s
                     sightings.delivered_s.setdefault(update, at_s)
+    if not reader.damage:
+        sightings.until_s = math.inf
     return sightings
 
 

@@ -178,6 +178,17 @@ def test_a_capture_cut_off_in_a_frame_is_used_up_to_there_and_that_is_said(write
     assert "cut off in the middle of a block; everything before it was read" in detail
 
 
+def test_what_came_after_a_capture_was_cut_off_is_not_missing(write_run: WriteRun) -> None:
+    folder = write_run(manifest=CLOCK)
+    path = write_capture(folder, "csr1-ue1", list(as_recorded())[:-2])
+    assert judged(folder)[0] == "fail"
+    path.write_bytes(path.read_bytes() + b"\x06\x00\x00\x00")
+    verdict, measured, detail, rows = judged(folder)
+    assert (verdict, measured.endswith("0 missing")) == ("inconclusive", True)
+    assert "cut off in the middle" in detail
+    assert [row["captured_s"] for row in rows].count("") == 2
+
+
 @pytest.mark.parametrize("content", [b"", b"\x0a\x0d", b"PK\x03\x04 a zip file, and no capture", bytes(64)])
 def test_what_is_no_capture_is_named_and_the_rest_reported(write_run: WriteRun, content: bytes) -> None:
     folder = write_run(manifest=CLOCK)
