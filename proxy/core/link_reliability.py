@@ -1,8 +1,9 @@
 """Link reliability: one end of a link repeats what the other end did not acknowledge (NDNLPv2, "Reliability").
 
-Sequence numbers are on every packet; acknowledgements cost packets, so they are asked for only where there is loss. A
-receiver that sees a gap in the sequence says so in a header field of ours, which a peer that does not know it ignores;
-from then on, and until CALM_S without another gap, the sender puts a TxSequence on what it sends, and whoever receives a TxSequence acknowledges it: on the next packet that goes back, or alone after ACK_DELAY_S.
+Sequence numbers are on every packet; acknowledgements cost packets, so they are asked for only where there is loss, and of
+the first PROBATION packets, which tell whether there is. A receiver that sees a gap in the sequence says so in a header field
+of ours, which a peer that does not know it ignores; from then on, and until CALM_S without another gap, the sender puts a
+TxSequence on what it sends, and whoever receives a TxSequence acknowledges it: on the next packet that goes back, or alone after ACK_DELAY_S.
 
 Differences from NFD's implementation: the sequence number also weeds out what arrives twice (a repetition has the same
 Sequence and a new TxSequence), the ack of any of the transmissions of a packet will do, and reliability switches itself on.
@@ -30,11 +31,15 @@ ACK_DELAY_S: Final = 0.003
 OVERTAKEN_BY: Final = 3
 #: Repetitions of one packet; then whoever sent it is told that the link lost it.
 REPETITIONS_MAX: Final = 4
-#: Of so many transmissions it is counted how many were acked. From the first ratio on, of losses of packets and of acks
-#: together, small packets are repeated early, until there are less than the second.
+#: Packets of a new session that are acked before a link is taken for one that loses nothing.
+PROBATION: Final = 32
+#: A link is lossy when more than this part of its transmissions is lost, packets and acks together, over ...
+LOSSY_RATIO: Final = 0.05
+#: ... as many as it takes for so many losses beyond that (a CUSUM test): three in a row, five of fifty. Small packets are then repeated early ...
+LOSSY_LOSSES: Final = 2.5
+#: ... until of so many transmissions fewer than this part were lost.
 WINDOW: Final = 128
-EARLY_FROM_RATIO: Final = 0.06
-EARLY_UNTIL_RATIO: Final = 0.04
+CALM_RATIO: Final = 0.04
 #: Early is so much later, that one burst of losses does not take both; larger packets cost too much.
 EARLY_S: Final = 0.002
 EARLY_MAX_BYTES: Final = 1_000
@@ -76,8 +81,11 @@ class LinkReliability:
         self._unacked: OrderedDict[int, Unacked] = OrderedDict()  #: by TxSequence, ascending
         #: earlier transmissions of what was repeated, with the time of each, by TxSequence
         self._superseded: OrderedDict[int, tuple[Unacked, float]] = OrderedDict()
-        self._window_sent = self._window_acked = 0
-        self._is_lossy = False
+        self._acked_max = self._tx_sequence - 1  #: TxSequences up to here were acked, or are lost
+        self._window_sent = self._window_lost = 0
+        self._losses_beyond = 0.0  #: of the CUSUM test
+        self._probation = PROBATION if mode == "auto" else 0
+        self.is_lossy = False
         self._overdue: Timers[int] = Timers()  #: when each of them is repeated
         self._estimator = RoundTripEstimator(rto_min_s=RTO_MIN_S)
         self._asking_until_s = float("inf") if mode == "on" else float("-inf")
@@ -111,7 +119,7 @@ class LinkReliability:
 
         With *acked* false it is sent once, come what may.
         """
-        is_asking = acked and now_s < self._asking_until_s
+        is_asking = acked and (now_s < self._asking_until_s or self._probation > 0)
         if len(packet.fragment) > self.payload_max_bytes:
             pieces = fragments(packet, payload_bytes=self.payload_max_bytes)
             return [self._wrap(piece, packet, now_s, is_asking=is_asking) for piece in pieces]
@@ -128,9 +136,9 @@ class LinkReliability:
         self._sequence += 1
         if not is_asking:
             return self._encode(packet, None)
-        if self._is_lossy and self._mode == "auto":
+        if self.is_lossy and self._mode == "auto":
             self._asking_until_s = now_s + CALM_S  # what is repeated early leaves no gap that the peer could tell of
-        is_early = self._is_lossy and len(whole.fragment) <= EARLY_MAX_BYTES
+        is_early = self.is_lossy and len(whole.fragment) <= EARLY_MAX_BYTES
         due_s = now_s + (EARLY_S if is_early else self._rto_s)
         return self._encode(packet, self._track(Unacked(packet, whole, now_s, due_s)))
 
@@ -178,6 +186,8 @@ class LinkReliability:
         self._acks.clear()
         self._seen.clear()
         self._ack_due_s = self._highest_seen = None
+        self._acked_max = self._tx_sequence - 1
+        self._probation = PROBATION if self._mode == "auto" else 0
 
     # ------------------------------------------------------------------ sending
 
@@ -189,20 +199,32 @@ class LinkReliability:
         tx_sequence, self._tx_sequence = self._tx_sequence, self._tx_sequence + 1
         self._unacked[tx_sequence] = unacked
         unacked.tx_sequence = tx_sequence
-        self._count_transmission()
         self._overdue.set(tx_sequence, unacked.due_s)
         if len(self._unacked) > UNACKED_MAX:
             self._overdue.cancel(self._unacked.popitem(last=False)[0])
             self.lost += 1
         return tx_sequence
 
-    def _count_transmission(self) -> None:
-        self._window_sent += 1
-        if self._window_sent < WINDOW:
+    def _judge(self, acked: int) -> None:
+        """Take in that a transmission was acked: those before it that were not are lost, they or their acks.
+
+        Links keep the order, so that this does not depend on how long anybody takes.
+        """
+        if acked <= self._acked_max:
+            self._window_lost = max(0, self._window_lost - 1)  # it was only overtaken
             return
-        lost_ratio = 1.0 - self._window_acked / WINDOW
-        self._is_lossy = lost_ratio >= (EARLY_UNTIL_RATIO if self._is_lossy else EARLY_FROM_RATIO)
-        self._window_sent = self._window_acked = 0
+        lost, self._acked_max = acked - self._acked_max - 1, acked
+        self._probation = max(0, self._probation - 1)
+        self._losses_beyond = max(0.0, self._losses_beyond + lost - LOSSY_RATIO)
+        self._window_sent += lost + 1
+        self._window_lost += lost
+        if self._losses_beyond >= LOSSY_LOSSES and not self.is_lossy:
+            self.is_lossy = True
+            self._window_sent = self._window_lost = 0
+        if self._window_sent >= WINDOW:
+            if self._window_lost < CALM_RATIO * self._window_sent:
+                self.is_lossy, self._losses_beyond = False, 0.0
+            self._window_sent = self._window_lost = 0
 
     def _encode(self, packet: LinkPacket, tx_sequence: int | None) -> bytes:
         if tx_sequence is not None or self._acks or self._gaps_seen:
@@ -225,7 +247,7 @@ class LinkReliability:
             acked, sent_s = self._take_acked(tx_sequence)
             if acked is None:
                 continue
-            self._window_acked += 1
+            self._judge(tx_sequence)
             self._estimator.sample(now_s - sent_s)  # of this very transmission, however often the packet was sent
             overtaken = []
             for earlier, unacked in self._unacked.items():
