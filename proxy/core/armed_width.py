@@ -41,6 +41,11 @@ class ArmedWidth:
         if not is_first and age_s <= LATE_RATIO * self._round_trip_s:
             self.widen(armed_max, now_s=now_s)
 
+    def pushed(self, age_s: float, armed_max: int, *, now_s: float) -> None:
+        """An entry was pushed *age_s* after we had asked for it, 0 if we had not: with the question still under way, too late."""
+        if age_s <= LATE_RATIO * self._round_trip_s:
+            self.widen(armed_max, now_s=now_s)
+
     def widen(self, armed_max: int, *, now_s: float) -> None:
         """Double the width, once per round trip: what is under way was sent under the last width."""
         if self.width >= armed_max:

@@ -34,6 +34,8 @@ class Conference:
     peers: dict[str, Peer] = field(default_factory=dict)
     #: sequence number of our own stream -> until when a sync interest is pending for it
     armed: dict[int, float] = field(default_factory=dict)
+    #: until then some proxy is taken to be behind lossy links
+    lossy_until_s: float = float("-inf")
     #: boot of ours -> how far another proxy has our stream of it
     replicated: dict[int, int] = field(default_factory=dict)
     #: per remote proxy: how many sync interests we keep armed

@@ -14,6 +14,7 @@ from typing import Final
 from proxy.config import ForwarderConfig, RouteConfig
 from proxy.core.events import (
     LOCAL_FACE,
+    SERVICE_FACE,
     ApplicationLeft,
     CarrierChanged,
     Effect,
@@ -184,7 +185,14 @@ class Forwarder:
             counts.in_interests += 1
             token = link_packet.pit_token if face.is_local else b""  # neighbours of ours ask under names alone
             interest = peek_interest(fragment)
-            self._on_incoming_interest(face, interest, now_s, is_detour=link_packet.is_detour, pit_token=token)
+            self._on_incoming_interest(
+                face,
+                interest,
+                now_s,
+                is_detour=link_packet.is_detour,
+                is_lossy_path=link_packet.is_lossy_path or face.reliability.is_lossy,
+                pit_token=token,
+            )
         else:
             counts.in_data += 1
             self._on_incoming_data(face, fragment, now_s, hop_count=link_packet.hop_count)
@@ -223,7 +231,14 @@ class Forwarder:
     # ------------------------------------------------------------------ Interest pipelines
 
     def _on_incoming_interest(
-        self, face: Face, interest: Interest, now_s: float, *, is_detour: bool, pit_token: bytes = b""
+        self,
+        face: Face,
+        interest: Interest,
+        now_s: float,
+        *,
+        is_detour: bool,
+        is_lossy_path: bool = False,
+        pit_token: bytes = b"",
     ) -> None:
         if interest.nonce < 0:
             if not face.is_local:
@@ -264,7 +279,9 @@ class Forwarder:
                 return
         lifetime_s = min(interest.lifetime_ms / 1e3, INTEREST_LIFETIME_MAX_S)
         previous = entry.in_records.get(face.face_id)
-        record = InRecord(interest.nonce, now_s + lifetime_s, lifetime_s, wire, interest.nonce_at, stays, pit_token)
+        record = InRecord(
+            interest.nonce, now_s + lifetime_s, lifetime_s, wire, interest.nonce_at, stays, pit_token, is_lossy_path
+        )
         entry.in_records[face.face_id] = record
         if previous is not None and previous.nonce != record.nonce:
             # A copy of it may still be on its way round; two in one circle would else replace each other here for ever.
@@ -338,12 +355,15 @@ class Forwarder:
         entry.out_records[face.face_id] = OutRecord(record.nonce, now_s, now_s + record.lifetime_s)
         face.counts.out_interests += 1
         if face.is_local:
-            self._table.send(face, record.wire)
+            packet = record.wire
+            if record.is_lossy_path and face.face_id in (LOCAL_FACE, SERVICE_FACE):  # other applications have no use for it
+                packet = encode_link_packet(LinkPacket(packet, is_lossy_path=True))
+            self._table.send(face, packet)
         else:
-            packet = LinkPacket(record.wire, is_detour=is_detour)
+            link_packet = LinkPacket(record.wire, is_detour=is_detour, is_lossy_path=record.is_lossy_path)
             name = entry.key[0]
             acked = not name.startswith(self._unreliable)
-            self._table.transmit(face, message_type(name, data=False), packet, now_s, acked=acked)
+            self._table.transmit(face, message_type(name, data=False), link_packet, now_s, acked=acked)
 
     # ------------------------------------------------------------------ Data and Nack pipelines
 

@@ -125,7 +125,8 @@ class LinkReliability:
             return [self._wrap(piece, packet, now_s, is_asking=is_asking) for piece in pieces]
         if self._mode == "off":
             return [encode_link_packet(packet)]
-        has_more = packet.is_detour or packet.nack_reason is not None or packet.hop_count is not None
+        has_more = packet.is_detour or packet.is_lossy_path
+        has_more |= packet.nack_reason is not None or packet.hop_count is not None
         if not (is_asking or self._acks or self._gaps_seen or has_more):
             sequence, self._sequence = self._sequence, self._sequence + 1
             return [encode_sequenced(sequence, packet.fragment)]

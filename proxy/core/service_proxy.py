@@ -183,11 +183,11 @@ class ServiceProxy:
         if link_packet.nack_reason is not None:
             self._out.consumer.on_nack(decode_interest(fragment), now_s=self._out.now_s)
         elif fragment[0] == INTEREST:
-            self._on_interest(decode_interest(fragment))
+            self._on_interest(decode_interest(fragment), is_lossy_path=link_packet.is_lossy_path)
         else:
             self._on_data(decode_data(fragment))
 
-    def _on_interest(self, interest: Interest) -> None:
+    def _on_interest(self, interest: Interest, *, is_lossy_path: bool) -> None:
         name = parse_message_name(interest.name)
         kind = name.kind
         if kind == SERVE:
@@ -199,7 +199,7 @@ class ServiceProxy:
         elif not self.hand_over.takes_part:
             self.counters["ignored_after_hand_over"] += 1  # what comes from here to all is for those who serve
         elif kind == HEARTBEAT:
-            self._sync.on_heartbeat(interest, name)
+            self._sync.on_heartbeat(interest, name, is_lossy_path=is_lossy_path)
         elif kind == PRESENCE:
             self._clients.on_heartbeat(interest, name)
         elif kind == UPDATE:

@@ -53,6 +53,8 @@ MISSING_ONE_BY_ONE_MAX = 8
 MISSING_ATTEMPTS = 4
 #: How far ahead of its stream a proxy lets others arm sync interests.
 ARMED_AHEAD_MAX = 512
+#: For so long after a heartbeat that has crossed a lossy link, that link is taken to be lossy.
+LOSSY_HOLD_S = 1.0
 #: A sync update never changes, so stores may keep it as long as they like.
 SYNC_UPDATE_FRESHNESS_MS = 600_000
 
@@ -81,16 +83,20 @@ class StreamSync:
         self._last_beats: dict[str, tuple[int, int]] = {}  #: of each proxy with a key: (boot, number)
 
     def publish(self, conference: Conference, entry: StreamEntry) -> None:
-        """Send a new entry of our own stream: to everyone with a sync interest armed for it, else to all proxies."""
-        armed_until_s = conference.armed.pop(entry.seq, 0.0)
-        if armed_until_s > self._out.now_s and self._out.config.mode != "push":
+        """Send a new entry of our own stream: to everyone with a sync interest armed for it, else to all proxies.
+
+        Where links are lossy, both: the push goes by every way there is, and whichever copy is first will do.
+        """
+        is_armed = self._out.config.mode != "push" and conference.armed.pop(entry.seq, 0.0) > self._out.now_s
+        is_lossy = conference.lossy_until_s > self._out.now_s
+        if is_armed:
             self._out.counters["published_armed"] += 1
             name = message_name(
                 node_prefix(self._out.device), SYNC, conference.name, boot=self._out.boot, seq=entry.seq
             )
             self._out.send_data(name, entry.content, freshness_ms=SYNC_UPDATE_FRESHNESS_MS)
-        elif self._out.config.mode != "pull" and conference.peers:
-            self._out.counters["published_push"] += 1
+        if (is_lossy or not is_armed) and self._out.config.mode != "pull" and conference.peers:
+            self._out.counters["published_twice" if is_armed else "published_push"] += 1
             self._out.send_to_all(PUSH, encode(entry), conference.name, self._out.device, seq=entry.seq)
 
     def on_sync_interest(self, interest: Interest, name: MessageName) -> None:
@@ -148,10 +154,14 @@ class StreamSync:
         conference = self._conferences.get(conference_name)
         if conference is None or proxy == self._out.device:
             return
+        is_new = not conference.log.has((proxy, name.boot), name.seq)
         self._add(conference, StreamEntry(proxy, name.boot, name.seq, "push", pushed.content))
-        self._out.consumer.cancel(("sync", conference_name, proxy, name.boot, name.seq))
-        if proxy in conference.peers:  # none of ours was armed in time: this remote publishes faster than we follow
-            conference.widths[proxy].widen(self._out.config.armed_max, now_s=self._out.now_s)
+        key = ("sync", conference_name, proxy, name.boot, name.seq)
+        pending = self._out.consumer.get(key)
+        self._out.consumer.cancel(key)
+        if is_new and proxy in conference.peers:
+            age_s = 0.0 if pending is None or not pending.armed else self._out.now_s - pending.first_sent_s
+            conference.widths[proxy].pushed(age_s, self._out.config.armed_max, now_s=self._out.now_s)
         self._arm(conference, conference.log.stream(proxy, name.boot))
 
     def _add(self, conference: Conference, entry: StreamEntry) -> None:
@@ -207,8 +217,8 @@ class StreamSync:
                 for seq in range(beyond + 1, beyond + self._out.config.armed_max + 1):
                     self._out.consumer.let_expire(("sync", conference.name, proxy, peer.boot, seq))
 
-    def on_heartbeat(self, interest: Interest, name: MessageName) -> None:
-        """Another proxy says where it is. Raises: Refusal, MalformedError."""
+    def on_heartbeat(self, interest: Interest, name: MessageName, *, is_lossy_path: bool) -> None:
+        """Another proxy says where it is; *is_lossy_path*: over a lossy link. Raises: Refusal, MalformedError."""
         if len(name.parts) != 1:
             raise MalformedError("heartbeat without its sender")
         sender = name.parts[0]
@@ -224,6 +234,8 @@ class StreamSync:
             if conference is None and any(proxy == self._out.device for proxy, _, _ in state.current):
                 conference = self._open_conference(state.conference)  # we had a part in it and have lost all of it
             if conference is not None:
+                if is_lossy_path:
+                    conference.lossy_until_s = self._out.now_s + LOSSY_HOLD_S
                 self._heard_peer(conference, sender, name.boot)
                 self._compare(conference, state.current, sender)
 

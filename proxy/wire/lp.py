@@ -24,6 +24,8 @@ _FRAG_INDEX, _FRAG_COUNT = 0x52, 0x53
 _PIT_TOKEN: Final = 0x62
 _ACK, _TX_SEQUENCE = 0x0344, 0x0348
 # Our own header fields, in the range that a receiver which does not know them must ignore ([800:959], two low bits zero).
+#: A link that this Interest has crossed is lossy, so that what is sent the other way had better go twice.
+_LOSSY_PATH: Final = 932
 #: How many links this Data has crossed since a store, or its producer, gave it out.
 _HOP_COUNT: Final = 936
 #: The sender has not heard us for a while and wants a heartbeat now (RFC 5880's Poll).
@@ -66,6 +68,7 @@ class LinkPacket(Struct, frozen=True):
     frag_index: int = 0  #: which part of a network packet this is
     frag_count: int = 1  #: of so many
     pit_token: bytes = b""  #: of an Interest: its sender wants it back with the answer; nothing: none
+    is_lossy_path: bool = False  #: an Interest that has crossed a lossy link
 
     @property
     def is_plain(self) -> bool:
@@ -83,11 +86,12 @@ _NUMBER_FIELDS: Final = {
     _GAPS_SEEN: "gaps_seen",
     _SESSION_STATE: "session_state",
 }
-_FLAG_FIELDS: Final = {_POLL: "is_poll", _DETOUR: "is_detour"}
+_FLAG_FIELDS: Final = {_POLL: "is_poll", _DETOUR: "is_detour", _LOSSY_PATH: "is_lossy_path"}
 
 _SEQUENCE_START = b"\x51\x08"
 _POLL_FIELD = tlv(_POLL, b"")
 _DETOUR_FIELD = tlv(_DETOUR, b"")
+_LOSSY_PATH_FIELD = tlv(_LOSSY_PATH, b"")
 _NACKS = {reason: tlv(_NACK, tlv(_NACK_REASON, bytes((reason,)))) for reason in NackReason}
 
 
@@ -107,6 +111,8 @@ def encode_link_packet(packet: LinkPacket) -> bytes:
         fields += b"\xfd\x03\x44\x08" + ack.to_bytes(8, "big")
     if packet.tx_sequence is not None:
         fields += b"\xfd\x03\x48\x08" + packet.tx_sequence.to_bytes(8, "big")
+    if packet.is_lossy_path:
+        fields += _LOSSY_PATH_FIELD
     if packet.hop_count is not None:
         fields += tlv(_HOP_COUNT, non_negative_integer(packet.hop_count))
     if packet.is_poll:

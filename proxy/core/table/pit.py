@@ -28,11 +28,14 @@ class InRecord:
     nonce_at: int  #: offset of its nonce
     stays: bool = False  #: its hop limit allows no further hop: only this node may answer
     pit_token: bytes = b""  #: what an application wants back with the answer (NDNLPv2, "PitToken")
+    is_lossy_path: bool = False  #: on its way here the Interest has crossed a lossy link
 
     def renewed(self, nonce: int) -> InRecord:
         """Return the same question under another nonce, for asking again on behalf of this downstream."""
         wire = self.wire[: self.nonce_at] + nonce.to_bytes(4, "big") + self.wire[self.nonce_at + 4 :]
-        return InRecord(nonce, self.expiry_s, self.lifetime_s, wire, self.nonce_at, self.stays, self.pit_token)
+        return InRecord(
+            nonce, self.expiry_s, self.lifetime_s, wire, self.nonce_at, self.stays, self.pit_token, self.is_lossy_path
+        )
 
 
 @dataclass

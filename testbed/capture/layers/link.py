@@ -94,6 +94,12 @@ class Poll(Element):
     fields_desc: ClassVar[list[Any]] = element_fields(940, ValueField())
 
 
+class LossyPath(Element):
+    """Ours: an Interest that has crossed a lossy link."""
+
+    fields_desc: ClassVar[list[Any]] = element_fields(932, ValueField())
+
+
 class HopCount(Element):
     """Ours: how many links a Data of the data plane has crossed since it was given out."""
 
@@ -154,6 +160,7 @@ class LpPacket(Element):
         0x0348: TxSequence,
         0x034C: NonDiscovery,
         0x0350: PrefixAnnouncement,
+        932: LossyPath,
         936: HopCount,
         940: Poll,
         944: SentCount,
