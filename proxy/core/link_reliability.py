@@ -83,7 +83,7 @@ class LinkReliability:
         self._superseded: OrderedDict[int, tuple[Unacked, float]] = OrderedDict()
         self._acked_max = self._tx_sequence - 1  #: TxSequences up to here were acked, or are lost
         self._window_sent = self._window_lost = 0
-        self._losses_beyond = 0.0  #: of the CUSUM test
+        self._losses_beyond = LOSSY_LOSSES  #: of the CUSUM test; of a link that is new, one loss says as much
         self._probation = PROBATION if mode == "auto" else 0
         self.is_lossy = False
         self._overdue: Timers[int] = Timers()  #: when each of them is repeated
