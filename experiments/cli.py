@@ -9,7 +9,7 @@ import sys
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 
 import typer
 
@@ -17,7 +17,8 @@ from experiments import cli_vm
 from topologies.errors import CapabilityError, HconfError, InputError
 
 if TYPE_CHECKING:
-    from experiments.runner import Outcome, RunMode
+    from experiments.run_mode import RunMode
+    from experiments.runner import Outcome
     from experiments.spec import Experiment
 
 QUICKSTART: Final = Path(__file__).resolve().parent / "quickstart.toml"
@@ -53,6 +54,14 @@ class Mode(StrEnum):
     SIMULATED = "simulated"
 
 
+class RunChoice(StrEnum):
+    """What to run one experiment on."""
+
+    EMULATED = "emulated"
+    SIMULATED = "simulated"
+    BOTH = "both"
+
+
 ExperimentPath = Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment file.")]
 Overrides = Annotated[
     list[str] | None,
@@ -70,7 +79,13 @@ def run(
     experiment: ExperimentPath,
     out: Out = None,
     seed: Seed = None,
-    mode: Annotated[Mode, typer.Option(help="Real hosts and links, or virtual time in one process.")] = Mode.EMULATED,
+    mode: Annotated[
+        RunChoice,
+        typer.Option(
+            help="Real hosts and links, or virtual time in one process; both: the first, then the second as its twin, and "
+            "whether they agree."
+        ),
+    ] = RunChoice.EMULATED,
     overrides: Overrides = None,
     *,
     hold: Annotated[
@@ -397,7 +412,9 @@ def _seed_override(seed: int | None) -> list[str]:
     return [f"experiment.seed={seed}"] if seed is not None else []
 
 
-def _run(experiment: Experiment, out: Path | None, mode: RunMode = "emulated", *, hold: bool = False) -> None:
+def _run(
+    experiment: Experiment, out: Path | None, mode: RunMode | Literal["both"] = "emulated", *, hold: bool = False
+) -> None:
     from experiments.progress import choose_progress
     from experiments.runner import run_experiment
 

@@ -288,6 +288,19 @@ NODES: Final = Table(
             "how late its timers fired while the workload ran, 99th percentile, worst process",
         ),
         Column("timer_lag_max_ms", "number", "same, maximum"),
+        Column(
+            "processing_p50_ms",
+            "number",
+            "how long its processes took to handle a packet while the workload ran, from when they began until the last packet that "
+            "followed was sent, median; within 25 %; empty: simulated",
+        ),
+        Column("processing_p99_ms", "number", "same, 99th percentile"),
+        Column(
+            "wake_up_p50_ms",
+            "number",
+            "from the arrival of a packet in the kernel, at a process that was idle, until that began to handle it, median; as above",
+        ),
+        Column("wake_up_p99_ms", "number", "same, 99th percentile"),
     ),
 )
 
@@ -355,12 +368,15 @@ CHECKS: Final = Table(
     "checks.csv",
     "one invariant, expectation or fidelity check",
     (
-        Column("name", "text", "`invariant.…`, `expect.<metric>`, `run.complete`, `run.settled`, `fidelity.…`"),
+        Column(
+            "name", "text", "`invariant.…`, `expect.<metric>`, `run.complete`, `run.settled`, `run.twin`, `fidelity.…`"
+        ),
         Column(
             "verdict",
             "text",
             "`pass`, `fail`, or `inconclusive` (the records do not decide). Whatever does not pass fails the run, but for "
-            "fidelity checks other than `fidelity.faults` and `fidelity.nodes`: they say how far its figures can be trusted",
+            "fidelity checks other than `fidelity.faults`, `fidelity.nodes` and `fidelity.twin.…`: they say how far its figures can "
+            "be trusted",
         ),
         Column("measured", "text", "what was found"),
         Column("required", "text", "what must hold"),

@@ -26,6 +26,7 @@ from proxy.records import (
     ObjectFetched,
     ObjectPublished,
     PeerChanged,
+    ProcessingMeasured,
     Published,
     Record,
     Revoked,
@@ -160,6 +161,7 @@ class History:
     counters: Sequence[
         CountersReported
     ] = ()  #: where they were read from files, boiled down (experiments/counter_totals.py)
+    processing: Sequence[ProcessingMeasured] = ()
     #: Nodes one of whose processes did not end in an orderly way; their last second of records may be missing.
     crashed: frozenset[str] = frozenset()
     #: Nodes whose service proxy has lost all that it had stored.
@@ -339,6 +341,7 @@ class _Collected:
             fetches=by_type[ObjectFetched],
             states=by_type[StateReported],
             counters=by_type[CountersReported] if self._totals is None else self._totals.reports(),
+            processing=by_type[ProcessingMeasured],
             quiesced_s=quiesced_s,
             **known,
         )

@@ -1,7 +1,7 @@
 """Judging a run beyond its invariants: whether the declared expectations held and the emulation was faithful.
 
-A run whose fidelity failed says so first, but only a fault that did not take, or a node that broke down, fails it: those
-change what was measured; the others say how far to trust it.
+A run whose fidelity failed says so first, but only a fault that did not take, a node that broke down, or a twin that disagrees
+fails it: the first two change what was measured, the last is what was asked for; the others say how far to trust it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from experiments.spec_schema import Expectation
 from experiments.timer_lag import timer_lags
 from testbed.faults.targets import EVENT_KINDS, KILLING_KINDS
 
+#: Whether an emulated run and its simulated twin agree (`experiments.analysis.twin`): who asks for a twin asks for this.
+TWIN_CHECKS: Final = ("fidelity.twin.ratio.p50", "fidelity.twin.ratio.p99")
+
 #: Fidelity checks without which the run did not do what the experiment says.
-_FATAL: Final = frozenset({"fidelity.faults", "fidelity.nodes"})
+_FATAL: Final = frozenset({"fidelity.faults", "fidelity.nodes", *TWIN_CHECKS})
 
 DELAY_ERROR_P50_MAX_MS: Final = 0.2
 DELAY_ERROR_P99_MAX_MS: Final = 1.0

@@ -17,7 +17,7 @@ import msgspec
 from experiments.history import read_lines
 from experiments.recorded_run import RecordedRun
 from experiments.run_folder import RunFolder
-from experiments.runner import RunMode
+from experiments.run_mode import RunMode
 from experiments.spec import Experiment, parse_experiment
 from experiments.spec_schema import CaptureSection, ClocksSection, ConferenceSection, ForwardingSection
 from experiments.toml_text import to_toml

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from experiments.report import print_summary, write_report
-from experiments.run_folder import RUNS_DIR, RunFolder, check_can_create
+from experiments.run_folder import RUNS_DIR, TWIN, RunFolder, check_can_create, has_twin
 from experiments.sweep import PLAN_FILE, POINTS_DIR
 from topologies.errors import InputError
 
 if TYPE_CHECKING:
+    from experiments.analysis import Analysis
     from experiments.analysis.comparison import Comparison
 
 #: More runs than these are not each summed up in the terminal, and have no page of their own made anew.
@@ -111,12 +112,21 @@ def _run_folders(path: Path) -> Iterator[RunFolder]:
 
 def remake(folder: RunFolder, console: Console | None) -> None:
     """Make the files of one run anew, with *console* its page, too, and print its summary there. Raises: InputError."""
+    manifest = folder.read_manifest()
+    if has_twin(manifest) and (folder.path / TWIN).is_dir():
+        twin = RunFolder.open(folder.path / TWIN)
+        _make_files(twin, twin.read_manifest(), page=console is not None)
+    analysis = _make_files(folder, manifest, page=console is not None)
+    if console is not None:
+        print_summary(console, folder.path, analysis, manifest)
+
+
+def _make_files(folder: RunFolder, manifest: Mapping[str, Any], *, page: bool) -> Analysis:
     from experiments.analysis import analyse  # noqa: PLC0415  # loads pandas
     from experiments.report.run_page import write_page  # noqa: PLC0415
 
-    manifest = folder.read_manifest()
     analysis = analyse(folder)
     write_report(folder, analysis, manifest)
-    if console is not None:
+    if page:
         write_page(folder, analysis, manifest)
-        print_summary(console, folder.path, analysis, manifest)
+    return analysis

@@ -21,6 +21,9 @@ SCHEMA_VERSION: Final = 1
 
 RUNS_DIR: Final = Path("runs")
 
+#: Folder of the simulated twin in that of an emulated run, and the key of its manifest that says that there is to be one.
+TWIN: Final = "twin"
+
 RunVerdict = Literal["running", "pass", "fail", "interrupted", "error"]
 
 
@@ -164,6 +167,11 @@ def check_can_create(path: Path, *, given: bool) -> None:
             problem=f"{path} cannot be made: {parent} is no folder that you can write to",
             remedy="choose a place that you can write to",
         )
+
+
+def has_twin(manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a run was to have a simulated twin."""
+    return bool(manifest.get(TWIN))
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import platform
 import signal
 import threading
 import time
@@ -29,41 +28,33 @@ from experiments.flow import ConferenceFlow, Pace, RealTime, RunFailureError, Ru
 from experiments.history import FAULTS_FILE, LINKS_FILE, NODES_FILE, TOPOLOGY_FILE, NodeExit
 from experiments.machine import (
     CpuTimes,
-    describe_commit,
-    describe_machine,
-    describe_versions,
-    describe_vm,
     utc_offset_s,
 )
+from experiments.manifest import first_manifest
+from experiments.processing_times import PROCESSING_FILE
 from experiments.progress import RunProgress
 from experiments.recorded_run import write_topology
 from experiments.report import write_report
-from experiments.run_folder import SCHEMA_VERSION, RunFolder, RunVerdict, check_can_create
+from experiments.run_folder import TWIN, RunFolder, RunVerdict, check_can_create, has_twin
+from experiments.run_mode import RunMode, as_twin, check_mode, check_twin
 from experiments.spec import Experiment
 from experiments.spec_backends import check_faults_of_netem
 from experiments.spec_places import Source
+from experiments.twin import ProgressOfTwin, processing_of_twin
 from experiments.workloads import check_size
 from testbed.plan import NetworkPlan
-from topologies.errors import CapabilityError, HconfError, InputError
+from testbed.simulation.processing import ProcessTimes
+from topologies.errors import CapabilityError, HconfError
 
 if TYPE_CHECKING:
     from experiments.analysis import Analysis
     from testbed.emulation.network import EmulatedNetwork
     from testbed.links.model import LinkCounters
 
-RunMode = Literal["emulated", "simulated"]
-
 FINAL_LIMIT_S: Final = 5.0  #: for all nodes to report at the end
 FINAL_LIMIT_INTERRUPTED_S: Final = 0.5  #: same, when the user is waiting for Ctrl-C
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-#: Keys of manifest.json that say where, when and by which hconf a run was made. All the rest of the folder of a simulated
-#: run follows from file and seed, byte for byte.
-HOST_FACTS: Final = (
-    *("experiment_file", "git_commit", "git_dirty", "kernel", "machine", "simulator", "start", "versions"),
-)
 
 
 class Console(Protocol):
@@ -105,10 +96,11 @@ def run_experiment(
     *,
     out: Path | None,
     progress: RunProgress,
-    mode: RunMode = "emulated",
+    mode: RunMode | Literal["both"] = "emulated",
     hold: bool = False,
     console: Console | None = None,
     page: bool = False,
+    processing: Mapping[str, ProcessTimes] | None = None,
 ) -> Outcome:
     """Run *experiment* on an emulated network, or on a simulated one in virtual time.
 
@@ -116,10 +108,12 @@ def run_experiment(
         experiment: as loaded, with all overrides.
         out: run folder to make; None: ``runs/<name>-<UTC time>``.
         progress: is told how it goes.
-        mode: the simulated one takes neither root nor Mininet.
+        mode: the simulated one takes neither root nor Mininet; both: the emulated run is simulated afterwards, in its
+            folder, and fails if the two disagree.
         hold: keep the network up when the experiment is over, until the user interrupts; then go on as ever.
         console: a shell; None: nobody is there but to interrupt.
         page: make report.html and the plots, too, which takes a second or two.
+        processing: how long each process of a simulated run takes for an event; None: no time.
 
     Raises: InputError or CapabilityError before anything is started.
     """
@@ -132,6 +126,10 @@ def run_experiment(
     )
     if out is not None:
         check_can_create(out, given=True)
+    twin = mode == "both"
+    if mode == "both":
+        check_twin(experiment, hold=hold)
+        mode = "emulated"
     check_mode(experiment, mode, hold=hold)
     if mode == "emulated":
         from testbed.doctor import require_for_run
@@ -144,7 +142,11 @@ def run_experiment(
         experiment = dataclasses.replace(experiment, topology=topology)
     now = datetime.now(UTC)
     folder = RunFolder.create(settings.name, out=out, now=now)
-    run = RunInProgress(experiment, folder, _first_manifest(experiment, now, mode), progress, hold, console, page)
+    run = RunInProgress(experiment, folder, first_manifest(experiment, now, mode), progress, hold, console, page)
+    if twin:
+        run.manifest |= {TWIN: True}
+    if processing is not None:
+        run.use_processing(processing)
     write_topology(folder.raw / TOPOLOGY_FILE, experiment.topology)
     run.save()
     try:
@@ -173,6 +175,8 @@ def _carry_through(run: RunInProgress) -> Outcome:
                     run.console.conduct(run.supervise_until)
             except KeyboardInterrupt:  # before or after the time in which signals are listened to
                 run.interrupted = True
+            if has_twin(run.manifest) and not run.interrupted and not run.manifest.get("problem"):
+                run.simulate_twin()
             progress.phase("analysing")
             analysis = run.analyse()
         verdict: RunVerdict = "fail" if analysis is None or analysis.failed else "pass"
@@ -206,6 +210,7 @@ class RunInProgress:
     hold: bool = False  #: keep the network up at the end
     console: Console | None = None
     page: bool = False  #: make report.html
+    processing: Mapping[str, ProcessTimes] | None = None  #: of a simulated run; None: computing takes no time
     interrupted: bool = False
     held: trio.Event | None = None  #: set to let go of a network that is kept up; None: it is not
     ready_s: dict[str, float] = field(default_factory=dict)  #: process -> when it was ready
@@ -221,6 +226,29 @@ class RunInProgress:
 
     def note_clock(self, **times_s: float) -> None:
         self.manifest["clock"] |= times_s
+
+    def use_processing(self, processing: Mapping[str, ProcessTimes]) -> None:
+        """Have processes take these times, and write them down: with file and seed, all of the run follows from them."""
+        self.processing = processing
+        self.manifest |= {"processing": f"raw/{PROCESSING_FILE}"}
+        (self.folder.raw / PROCESSING_FILE).write_bytes(msgspec.json.encode(processing) + b"\n")
+
+    def simulate_twin(self) -> None:
+        """Simulate what was emulated; an interrupted twin is as if the run was."""
+        self.progress.note("the simulated twin")
+        try:
+            outcome = run_experiment(
+                as_twin(self.experiment),
+                out=self.folder.path / TWIN,
+                progress=ProgressOfTwin(self.progress),
+                mode="simulated",
+                page=self.page,
+                processing=processing_of_twin(self.folder.raw, self.manifest["clock"], self.plan()),
+            )
+        except KeyboardInterrupt:  # while nobody listened to signals
+            self.interrupted = True
+        else:
+            self.interrupted = outcome.verdict == "interrupted"
 
     def analyse(self) -> Analysis | None:
         """Make the CSV files from what there is. A run that broke off may have left nothing that can be read."""
@@ -300,7 +328,7 @@ class RunInProgress:
         self.progress.phase(f"building the network: {_spell_size(self.experiment)}")
         network: EmulatedNetwork | None = None
         try:
-            async with emulated_network(self._plan()) as network:
+            async with emulated_network(self.plan()) as network:
                 self._note_timings(network, begun_s)
                 async with trio.open_nursery() as background:
                     background.start_soon(self._follow_events, network)
@@ -341,9 +369,9 @@ class RunInProgress:
 
         begun_s, cpu_begun_s = time.monotonic(), time.process_time()
         self.progress.phase(f"simulating: {_spell_size(self.experiment)}")
-        plan = self._plan()
+        plan = self.plan()
         with SimulatedRecords(self.folder.raw) as records:
-            network = simulate(self.experiment, plan, records, records.note_message_hit)
+            network = simulate(self.experiment, plan, records, records.note_message_hit, self.processing)
             records.write_configs(plan)
             self.joined, start_s = network.joined, network.now_s()
             self.note_clock(start_s=start_s)
@@ -403,7 +431,8 @@ class RunInProgress:
         if self.cpu_before is not None:
             self.manifest["cpu_busy_ratio"] = CpuTimes.now().busy_ratio_since(self.cpu_before)
 
-    def _plan(self) -> NetworkPlan:
+    def plan(self) -> NetworkPlan:
+        """Return the network to build."""
         plan = plan_of(self.experiment, run_id=self.manifest["run_id"], run_dir=self.folder.path)
         # What will be typed in a shell is not known: it may have code over packets.
         return dataclasses.replace(plan, packet_code=True) if self.console is not None else plan
@@ -504,66 +533,3 @@ def _spell_size(experiment: Experiment) -> str:
         f"{topology.name}, {len(topology.nodes)} hosts ({len(topology.csrs)} CSRs, {len(topology.ues)} UEs), "
         f"{len(topology.links)} links"
     )
-
-
-def check_mode(experiment: Experiment, mode: RunMode, *, hold: bool = False) -> None:
-    """Refuse what *mode* cannot do, before anything is started. Raises: InputError."""
-    where = str(experiment.path)
-    if mode == "simulated":
-        if hold:
-            raise InputError(
-                where="--hold",
-                problem="a simulated network is not there for programs to run in",
-                remedy="leave it out, or run the experiment emulated",
-            )
-        if experiment.captures:
-            raise InputError(
-                where=f"{where}: [capture]",
-                problem="a simulated network has no frames to capture",
-                remedy="leave it out, or run the experiment emulated",
-            )
-        return
-    wanted = [f"clocks.skew_ppm of {node}" for node, ppm in experiment.clock_skew_ppm.items() if ppm]
-    if wanted:
-        raise InputError(
-            where=where,
-            problem=f"an emulated network cannot do {wanted[0]}",
-            remedy="leave it out, or run with --mode simulated",
-        )
-
-
-def _spell_backends(experiment: Experiment) -> str:
-    """Return the back end of all links, or ``mixed``."""
-    backends = {link.backend for link in experiment.topology.links}
-    return backends.pop() if len(backends) == 1 else "mixed"
-
-
-def _first_manifest(experiment: Experiment, now: datetime, mode: RunMode) -> dict[str, Any]:
-    simulated = mode == "simulated"
-    run_id = (
-        f"simulated-{experiment.settings.name}" if simulated else f"{now:%Y%m%dT%H%M%S%f}-{experiment.settings.name}"
-    )
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": run_id[:40],
-        "experiment": experiment.resolved,
-        "experiment_file": str(experiment.path),
-        "traces": [
-            {"workload": index + 1, "rows": trace.rows, "replayed": trace.replayed, "sha256": trace.sha256}
-            for index, trace in experiment.traces.items()
-        ],
-        "seed": experiment.settings.seed,
-        "mode": mode,
-        "link_backend": "simulated" if simulated else _spell_backends(experiment),
-        "link_backends": {} if simulated else {link.name: link.backend for link in experiment.topology.links},
-        "kernel": f"{platform.system()} {platform.release()} {platform.version()}",
-        "versions": describe_versions(),
-        **describe_commit(),
-        "machine": describe_machine(),
-        "vm": describe_vm(),
-        "start": now.isoformat(timespec="milliseconds"),
-        "duration_s": None,
-        "verdict": "running",
-        "clock": {},
-        "phases": {},
-    }

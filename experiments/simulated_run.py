@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,6 +16,7 @@ from testbed.faults.packets.rules import MessageHit
 from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
 from testbed.simulation.controlled import ControlledSimulation
+from testbed.simulation.processing import ProcessTimes
 
 #: Of one process; beyond that they are written.
 BUFFER_MAX_BYTES: Final = 256 * 1024
@@ -75,8 +76,13 @@ def simulate(
     plan: NetworkPlan,
     on_record: Callable[[str, Record], None],
     on_message_hit: Callable[[MessageHit], None] = lambda _: None,
+    processing: Mapping[str, ProcessTimes] | None = None,
 ) -> ControlledSimulation:
-    """Return the network of *experiment*, built; no time has passed yet."""
+    """Return the network of *experiment*, built; no time has passed yet. *processing*: as `ControlledSimulation` takes it."""
     return ControlledSimulation(
-        plan, on_record=on_record, clock_skew_ppm=experiment.clock_skew_ppm, on_message_hit=on_message_hit
+        plan,
+        on_record=on_record,
+        clock_skew_ppm=experiment.clock_skew_ppm,
+        on_message_hit=on_message_hit,
+        processing=processing,
     )

@@ -28,7 +28,7 @@ _INTERPRETED: Final = frozenset({"proxy/wire/messages.py", "proxy/core/build.py"
 _PACKAGES: Final = ("proxy/core", "proxy/wire")
 #: What else every packet of a run passes: the nodes' loop, and the links'.
 _LOOPS: Final = (
-    *("proxy/driver/packet_loop.py", "proxy/driver/program.py", "proxy/lag.py"),
+    *("proxy/driver/packet_loop.py", "proxy/driver/program.py", "proxy/lag.py", "proxy/processing.py"),
     *("testbed/links/channel.py", "testbed/links/frame_loop.py", "testbed/links/frame_names.py"),
 )
 

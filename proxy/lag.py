@@ -12,6 +12,20 @@ _FIRST_MS: Final = 0.001
 _BINS: Final = 82
 
 
+def bin_of(lag_ms: float) -> int:
+    """Return the bin that counts this lateness; a negative one is none."""
+    return 0 if lag_ms <= _FIRST_MS else min(1 + int(math.log(lag_ms / _FIRST_MS, _RATIO)), _BINS - 1)
+
+
+def bounds_ms(index: int) -> tuple[float, float]:
+    """Return what lies in a bin, from above the first up to the second; of the last one, which has no end, as if it had.
+
+    >>> bin_of(0.003) == 5 and bounds_ms(5)[0] < 0.003 <= bounds_ms(5)[1]
+    True
+    """
+    return (_FIRST_MS * _RATIO ** (index - 1) if index else 0.0), _FIRST_MS * _RATIO**index
+
+
 class LagHistogram:
     """Counts in logarithmic bins: constant memory, quantiles within 25 %."""
 
@@ -27,8 +41,7 @@ class LagHistogram:
         """Take in one lateness; a negative one is none."""
         lag_ms = lag_s * 1e3
         self.max_ms = max(self.max_ms, lag_ms)
-        index = 0 if lag_ms <= _FIRST_MS else 1 + int(math.log(lag_ms / _FIRST_MS, _RATIO))
-        self._bins[min(index, _BINS - 1)] += 1
+        self._bins[bin_of(lag_ms)] += 1
         self._count += 1
 
     def take(self) -> tuple[list[tuple[int, int]], float]:

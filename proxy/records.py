@@ -202,6 +202,25 @@ class CountersReported(Struct, frozen=True, tag_field="kind", tag="counters"):
     ]  #: configured bound of each bounded counter, same keys: pit_entries, cs_entries, cs_bytes, ...
 
 
+class HandlingCount(Struct, frozen=True, array_like=True):
+    """How long a process took to handle events of one class."""
+
+    size_bits: int  #: bit length of the packet's size in bytes; 0: no packet, but a timer or the like
+    sent_bits: int  #: bit length of the number of packets that followed from it
+    bins: list[tuple[int, int]]  #: (bin, count), as `proxy.lag.bin_of`
+
+
+class ProcessingMeasured(Struct, frozen=True, tag_field="kind", tag="processing"):
+    """How long a node program took for what it was given since *since_s*; written along with its counters."""
+
+    t_s: float
+    since_s: float
+    node: str
+    process: Literal["forwarder", "proxy"]
+    handling: list[HandlingCount]
+    wake_up_bins: list[tuple[int, int]]  #: from a packet's arrival in the kernel, while idle, until it was handled
+
+
 Record = (
     Published
     | Acked
@@ -218,4 +237,5 @@ Record = (
     | ObjectFetched
     | StateReported
     | CountersReported
+    | ProcessingMeasured
 )

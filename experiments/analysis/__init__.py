@@ -22,6 +22,7 @@ from experiments.analysis.network import measure_faults, measure_links, measure_
 from experiments.analysis.objects import measure_objects
 from experiments.analysis.recovery import measure_recovery
 from experiments.analysis.summary import measure_summary, summary_frame
+from experiments.analysis.twin import judge_twin
 from experiments.checker import Check, check_invariants
 from experiments.columns import (
     CAPTURES,
@@ -96,7 +97,13 @@ def analyse(folder: RunFolder) -> Analysis:
         "objects": measure_objects(run),
     }
     values = measure_summary(run, deliveries, recovery, tables)
-    checks = (*invariants, *judge_expectations(run, values), *judge_fidelity(run), *witness.checks())
+    checks = (
+        *invariants,
+        *judge_expectations(run, values),
+        *judge_fidelity(run),
+        *witness.checks(),
+        *judge_twin(run, values),
+    )
     values["checks.failed"] = float(sum(map(fails_the_run, checks)))
     values["checks.fidelity_failed"] = float(
         sum(check.name.startswith("fidelity.") and check.verdict == "fail" for check in checks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any, Final
 
@@ -10,10 +11,12 @@ import pandas as pd
 
 from experiments.columns import FAULTS, LINKS, MESSAGES, NODES
 from experiments.history import NodeExit
+from experiments.processing_times import times_of_processes
 from experiments.recorded_run import RecordedRun
 from experiments.timer_lag import timer_lags
 from proxy.lag import LagHistogram
 from proxy.records import CountersReported
+from testbed.simulation.processing import ProcessTimes
 
 #: Counters of what a node did not allow or believe begin so; the reason follows.
 REFUSED: Final = "refused_"
@@ -76,6 +79,9 @@ def measure_nodes(run: RecordedRun) -> pd.DataFrame:
     lags: dict[str, list[LagHistogram]] = {}
     for (node_name, _), lag in timer_lags(run).items():
         lags.setdefault(node_name, []).append(lag)
+    processing: dict[str, list[ProcessTimes]] = {}
+    for process, times in times_of_processes(run.history.processing, run.manifest.get("clock") or {}).items():
+        processing.setdefault(process.rpartition(".")[0], []).append(times)
     exits: dict[str, list[NodeExit]] = {}
     for exit_ in run.exits:
         exits.setdefault(exit_.node, []).append(exit_)
@@ -88,6 +94,7 @@ def measure_nodes(run: RecordedRun) -> pd.DataFrame:
             lags.get(node.name, []),
             exits.get(node.name, []),
         )
+        | _processing(processing.get(node.name, []))
         for node in run.topology.nodes
     ]
     return pd.DataFrame(rows, columns=NODES.names)
@@ -157,6 +164,21 @@ def _node_row(
         "unread": sum(report.counters.get("unread", 0) for report in reports) if reports else None,
         "timer_lag_p99_ms": max((lag.quantile_ms(0.99) for lag in lags), default=None),
         "timer_lag_max_ms": max((lag.max_ms for lag in lags), default=None),
+    }
+
+
+def _processing(times: list[ProcessTimes]) -> dict[str, float | None]:
+    """Return the columns on what a node's processes took; whatever was no packet is left out."""
+    handling, wake_up = LagHistogram(), LagHistogram()
+    for each in times:
+        for count in each.handling:
+            if count.size_bits:
+                handling.merge(count.bins, math.inf)
+        wake_up.merge(each.wake_up_bins, math.inf)
+    return {
+        f"{what}_{name}_ms": taken.quantile_ms(share) or None
+        for what, taken in (("processing", handling), ("wake_up", wake_up))
+        for name, share in (("p50", 0.5), ("p99", 0.99))
     }
 
 

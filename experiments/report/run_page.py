@@ -11,6 +11,7 @@ import pandas as pd
 
 from experiments.applied import VIAS
 from experiments.checker import Check
+from experiments.columns import DELIVERIES
 from experiments.history import TOPOLOGY_FILE
 from experiments.judgement import verdict_now
 from experiments.recorded_run import read_topology
@@ -28,7 +29,8 @@ from experiments.report.network_picture import network_figure
 from experiments.report.page import Banner, Cell, HtmlTable, Page, Section, spell_number
 from experiments.report.palette import MUTED, ROLE_COLOURS
 from experiments.report.run_tables import RunTables, rows_of
-from experiments.run_folder import RunFolder, write_whole
+from experiments.report.twin_section import twin_section
+from experiments.run_folder import TWIN, RunFolder, has_twin, write_whole
 from testbed.faults.targets import ALL_LINKS, links_of, processes_of
 from topologies.errors import InputError
 from topologies.model import Topology
@@ -131,6 +133,8 @@ def _sections(folder: RunFolder, analysis: Analysis, manifest: Mapping[str, Any]
         "Network", save(figure, plots, "topology"), f"The network {topology.name}", [_tiers_table(topology)],
     )  # fmt: skip
     yield _latency_section(tables, plots)
+    if has_twin(manifest) and (folder.path / TWIN / DELIVERIES.file).is_file():
+        yield twin_section(folder.path, tables.deliveries, plots)
     yield _timeline_section(tables, plots, manifest)
     if len(tables.faults):
         yield _outage_section(tables, plots)
@@ -325,7 +329,8 @@ def _messages_section(tables: RunTables, topology: Topology, plots: Path) -> Sec
 
 def _cpu_section(tables: RunTables, plots: Path, manifest: Mapping[str, Any]) -> Section:
     if manifest.get("mode") == "simulated":
-        return Section("CPU", notes=["Computing takes no time in a simulated run, so there is nothing to show."])
+        taken = "as long as in the run that it is the twin of" if manifest.get("processing") else "no time"
+        return Section("CPU", notes=[f"Computing takes {taken} in a simulated run, so there is nothing to show."])
     nodes = tables.nodes.sort_values("cpu_s", ascending=False, kind="stable")
     figure = bars_figure(
         [

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.checker import Check
-from experiments.judgement import verdict_now
+from experiments.judgement import TWIN_CHECKS, verdict_now
 from experiments.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -97,6 +97,17 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str]]:
         outage = "no outage measured" if fault.outage_max_ms is None else f"outage at most {fault.outage_max_ms:.1f} ms"
         lost = f", {fault.updates_lost} updates lost" if fault.updates_lost else ""
         yield f"{fault.kind} {fault.target}", f"{at}: {outage}, {fault.clients} clients affected{lost}"
+    twin = {check.name: check for check in analysis.checks if check.name in TWIN_CHECKS}
+    if twin:
+        yield (
+            "simulated twin",
+            ", ".join(
+                f"{name.rpartition('.')[2]} {check.measured} apart"
+                if check.measured
+                else f"{name.rpartition('.')[2]} -"
+                for name, check in twin.items()
+            ),
+        )
     held = sum(check.verdict == "pass" for check in analysis.checks)
     yield "checks", f"{held} of {len(analysis.checks)} passed, {len(analysis.failed)} failed the run"
 

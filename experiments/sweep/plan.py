@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from experiments.runner import check_mode
+from experiments.run_mode import check_mode
 from experiments.spec import Experiment, parse_experiment, read_text
 from experiments.spec_places import KEY, split_key
 from experiments.workloads import check_size

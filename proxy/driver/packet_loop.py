@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Final
@@ -21,6 +22,7 @@ from typing import Final
 import trio
 
 from proxy.core.events import Event, PacketReceived
+from proxy.processing import ProcessingMeter
 from proxy.wire.tlv import PACKET_MAX_BYTES
 
 #: Datagrams taken from one socket before the others get their turn.
@@ -32,6 +34,10 @@ YIELD_INTERVAL_S: Final = 0.05
 YIELD_INTERVAL_MAX_S: Final = 0.5
 #: One more than is allowed, so that a datagram that is too long shows.
 _RECEIVE_BYTES: Final = PACKET_MAX_BYTES + 1
+#: Linux, asm-generic/socket.h (SO_TIMESTAMPNS); Python does not name it. It gives a `struct timespec` of CLOCK_REALTIME.
+_SO_TIMESTAMPNS: Final = 35
+_TIMESPEC: Final = struct.Struct("@qq")
+_STAMP_BYTES: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 
 Dispatch = Callable[[Event], None]
 
@@ -50,6 +56,7 @@ class PacketSocket:
         sock.setblocking(False)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
     def fileno(self) -> int:
         """Return the descriptor, -1 once closed."""
@@ -64,10 +71,13 @@ class PacketSocket:
         except OSError:  # no carrier, no route, nobody listens (ECONNREFUSED of an earlier datagram)
             self._counters["send_errors"] += 1
 
-    def receive(self, dispatch: Dispatch) -> bool:
-        """Hand what has arrived to *dispatch*; return False where the peer has closed the connection."""
+    def receive(self, dispatch: Dispatch, meter: ProcessingMeter | None = None) -> bool:
+        """Hand what has arrived to *dispatch*; return False where the peer has closed the connection.
+
+        *meter* is told when the first of them had arrived.
+        """
         face_id, looks_ahead = self.face_id, self._looks_ahead
-        packet, left = self._next(), BURST_MAX - 1
+        packet, left = self._next(meter), BURST_MAX - 1
         while packet is not None:
             following = self._next() if looks_ahead and left else None
             dispatch(PacketReceived(face_id, packet, following is not None))
@@ -76,11 +86,16 @@ class PacketSocket:
             packet, left = following if looks_ahead else self._next(), left - 1
         return not self._has_ended
 
-    def _next(self) -> bytes | None:
+    def _next(self, meter: ProcessingMeter | None = None) -> bytes | None:
         """Return the next packet; None where there is no more, or no more for now."""
         for _ in range(BURST_MAX):
             try:
-                packet = self._socket.recv(_RECEIVE_BYTES)
+                if meter is None:
+                    packet = self._socket.recv(_RECEIVE_BYTES)
+                else:
+                    packet, ancillary, _, _ = self._socket.recvmsg(_RECEIVE_BYTES, _STAMP_BYTES)
+                    if ancillary:
+                        meter.arrived(_arrival_s(ancillary[0][2]))
             except BlockingIOError:
                 return None
             except OSError:
@@ -102,12 +117,26 @@ class PacketSocket:
         self._socket.close()
 
 
+def _arrival_s(stamp: bytes) -> float:
+    """Return when a packet arrived, in seconds of CLOCK_MONOTONIC."""
+    seconds: int
+    nanoseconds: int
+    seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+    return time.monotonic() - (time.time() - seconds - nanoseconds * 1e-9)
+
+
 class PacketLoop:
     """*deadline_s* says when *on_deadline* is to be called at the latest; *dispatch* takes every packet."""
 
     def __init__(
-        self, *, dispatch: Dispatch, deadline_s: Callable[[], float | None], on_deadline: Callable[[], None]
+        self,
+        *,
+        dispatch: Dispatch,
+        deadline_s: Callable[[], float | None],
+        on_deadline: Callable[[], None],
+        meter: ProcessingMeter | None = None,
     ) -> None:
+        self._meter = meter
         self._dispatch, self._deadline_s, self._on_deadline = dispatch, deadline_s, on_deadline
         self._epoll = select.epoll()
         self._packets: dict[int, PacketSocket] = {}
@@ -209,5 +238,5 @@ class PacketLoop:
                 call()
             elif packets is None:
                 self._yield = True  # one of trio's descriptors
-            elif not packets.receive(self._dispatch):
+            elif not packets.receive(self._dispatch, self._meter):
                 self.remove(packets)

@@ -47,7 +47,8 @@ from proxy.driver.packet_loop import PacketLoop, PacketSocket
 from proxy.driver.records import RecordWriter
 from proxy.driver.status import bounds_of, counters_of, reported_state, sent_messages, status_of
 from proxy.lag import LagHistogram
-from proxy.records import CountersReported, FaceChanged, PrefixChanged, SessionChanged
+from proxy.processing import ProcessingMeter
+from proxy.records import CountersReported, FaceChanged, PrefixChanged, ProcessingMeasured, SessionChanged
 from proxy.storage.log_store import LogStore
 from proxy.storage.writer import LogWriter
 
@@ -74,9 +75,13 @@ class NodeProgram:
         if isinstance(self.core, ServiceProxy | Forwarder):
             self.core.perform_at_once(self._perform)
         self.lag, self._lag_since_s = LagHistogram(), 0.0
+        self._meter, self._sent_packets = ProcessingMeter(), 0
         self.counters: dict[str, int] = Counter()  #: of the driver
         self._loop = PacketLoop(
-            dispatch=self.dispatch, deadline_s=lambda: self.core.deadline_s, on_deadline=self._on_deadline
+            dispatch=self.dispatch,
+            deadline_s=lambda: self.core.deadline_s,
+            on_deadline=self._on_deadline,
+            meter=self._meter,
         )
         service = service_face(config)
         self._local = LocalFace(self._loop, self.dispatch, face_id=LOCAL_FACE if service is None else service)
@@ -133,13 +138,16 @@ class NodeProgram:
 
     def dispatch(self, event: Event) -> None:
         """Give an event to the core and do what it wants."""
-        now_s = time.monotonic()
+        now_s, self._sent_packets = time.monotonic(), 0
         for effect in self.core.handle(event, now_s=now_s):
             self._perform(effect)
+        size_bytes = len(event.packet) if isinstance(event, PacketReceived) else 0
+        self._meter.handled(now_s, time.monotonic(), size_bytes=size_bytes, sent_packets=self._sent_packets)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Send(face_id, packet):
+                self._sent_packets += 1
                 if face_id == self._local.face_id:
                     self._local.send(packet)
                 elif (face := self._faces.get(face_id)) is not None:
@@ -254,10 +262,12 @@ class NodeProgram:
         now_s, lag_since_s = time.monotonic(), self._lag_since_s
         lag_bins, lag_max_ms = self.lag.take()
         self._lag_since_s = now_s
+        node, process = self.config.node, self.config.process
+        self._records.write(ProcessingMeasured(now_s, lag_since_s, node, process, *self._meter.take()))
         report = CountersReported(
             now_s,
-            self.config.node,
-            self.config.process,
+            node,
+            process,
             usage.ru_utime + usage.ru_stime,
             usage.ru_maxrss * 1024,
             lag_since_s,

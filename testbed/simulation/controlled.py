@@ -29,6 +29,7 @@ from testbed.faults.targets import ProcessState
 from testbed.links.model import DIRECTIONS, Direction, Impairment, LinkCounters
 from testbed.plan import NetworkPlan
 from testbed.simulation.network import SimulatedLink, SimulatedNetwork, SimulatedProcess
+from testbed.simulation.processing import ProcessTimes
 
 #: As proxy/driver/program.py does it.
 COUNTERS_INTERVAL_S: Final = 1.0
@@ -42,6 +43,7 @@ class ControlledSimulation:
         on_record: is given every record, and the process that wrote it.
         clock_skew_ppm: as `SimulatedNetwork` takes it.
         on_message_hit: is given what message faults do.
+        processing: as `SimulatedNetwork` takes it.
     """
 
     def __init__(
@@ -51,11 +53,16 @@ class ControlledSimulation:
         on_record: Callable[[str, Record], None],
         clock_skew_ppm: Mapping[str, float] | None = None,
         on_message_hit: Callable[[MessageHit], None] = lambda _: None,
+        processing: Mapping[str, ProcessTimes] | None = None,
     ) -> None:
         self._on_record = on_record
         self.joined: set[str] = set()  #: devices that have ever been
         self.network = SimulatedNetwork(
-            plan, clock_skew_ppm=clock_skew_ppm, on_record=self._take_record, on_message_hit=on_message_hit
+            plan,
+            clock_skew_ppm=clock_skew_ppm,
+            on_record=self._take_record,
+            on_message_hit=on_message_hit,
+            processing=processing,
         )
         self.network.at(self.network.now_s + COUNTERS_INTERVAL_S, self._count_regularly)
 

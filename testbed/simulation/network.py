@@ -1,7 +1,8 @@
 """The second driver: the same cores as in a real network, in one process and in virtual time.
 
-Packets cross the same channels as frames on `wire` links do (`testbed.links.channel`); processing takes no time. Same plan
-and seed, same bytes: nothing here asks a clock or the machine for chance.
+Packets cross the same channels as frames on `wire` links do (`testbed.links.channel`); processing takes no time, unless the
+network is given what it took elsewhere (`testbed.simulation.processing`). Same plan, seed and times, same bytes: nothing here
+asks a clock or the machine for chance.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -17,11 +19,13 @@ from proxy.core.build import Client, NodeCore, build_core, client_of, forwarder_
 from proxy.core.events import (
     LOCAL_FACE,
     CarrierChanged,
+    Effect,
     Event,
     Log,
     MtuChanged,
     PacketReceived,
     Persist,
+    Persisted,
     Restored,
     Send,
     TimerExpired,
@@ -50,6 +54,7 @@ from testbed.links.model import (
 from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
 from testbed.simulation.disk import SimulatedDisk
+from testbed.simulation.processing import ProcessTimes, Server, make_server
 from topologies.model import Link
 
 #: Ethernet, IPv4 and UDP headers, which a packet has on a `wire` link too.
@@ -90,6 +95,7 @@ class SimulatedProcess:
     #: what has arrived since it was frozen; None while it is not
     frozen: list[Event] | None = None
     starvation: Starvation | None = None
+    server: Server | None = None  #: None: computing takes no time
 
 
 @dataclass(slots=True)
@@ -139,6 +145,7 @@ class SimulatedNetwork:
         clock_skew_ppm: how much faster than the virtual clock that of a node runs; 0 for those not named.
         on_record: is given each record and the process that wrote it, instead of ``records``.
         on_message_hit: is given what message faults do.
+        processing: how long each process takes for an event; those not named take no time.
     """
 
     def __init__(
@@ -148,6 +155,7 @@ class SimulatedNetwork:
         clock_skew_ppm: Mapping[str, float] | None = None,
         on_record: Callable[[str, Record], None] | None = None,
         on_message_hit: Callable[[MessageHit], None] = lambda _: None,
+        processing: Mapping[str, ProcessTimes] | None = None,
     ) -> None:
         self.now_s = START_S
         self.records: list[Record] = []
@@ -175,10 +183,18 @@ class SimulatedNetwork:
             config = msgspec.convert(raw, NodeConfig)
             disk = None
             if config.proxy is not None and config.proxy.log_path is not None:
-                disk = SimulatedDisk(lambda delay_s, action: self.at(self.now_s + delay_s, action))
+                disk = SimulatedDisk(self._after)
                 config = msgspec.structs.replace(config, boot=disk.take_boot(config.boot))
             clock = NodeClock(START_S, 1.0 + skew_ppm.get(config.node, 0.0) * 1e-6)
-            self.processes[name] = SimulatedProcess(name, config, build_core(config), clock, disk=disk)
+            process = self.processes[name] = SimulatedProcess(name, config, build_core(config), clock, disk=disk)
+            process.server = make_server(
+                name,
+                processing,
+                seed=plan.seed,
+                at=self._after,
+                handle=partial(self._take_turn, process),
+                perform=partial(self._perform, process),
+            )
         self._connect()
         for name in self.processes:
             self._deliver(name, TimerExpired())
@@ -205,6 +221,9 @@ class SimulatedNetwork:
         """Do something at a time; what is due at the same time happens in the order in which it was asked for."""
         self._count += 1
         heapq.heappush(self._heap, (max(at_s, self.now_s), self._count, action))
+
+    def _after(self, delay_s: float, action: Callable[[], None]) -> None:
+        self.at(self.now_s + delay_s, action)
 
     def run_until(self, until_s: float, *, stop_when: Callable[[], bool] | None = None) -> bool:
         """Let time pass; return whether *stop_when* became true (it is asked after every event)."""
@@ -257,16 +276,33 @@ class SimulatedNetwork:
             if not is_lost and not isinstance(event, TimerExpired):
                 process.frozen.append(event)
             return
+        if process.server is not None and isinstance(event, PacketReceived | TimerExpired | Persisted):
+            process.server.take(event)
+            return
         for effect in process.core.handle(event, now_s=process.clock.local_s(self.now_s)):
-            match effect:
-                case Send(face_id, packet):
-                    self._transmit(process, face_id, packet)
-                case Log(record):
-                    self.log(process, record)
-                case Persist():
-                    assert process.disk is not None, "the core persists only where there is a log"
-                    process.disk.put(effect, lambda done: self._deliver(name, done))
+            self._perform(process, effect)
         self._wake(process)
+
+    def _take_turn(self, process: SimulatedProcess, event: Event) -> list[Effect] | None:
+        """Handle what has waited for its process; None where that is not to be done, or not now."""
+        if process.frozen is not None:
+            self._deliver(process.name, event)  # it waits there
+            return None
+        now_s, due_s, effects = process.clock.local_s(self.now_s), process.core.deadline_s, None
+        if not isinstance(event, TimerExpired) or (due_s is not None and due_s <= now_s):
+            effects = process.core.handle(event, now_s=now_s)
+        self._wake(process)
+        return effects
+
+    def _perform(self, process: SimulatedProcess, effect: Effect) -> None:
+        match effect:
+            case Send(face_id, packet):
+                self._transmit(process, face_id, packet)
+            case Log(record):
+                self.log(process, record)
+            case Persist():
+                assert process.disk is not None, "the core persists only where there is a log"
+                process.disk.put(effect, lambda done: self._deliver(process.name, done))
 
     def log(self, process: SimulatedProcess, record: Record) -> None:
         """Keep a record; whatever the node's clock says, its time is that of the one clock that all records share."""
@@ -376,6 +412,8 @@ class SimulatedNetwork:
         if not process.running:
             return
         process.running, process.frozen = False, None
+        if process.server is not None:
+            process.server.crash()
         if process.disk is not None:
             process.disk.crash()
         self._tell_other_half(process, attached=False)

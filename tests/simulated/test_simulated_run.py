@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.manifest import HOST_FACTS
 from experiments.progress import PlainProgress
 from experiments.run_folder import RunFolder
-from experiments.runner import HOST_FACTS, run_experiment
+from experiments.runner import run_experiment
 from experiments.spec import load_experiment
 from topologies.errors import InputError
 
