@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -20,6 +21,8 @@ from proxy.driver.packet_loop import (
     PacketLoop,
     PacketSocket,
 )
+from proxy.lag import bounds_ms
+from proxy.processing import ProcessingMeter
 from proxy.wire.tlv import PACKET_MAX_BYTES
 
 
@@ -67,6 +70,29 @@ def test_whether_there_are_more_is_told_to_those_who_ask_and_what_is_too_long_is
     assert not looking.receive(events.append)
     assert events[BURST_MAX:] == [PacketReceived(3, b"x")]
     looking.close()
+
+
+def test_the_kernel_says_since_when_the_first_of_them_had_been_there(
+    pair: tuple[PacketSocket, socket.socket],
+) -> None:
+    packets, theirs = pair
+    meter = ProcessingMeter()
+
+    def dispatch(_: Event) -> None:
+        meter.handled(time.monotonic(), time.monotonic(), size_bytes=3, sent_packets=0)
+
+    sent_s = time.monotonic()
+    theirs.send(b"one")
+    theirs.send(b"two")
+    time.sleep(0.02)
+    assert packets.receive(dispatch, meter)
+    received_s = time.monotonic()
+    handling, ((index, count),) = meter.take()
+    assert sum(each for _, each in handling[0].bins) == 2
+    assert count == 1
+    low_ms, high_ms = bounds_ms(index)
+    assert low_ms <= (received_s - sent_s) * 1e3 + 1.0
+    assert high_ms >= 20.0 - 1.0
 
 
 def test_end_of_a_connection(pair: tuple[PacketSocket, socket.socket]) -> None:

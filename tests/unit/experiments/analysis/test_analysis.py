@@ -227,6 +227,7 @@ def test_nodes_links_and_messages(write_run: WriteRun) -> None:
         "cs_hits": "3", "cs_misses": "9", "cs_hit_ratio": "0.25",
         "malformed": "2", "refused": "3", "refusals": "join_replayed: 1; update_forged: 2",
         "applications": "0", "unread": "0", "timer_lag_p99_ms": "1.5", "timer_lag_max_ms": "1.5",
+        "processing_p50_ms": "", "processing_p99_ms": "", "wake_up_p50_ms": "", "wake_up_p99_ms": "",
     }  # fmt: skip
     assert set(nodes) == {"core1", "csr1", "csr2", "ue1", "ue2", "ue3", "login"}
     link = rows(folder, "links.csv")[0]
