@@ -74,7 +74,7 @@ def test_ctrl_c_in_either_half_keeps_the_records(
     tmp_path: Path, write_experiment: Callable[..., Path], words: str
 ) -> None:
     duration_s = 60.0 if words == "small: running" else 3.0
-    arguments = ["run", write_experiment(duration_s=duration_s), "--mode", "both", "--out", "out"]
+    arguments: list[str | Path] = ["run", write_experiment(duration_s=duration_s), "--mode", "both", "--out", "out"]
     with started(arguments, cwd=tmp_path) as process:
         read_until(process, words)
         process.send_signal(signal.SIGINT)

@@ -21,8 +21,10 @@ TWIN = {"twin": True}
 
 
 def traffic(*ratios: float) -> list[tuple[str, int, float, dict[str, float]]]:
-    """Return updates of ue1 to ue2, 4 ms away, that take these multiples of it."""
-    return [("ue1", seq, 1.0 + seq, {"ue2": 4.0 * ratio}) for seq, ratio in enumerate(ratios, start=1)]
+    """Return updates of ue1 to ue2, 4 ms away, and to ue3, 9 ms away, that take these multiples of it."""
+    return [
+        ("ue1", seq, 1.0 + seq, {"ue2": 4.0 * ratio, "ue3": 9.0 * ratio}) for seq, ratio in enumerate(ratios, start=1)
+    ]
 
 
 def judged(write_run: WriteRun, emulated: float, simulated: float, verdict: str = "pass") -> tuple[RunFolder, Analysis]:
