@@ -14,7 +14,7 @@ from experiments.analysis.comparison import CONFIDENCE, Comparison, Group, Inter
 from experiments.analysis.csv_files import write_csv
 from experiments.columns import COMPARISON
 from experiments.report.canvas import PLOTS_DIR, new_figure, plotting, save
-from experiments.report.figures import Distribution, latency_figure
+from experiments.report.figures import Distribution, latency_figure, plain_log_ticks
 from experiments.report.page import Banner, Cell, HtmlTable, Page, Section, spell_number
 from experiments.report.palette import SERIES
 from experiments.report.run_page import PAGE_FILE, quantiles
@@ -42,6 +42,8 @@ _ON_INTERVALS: Final = (
 #: Deliveries of one run that are drawn; of more, evenly spaced ones of those in order.
 _DRAWN_MAX: Final = 50_000
 _SHORT_MAX: Final = 20
+#: Medians that differ by more than this ratio are on a log scale.
+_LOG_FROM: Final = 10.0
 _RUNS_DRAWN_MAX: Final = 40  #: of one group
 _GROUPS_DRAWN_MAX: Final = 7  #: more lines cannot be told apart
 
@@ -126,7 +128,23 @@ def headline_table(comparison: Comparison) -> HtmlTable:
         intervals = [comparison.medians.get((group.label, metric)) for group in comparison.groups]
         if any(interval is not None and interval.count for interval in intervals):
             rows.append((f"{words} ({unit})", *(spell_interval(interval) for interval in intervals)))
-    return HtmlTable(("metric", *(f"{group.label} (n={len(group.runs)})" for group in comparison.groups)), rows)
+    columns = (
+        "metric",
+        *(f"{name} (n={len(group.runs)})" for name, group in zip(_names(comparison), comparison.groups, strict=True)),
+    )
+    return HtmlTable(columns, rows, _keys_of(comparison))
+
+
+def _names(comparison: Comparison) -> list[str]:
+    """Return short labels of the groups, or the whole ones where short ones are the same."""
+    short = [short_label(group.label) for group in comparison.groups]
+    return short if len(set(short)) == len(short) else [group.label for group in comparison.groups]
+
+
+def _keys_of(comparison: Comparison) -> str:
+    """Return what the short labels of columns are values of."""
+    parts = (part.partition("=") for group in comparison.groups for part in group.label.split(", "))
+    return ", ".join(dict.fromkeys(key for key, equals, _ in parts if equals))
 
 
 def spell_interval(interval: Interval | None) -> str:
@@ -148,8 +166,8 @@ def _paired_table(comparison: Comparison) -> HtmlTable:
         intervals = [comparison.ratios.get((group.label, metric)) for group in comparison.groups[1:]]
         if any(interval is not None and interval.count for interval in intervals):
             rows.append((words, *(spell_interval(interval) for interval in intervals)))
-    columns = ("value over that of the reference", *(group.label for group in comparison.groups[1:]))
-    return HtmlTable(columns, rows)
+    columns = ("value over that of the reference", *_names(comparison)[1:])
+    return HtmlTable(columns, rows, _keys_of(comparison))
 
 
 def _pairing(comparison: Comparison) -> str:
@@ -193,8 +211,18 @@ def medians_figure(comparison: Comparison) -> Figure:
         axes.set_yticks(
             range(len(groups)), [group.label for group in groups] if axes is all_axes[0] else [""] * len(groups)
         )
-        low, high = axes.get_xlim()
-        axes.set_xlim(max(0.0, low) if high > 0 else low, high)
+        known = [
+            each.median for group in groups if (each := comparison.medians.get((group.label, metric))) and each.count
+        ]
+        if (
+            unit == "1" and known and 0 < _LOG_FROM * min(known) < max(known)
+        ):  # or one group squeezes all others together
+            axes.set_xscale("log")
+            plain_log_ticks(axes)
+            axes.set_xlabel(f"{axes.get_xlabel()} (log)")
+        else:
+            low, high = axes.get_xlim()
+            axes.set_xlim(max(0.0, low) if high > 0 else low, high)
     return figure
 
 

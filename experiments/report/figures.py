@@ -62,7 +62,7 @@ def latency_figure(latencies: Sequence[Distribution], ratios: Sequence[Distribut
     right.axvline(1.0, color=MUTED.light, linewidth=1.2)
     low, high = right.get_xlim()
     right.set_xlim(min(low, 0.93), max(high, 2.2))
-    _plain_log_ticks(right)
+    plain_log_ticks(right)
     right.text(
         0.985,
         0.03,
@@ -96,13 +96,13 @@ def _draw_distributions(axes: Axes, distributions: Sequence[Distribution], *, fl
         labels.append((0.95 - 0.11 * index, f"{_LINE.get(nth, '')}{distribution.label}", colour))
     axes.set_xscale("log")
     axes.set_ylim(0, 1.02)
-    _plain_log_ticks(axes)
+    plain_log_ticks(axes)
     label_at_right(axes, labels)
     if not drawn:
         _say_nothing(axes)
 
 
-_LINE: Final = {-1: "— ", 0: "— ", 1: "-- ", 2: "-· ", 3: "·· "}
+_LINE: Final = {-1: "— ", 0: "— ", 1: "-- ", 2: "-· ", 3: "·· ", 4: "-·· ", 5: "—— ", 6: "··· "}
 
 
 def timeline_figure(
@@ -143,7 +143,7 @@ def timeline_figure(
     axes.set_xlim(0, max(end_s, 1e-3))
     axes.set(xlabel="published (s since the start of the run)", ylabel="latency (ms, log)")
     axes.set_title("Deliveries, by how they came", pad=18 if faults else 6)
-    _plain_log_ticks(axes, vertical=True)
+    plain_log_ticks(axes, vertical=True)
     if not labels:
         _say_nothing(axes)
     return figure
@@ -249,7 +249,8 @@ def message_colour(message: str) -> Colour:
     return GREEN if message.startswith("object") else SKY
 
 
-def _plain_log_ticks(axes: Axes, *, vertical: bool = False) -> None:
+def plain_log_ticks(axes: Axes, *, vertical: bool = False) -> None:
+    """Write the ticks of a log axis as plain numbers."""
     axis = axes.yaxis if vertical else axes.xaxis
     low, high = sorted(axes.get_ylim() if vertical else axes.get_xlim())
     decades = np.log10(max(high, 1e-9) / max(low, 1e-9))

@@ -44,6 +44,18 @@ def test_no_question_is_answered_otherwise(reports: list[CountersReported]) -> N
     assert told(totals.reports()) == told(reports)
 
 
+def test_a_bound_that_was_exceeded_twice_is_told_as_by_all_reports() -> None:
+    reports = [
+        CountersReported(second, "csr1", "forwarder", 1.0, 1, second - 1, [], 0.0, [], {"log": value}, {"log": 1})
+        for second, value in ((1.0, 0), (2.0, 6), (3.0, 5), (4.0, 0))
+    ]
+    totals = CounterTotals(SINCE_S, UNTIL_S)
+    for one in reports:
+        totals.add(one)
+    assert told(totals.reports()) == told(reports)
+    assert "log = 5 exceeds 1" in told(reports)[0].detail
+
+
 def test_however_many_reports_there_are_few_are_kept() -> None:
     totals = CounterTotals(0.0, 1e9)
     for second in range(10_000):

@@ -60,6 +60,8 @@ def test_several_runs_are_compared(hconf: Callable[..., Any], write_run: WriteRu
     page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
     assert "Differences, paired by seed" in page
     assert "Fidelity failed" not in page
+    assert "<caption>conference.mode</caption>" in page
+    assert '<th scope="col">svs (n=2)</th>' in page
     assert sorted(path.name for path in (tmp_path / "both" / "plots").glob("*.png")) == ["latency.png", "medians.png"]
 
 
