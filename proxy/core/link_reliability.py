@@ -33,11 +33,12 @@ OVERTAKEN_BY: Final = 3
 REPETITIONS_MAX: Final = 4
 #: Packets of a new session that are acked before a link is taken for one that loses nothing.
 PROBATION: Final = 32
-#: A link is lossy when more than this part of its transmissions is lost, packets and acks together, over ...
-LOSSY_RATIO: Final = 0.05
-#: ... as many as it takes for so many losses beyond that (a CUSUM test): three in a row, five of fifty. Small packets are then repeated early ...
+#: A link is lossy when more than this part of what is sent over it is lost (of transmissions twice that, since acks are lost,
+#: too), over as many packets as it takes ...
+LOSSY_RATIO: Final = 0.025
+#: ... for so many losses beyond that (a CUSUM test): three in a row, or five of fifty acks. Small packets are then repeated early ...
 LOSSY_LOSSES: Final = 2.5
-#: ... until of so many transmissions fewer than this part were lost.
+#: ... until of so many transmissions fewer than this part were not acked.
 WINDOW: Final = 128
 CALM_RATIO: Final = 0.04
 #: Early is so much later, that one burst of losses does not take both; larger packets cost too much.
@@ -89,6 +90,7 @@ class LinkReliability:
         self._overdue: Timers[int] = Timers()  #: when each of them is repeated
         self._estimator = RoundTripEstimator(rto_min_s=RTO_MIN_S)
         self._asking_until_s = float("inf") if mode == "on" else float("-inf")
+        self._tx_seen_max = -1  #: highest TxSequence received
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._highest_seen: int | None = None
         self._gaps_seen = 0  #: in what the peer sent
@@ -119,7 +121,7 @@ class LinkReliability:
 
         With *acked* false it is sent once, come what may.
         """
-        is_asking = acked and (now_s < self._asking_until_s or self._probation > 0)
+        is_asking = acked and (now_s < self._asking_until_s or self._probation > 0 or self.is_lossy)
         if len(packet.fragment) > self.payload_max_bytes:
             pieces = fragments(packet, payload_bytes=self.payload_max_bytes)
             return [self._wrap(piece, packet, now_s, is_asking=is_asking) for piece in pieces]
@@ -162,6 +164,10 @@ class LinkReliability:
             self._note_sent(packet.sent_count)
         if packet.tx_sequence is not None:
             self._acks.append(packet.tx_sequence)
+            missed = packet.tx_sequence - self._tx_seen_max - 1
+            if missed >= 0:
+                self._suspect(missed if missed < GAP_MAX else 0, LOSSY_RATIO)
+                self._tx_seen_max = packet.tx_sequence
             if self._ack_due_s is None:
                 self._ack_due_s = now_s + ACK_DELAY_S
         return self.is_new(packet.sequence), repeat, lost
@@ -187,7 +193,7 @@ class LinkReliability:
         self._acks.clear()
         self._seen.clear()
         self._ack_due_s = self._highest_seen = None
-        self._acked_max = self._tx_sequence - 1
+        self._acked_max, self._tx_seen_max = self._tx_sequence - 1, -1
         self._probation = PROBATION if self._mode == "auto" else 0
 
     # ------------------------------------------------------------------ sending
@@ -216,15 +222,19 @@ class LinkReliability:
             return
         lost, self._acked_max = acked - self._acked_max - 1, acked
         self._probation = max(0, self._probation - 1)
-        self._losses_beyond = max(0.0, self._losses_beyond + lost - LOSSY_RATIO)
         self._window_sent += lost + 1
         self._window_lost += lost
-        if self._losses_beyond >= LOSSY_LOSSES and not self.is_lossy:
-            self.is_lossy = True
-            self._window_sent = self._window_lost = 0
+        self._suspect(lost, 2 * LOSSY_RATIO)
         if self._window_sent >= WINDOW:
             if self._window_lost < CALM_RATIO * self._window_sent:
                 self.is_lossy, self._losses_beyond = False, 0.0
+            self._window_sent = self._window_lost = 0
+
+    def _suspect(self, lost: int, allowed: float) -> None:
+        """Take in whether there were losses since the last packet, here or there; a burst is one."""
+        self._losses_beyond = max(0.0, self._losses_beyond + min(lost, 1) - allowed)
+        if lost and self._losses_beyond >= LOSSY_LOSSES and not self.is_lossy:
+            self.is_lossy = self._mode != "off"
             self._window_sent = self._window_lost = 0
 
     def _encode(self, packet: LinkPacket, tx_sequence: int | None) -> bytes:

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from proxy.config import FaceConfig, ForwarderConfig, NextHopConfig, RouteConfig
 from proxy.core.events import LOCAL_FACE, Effect, PacketReceived, Send, TimerExpired
 from proxy.core.forwarder import Forwarder
+from proxy.wire.lp import decode_link_packet
 from proxy.wire.name import from_uri, number
-from proxy.wire.packet import decode_data, encode_data, encode_interest, peek_interest
+from proxy.wire.packet import DATA, decode_data, encode_data, encode_interest, peek_interest
 from testbed.links.channel import Channel
 from testbed.links.model import DIRECTIONS, Impairment
 
@@ -98,11 +99,12 @@ class Line:
                 self.at(due_ns / 1e9, lambda there=there, received=received: self._give(there, received))  # type: ignore[misc]
 
     def _at_end(self, n: int, packet: bytes) -> None:
+        fragment = decode_link_packet(packet).fragment
         if n:
-            data = encode_data(peek_interest(packet).name, self._content)
+            data = encode_data(peek_interest(fragment).name, self._content)
             self._give(n, PacketReceived(LOCAL_FACE, data))
-        elif packet[0] == 6:
-            self.answered_s[decode_data(packet).name] = self.now_s
+        elif fragment[0] == DATA:
+            self.answered_s[decode_data(fragment).name] = self.now_s
 
     def counter(self, name: str) -> int:
         return sum(node.counters_now().get(name, 0) for node in self._nodes)

@@ -17,6 +17,7 @@ from proxy.core.link_reliability import (
     REPETITIONS_MAX,
     UNACKED_MAX,
     WINDOW,
+    PROBATION,
     LinkReliability,
     Mode,
 )
@@ -75,14 +76,46 @@ class Pair:
         self.now_s = until_s
 
 
-def test_without_loss_auto_sends_nothing_but_the_packets() -> None:
+def trusted() -> Pair:
+    """Return two ends of a link that has lost nothing for as long as it takes to believe it."""
     pair = Pair("auto")
+    for _ in range(PROBATION):
+        for end in (0, 1):
+            pair.send(b"early", end=end)
+        pair.run(pair.now_s + 0.05)
+    pair.arrived.clear()
+    pair.sent = [0, 0]
+    return pair
+
+
+def test_without_loss_auto_sends_nothing_but_the_packets() -> None:
+    pair = trusted()
     for number in range(50):
         pair.send(b"%d" % number)
         pair.run(pair.now_s + 0.001)
-    pair.run(1.0)
+    pair.run(pair.now_s + 1.0)
     assert [payload for _, payload in pair.arrived] == [b"%d" % number for number in range(50)]
     assert pair.sent == [50, 0]
+
+
+def test_the_first_packets_of_a_link_are_acked_and_no_others() -> None:
+    pair = Pair("auto")
+    for number in range(2 * PROBATION):
+        pair.send(b"%d" % number)
+        pair.run(pair.now_s + 0.05)
+    assert pair.sent == [2 * PROBATION, PROBATION]
+    pair.ends[0].forget()  # whoever is there when the session is up again is new
+    pair.send(b"again")
+    pair.run(pair.now_s + 0.05)
+    assert pair.sent == [2 * PROBATION + 1, PROBATION + 1]
+
+
+def test_loss_of_the_very_first_packets_is_mended() -> None:
+    pair = Pair("auto", loses=lambda sender, n: sender == 0 and n < 2)
+    for number in range(4):
+        pair.send(b"%d" % number)
+    pair.run(1.0)
+    assert sorted(payload for _, payload in pair.arrived) == [b"0", b"1", b"2", b"3"]
 
 
 def test_off_adds_no_header_field() -> None:
@@ -91,34 +124,38 @@ def test_off_adds_no_header_field() -> None:
 
 
 def test_a_gap_switches_acks_on_for_a_while() -> None:
-    pair = Pair("auto", loses=lambda sender, n: sender == 0 and n == 1)
+    pair = trusted()
+    begun_s = pair.now_s
+    pair.loses = lambda sender, n: sender == 0 and n == 1
     for number in range(3):
         pair.send(b"%d" % number)
-    pair.run(0.1)
+    pair.run(begun_s + 0.1)
     assert [payload for _, payload in pair.arrived] == [b"0", b"2"]  # the first loss is only noticed
     pair.send(b"back", end=1)  # tells of the gap
-    pair.run(0.2)
+    pair.run(begun_s + 0.2)
     pair.send(b"3")
     sent_before = pair.sent[1]
-    pair.run(0.3)
+    pair.run(begun_s + 0.3)
     assert pair.sent[1] == sent_before + 1  # an ack of its own, since nothing else went back
-    pair.run(0.3 + CALM_S)
+    pair.run(begun_s + 0.3 + CALM_S)
     pair.send(b"4")
-    pair.run(1.0 + CALM_S)
+    pair.run(begun_s + 1.0 + CALM_S)
     assert pair.sent[1] == sent_before + 1  # calm for long enough: no acks any more
 
 
 def test_lost_tail_shows_in_the_next_heartbeat() -> None:
-    pair = Pair("auto", loses=lambda sender, n: sender == 0 and n == 1)
+    pair = trusted()
+    begun_s = pair.now_s
+    pair.loses = lambda sender, n: sender == 0 and n == 1
     pair.send(b"0")
     pair.send(b"1")
-    pair.run(0.1)
+    pair.run(begun_s + 0.1)
     pair.idle(0)
-    pair.run(0.2)
+    pair.run(begun_s + 0.2)
     pair.idle(1)
-    pair.run(0.3)
+    pair.run(begun_s + 0.3)
     pair.send(b"2")
-    pair.run(0.5)
+    pair.run(begun_s + 0.5)
     assert pair.sent[1] == 2  # its heartbeat, and the ack that "2" asked for
 
 
@@ -268,6 +305,36 @@ def test_on_a_link_that_loses_a_lot_small_packets_are_repeated_early(
     pair.run(begun_s + 1.0)
     assert pair.sent[0] - before == transmissions
     assert pair.ends[0].deadline_s is None
+
+
+@pytest.mark.parametrize(
+    ("lost", "is_lossy"),
+    [
+        pytest.param({5}, True, id="one of the first"),
+        pytest.param({25}, False, id="one later"),
+        pytest.param({200, 210, 220}, False, id="three of twenty"),
+        pytest.param({200, 202, 204}, True, id="three of five"),
+        pytest.param({200, 210, 220, 230, 240}, True, id="five of forty"),
+        pytest.param({200, 201, 202, 203}, False, id="one burst"),
+    ],
+)
+def test_how_many_losses_make_a_link_lossy(lost: set[int], is_lossy: bool) -> None:  # noqa: FBT001
+    """Sent one way, so what counts is which transmissions were acked."""
+    pair = Pair("on", loses=lambda sender, n: sender == 0 and n in lost)
+    was_lossy = False
+    for number in range(300):
+        pair.send(b"%d" % number)
+        pair.run(pair.now_s + (0.001 if number + 1 in lost and number in lost else 0.05))
+        was_lossy |= pair.ends[0].is_lossy
+    assert was_lossy is is_lossy
+
+
+def test_receiver_that_misses_transmissions_takes_its_own_for_endangered_too() -> None:
+    pair = Pair("on", loses=lambda sender, n: sender == 1 and n % 10 == 9)
+    for number in range(100):
+        pair.send(b"%d" % number, end=1)
+        pair.run(pair.now_s + 0.05)
+    assert pair.ends[0].is_lossy
 
 
 def test_link_that_loses_nothing_any_more_is_trusted_again() -> None:
