@@ -356,10 +356,8 @@ class Forwarder:
         face.counts.out_interests += 1
         if face.is_local:
             packet = record.wire
-            if record.is_lossy_path and face.face_id in (
-                LOCAL_FACE,
-                SERVICE_FACE,
-            ):  # other applications have no use for it
+            # Of applications, only those of ours have a use for it.
+            if record.is_lossy_path and face.face_id in (LOCAL_FACE, SERVICE_FACE):
                 packet = encode_link_packet(LinkPacket(packet, is_lossy_path=True))
             self._table.send(face, packet)
         else:

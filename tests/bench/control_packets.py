@@ -123,19 +123,22 @@ def print_table(table: dict[int, dict[str, dict[str, float]]]) -> bool:
     return all_hold
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what both benches of modes take."""
+def parse_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return what both benches of modes take."""
     parser.add_argument("--mode", choices=["emulated", "simulated"], default="simulated")
     parser.add_argument("--seeds", type=parse_seeds, default=(1,), help="such as 1-3")
     parser.add_argument("--modes", type=lambda text: tuple(text.split(",")), default=MODES, help="hybrid among them")
     parser.add_argument("--out", type=Path, help="folder that keeps the runs; begun anew there, it goes on")
+    options = parser.parse_args()
+    if "hybrid" not in options.modes or len(options.modes) < 2 or not set(options.modes) <= set(MODES):
+        parser.error(f"--modes: name hybrid and what to compare it with, of {', '.join(MODES)}")
+    return options
 
 
 def main() -> int:
     """Print the table; return 1 where `hybrid` is not within 10 % of the lowest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    options = parser.parse_args()
+    options = parse_options(parser)
     with tempfile.TemporaryDirectory(prefix="hconf-bench-") as scratch:
         out = options.out or Path(scratch)
         return 0 if print_table(measure(options.mode, options.seeds, options.modes, out / "control-packets")) else 1

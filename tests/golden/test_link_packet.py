@@ -60,6 +60,7 @@ def test_reliable_packet_by_hand() -> None:
     "packet",
     [
         LinkPacket(INTEREST, is_detour=True),
+        LinkPacket(INTEREST, is_lossy_path=True),
         LinkPacket(b"", session_state=3, sent_count=70_000, gaps_seen=3, is_poll=True),
         LinkPacket(INTEREST, nack_reason=150, sequence=2**63, tx_sequence=0, acks=tuple(range(ACKS_MAX))),
     ],
@@ -117,11 +118,13 @@ def test_every_header_field_of_ours() -> None:
         gaps_seen=5,
         sent_count=300,
         is_poll=True,
+        is_lossy_path=True,
     )
     fields = (
         "5108 0000000000000102"  # Sequence
         "fd034408 0000000000000007 fd034408 0000000000000008"  # Ack, Ack
         "fd034808 0000000000000002"  # TxSequence
+        "fd03a400"  # lossy path
         "fd03ac00"  # poll
         "fd03b002 012c"  # sent count
         "fd03b401 05"  # gaps seen

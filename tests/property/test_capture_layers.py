@@ -50,6 +50,7 @@ LINK_PACKETS = st.builds(
     gaps_seen=st.none() | BIG,
     sent_count=st.none() | BIG,
     is_poll=st.booleans(),
+    is_lossy_path=st.booleans(),
     hop_count=st.none() | BIG,
 )
 RECORDED = [packet for recording in recordings().values() for packet in recording.packets]
@@ -84,6 +85,7 @@ def test_every_header_field_of_a_link_packet_has_a_layer_and_round_trips(packet:
     assert values.get("GapsSeen") == packet.gaps_seen
     assert values.get("HopCount") == packet.hop_count
     assert ("Poll" in values, "Detour" in values) == (packet.is_poll, packet.is_detour)
+    assert ("LossyPath" in values) == packet.is_lossy_path
     reason = layers.getlayer("NackReason")
     assert (None if reason is None else reason.value) == packet.nack_reason
 

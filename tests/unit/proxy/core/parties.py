@@ -17,7 +17,7 @@ from proxy.core.service_proxy import ServiceProxy
 from proxy.core.session_key import KeyExchange, proven_ack
 from proxy.core.signing import Signer, fingerprint
 from proxy.core.trust import KEY_EVENTS, Trust, entry_statement, join_statement, place_of_message, seal
-from proxy.wire.lp import NackReason, decode_link_packet, encode_nack
+from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet, encode_nack
 from proxy.wire.messages import (
     EMPTY_DIGEST,
     JOIN,
@@ -142,13 +142,16 @@ class Party:
         return self._read(self.core.handle(event, now_s=self.now_s))
 
     def ask(
-        self, to: bytes, kind: bytes, *parts: str, seq: int, payload: Any = None, boot: int = 1, more: bool = False
-    ) -> list[Sent]:
-        """Let somebody send it an Interest; *more*: another packet has come already."""
+        self, to: bytes, kind: bytes, *parts: str, seq: int, payload: Any = None, boot: int = 1, more: bool = False,
+        lossy_path: bool = False,
+    ) -> list[Sent]:  # fmt: skip
+        """Let somebody send it an Interest; *more*: another packet has come already; *lossy_path*: over a lossy link."""
         parameters = encode(payload) if isinstance(payload, msgspec.Struct) else payload
         _, packet = encode_interest(
             message_name(to, kind, *parts, boot=boot, seq=seq), nonce=7, lifetime_ms=4_000, parameters=parameters
         )
+        if lossy_path:
+            packet = encode_link_packet(LinkPacket(packet, is_lossy_path=True))
         return self.handle(PacketReceived(LOCAL_FACE, packet, more))
 
     def answer(self, question: Sent, payload: msgspec.Struct | bytes) -> list[Sent]:

@@ -83,11 +83,13 @@ def joined(*devices: str, **settings: Any) -> Party:
     return party
 
 
-def hear(party: Party, sender: str = "csr2", *positions: Position, boot: int = 1) -> list[Sent]:
-    """Let the heartbeat of another proxy arrive."""
+def hear(
+    party: Party, sender: str = "csr2", *positions: Position, boot: int = 1, lossy_path: bool = False
+) -> list[Sent]:
+    """Let the heartbeat of another proxy arrive, perhaps over a lossy link."""
     beat, number = ProxyHeartbeat((ConferenceState("main", EMPTY_DIGEST, positions),)), next(party.numbers)
     sealed = seal(PROXIES[sender], beat, place_of(HEARTBEAT, sender, boot=boot, seq=number))
-    return party.ask(ALL_PROXIES, HEARTBEAT, sender, seq=number, payload=sealed, boot=boot)
+    return party.ask(ALL_PROXIES, HEARTBEAT, sender, seq=number, payload=sealed, boot=boot, lossy_path=lossy_path)
 
 
 def keep_heard(party: Party, duration_s: float, *clients: str, proxies: tuple[str, ...] = ()) -> list[Sent]:

@@ -14,10 +14,10 @@ from proxy.core.link_reliability import (
     CALM_S,
     EARLY_MAX_BYTES,
     EARLY_S,
+    PROBATION,
     REPETITIONS_MAX,
     UNACKED_MAX,
     WINDOW,
-    PROBATION,
     LinkReliability,
     Mode,
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.armed_width import ARMED_MIN, NARROW_AFTER_S
+from proxy.core.stream_sync import LOSSY_HOLD_S
 from proxy.records import PeerChanged
 from proxy.wire.messages import (
     ALL_PROXIES,
     EMPTY_DIGEST,
+    HEARTBEAT,
     PUSH,
     RECOVER,
     SYNC,
@@ -64,6 +66,31 @@ def test_how_an_update_goes_to_the_other_proxies(mode: str, armed: bool, how: li
     assert [each.message for each in sent] == how
     carried = [each.payload if each.message == "sync-update" else each.read(StreamEntry).content for each in sent]
     assert [decode(content, SyncUpdate).updates for content in carried] == [(signed_update(1),)] * len(how)
+
+
+@pytest.mark.parametrize(
+    ("mode", "after_s", "how"),
+    [
+        ("hybrid", 0.5 * LOSSY_HOLD_S, ["sync-update", "push"]),
+        ("hybrid", 1.5 * LOSSY_HOLD_S, ["sync-update"]),
+        ("pull", 0.5 * LOSSY_HOLD_S, ["sync-update"]),
+        ("push", 0.5 * LOSSY_HOLD_S, ["push"]),
+    ],
+)
+def test_where_links_are_lossy_what_is_asked_for_is_pushed_too(mode: str, after_s: float, how: list[str]) -> None:
+    party = joined(mode=mode)
+    hear(party, lossy_path=True)
+    keep_heard(party, after_s, "ue1", proxies=("csr2",))
+    party.ask(ME, SYNC, "main", seq=1)
+    assert [each.message for each in publish(party, 1) if each.message in ("sync-update", "push")] == how
+
+
+def test_only_heartbeats_that_are_believed_tell_of_lossy_links() -> None:
+    party = joined()
+    hear(party)
+    party.ask(ALL_PROXIES, HEARTBEAT, "csr2", seq=99, payload=b"forged", lossy_path=True)
+    party.ask(ME, SYNC, "main", seq=1, lossy_path=True)
+    assert not of("push", publish(party, 1))
 
 
 def test_armed_interest_expires() -> None:
@@ -164,6 +191,18 @@ def test_push_is_taken_and_widens_the_following() -> None:
     assert asked_for(sent) == list(range(5, 2 + 2 * ARMED_MIN))
     assert of("notification", push(party, REMOTE[0])) == []
     assert party.core.counters["entries_repeated"] == 1
+
+
+def test_copy_that_was_faster_than_the_answer_does_not_widen() -> None:
+    """Where links are lossy an entry comes both ways; that the push was first does not mean that nobody had asked."""
+    party = joined()
+    hear(party)
+    conference(party).widths["csr2"].answered(0.05, 32, now_s=party.now_s)
+    keep_heard(party, 0.5, "ue1", proxies=("csr2",))
+    push(party, REMOTE[0])
+    assert conference(party).widths["csr2"].width == ARMED_MIN
+    push(party, REMOTE[0])  # once more, as it comes round
+    assert conference(party).widths["csr2"].width == ARMED_MIN
 
 
 def test_width_is_bounded_and_narrows_again() -> None:
