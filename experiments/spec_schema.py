@@ -211,7 +211,7 @@ class CentralSection(Struct, frozen=True, forbid_unknown_fields=True):
 class ForwardingSection(Struct, frozen=True, forbid_unknown_fields=True):
     """``[forwarding]``: what routers do with packets; the defaults are those of proxy/config.py."""
 
-    #: Acks and repetitions on each link: always, never, or (auto) where the other end reports losses.
+    #: Acks and repetitions on each link: always, never, or (auto) of the first packets, and where there is loss.
     link_reliability: Literal["auto", "on", "off"] = "auto"
     unreliable: tuple[str, ...] = ()  #: name prefixes whose packets are sent once on each link, come what may
     strategies: dict[str, Literal["best-route", "multicast"]] = {}  #: by name prefix

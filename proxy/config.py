@@ -73,7 +73,7 @@ class ForwarderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     application_socket: str | None = None
     application_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     liveness: LivenessConfig = LivenessConfig()
-    #: NDNLPv2 acks and repetitions on each link: always, never, or (auto) where the other end reports losses
+    #: NDNLPv2 acks and repetitions on each link: always, never, or (auto) of the first packets, and where there is loss
     link_reliability: Literal["auto", "on", "off"] = "auto"
     unreliable_prefixes: tuple[str, ...] = ()  #: packets under these names are sent once on each link, come what may
     #: How long a face that has come back, gone, and come back again within seconds is only used where there is no other way;

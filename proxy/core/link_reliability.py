@@ -85,7 +85,7 @@ class LinkReliability:
         self._acked_max = self._tx_sequence - 1  #: TxSequences up to here were acked, or are lost
         self._window_sent = self._window_lost = 0
         self._losses_beyond = LOSSY_LOSSES  #: of the CUSUM test; of a link that is new, one loss says as much
-        self._probation = PROBATION if mode == "auto" else 0
+        self._probation: int | None = None  #: acks to come; None until the peer shows that it knows about them
         self.is_lossy = False
         self._overdue: Timers[int] = Timers()  #: when each of them is repeated
         self._estimator = RoundTripEstimator(rto_min_s=RTO_MIN_S)
@@ -121,7 +121,7 @@ class LinkReliability:
 
         With *acked* false it is sent once, come what may.
         """
-        is_asking = acked and (now_s < self._asking_until_s or self._probation > 0 or self.is_lossy)
+        is_asking = acked and (now_s < self._asking_until_s or bool(self._probation) or self.is_lossy)
         if len(packet.fragment) > self.payload_max_bytes:
             pieces = fragments(packet, payload_bytes=self.payload_max_bytes)
             return [self._wrap(piece, packet, now_s, is_asking=is_asking) for piece in pieces]
@@ -162,6 +162,8 @@ class LinkReliability:
                 self._asking_until_s = now_s + CALM_S
         if packet.sent_count is not None:
             self._note_sent(packet.sent_count)
+            if self._probation is None:
+                self._probation = PROBATION if self._mode == "auto" else 0
         if packet.tx_sequence is not None:
             self._acks.append(packet.tx_sequence)
             missed = packet.tx_sequence - self._tx_seen_max - 1
@@ -194,7 +196,7 @@ class LinkReliability:
         self._seen.clear()
         self._ack_due_s = self._highest_seen = None
         self._acked_max, self._tx_seen_max = self._tx_sequence - 1, -1
-        self._probation = PROBATION if self._mode == "auto" else 0
+        self._probation = None
 
     # ------------------------------------------------------------------ sending
 
@@ -221,7 +223,8 @@ class LinkReliability:
             self._window_lost = max(0, self._window_lost - 1)  # it was only overtaken
             return
         lost, self._acked_max = acked - self._acked_max - 1, acked
-        self._probation = max(0, self._probation - 1)
+        if self._probation:
+            self._probation -= 1
         self._window_sent += lost + 1
         self._window_lost += lost
         self._suspect(lost, 2 * LOSSY_RATIO)

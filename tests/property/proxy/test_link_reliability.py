@@ -129,6 +129,9 @@ def test_a_loss_now_and_then_is_mended(losses: list[bool], count: int) -> None:
 def trusted() -> Link:
     """Return a link that has lost nothing for as long as it takes to believe it."""
     link = Link("auto", [])
+    for end in (0, 1):
+        link.heartbeat(end)
+    link.run(0.1)
     for number in range(2 * PROBATION):
         link.send(number % 2, content(1_000 + number))
         link.run(0.05)

@@ -76,9 +76,19 @@ class Pair:
         self.now_s = until_s
 
 
+def fresh() -> Pair:
+    """Return two ends that have just said hello."""
+    pair = Pair("auto")
+    for end in (0, 1):
+        pair.idle(end)
+    pair.run(0.1)
+    pair.sent = [0, 0]
+    return pair
+
+
 def trusted() -> Pair:
     """Return two ends of a link that has lost nothing for as long as it takes to believe it."""
-    pair = Pair("auto")
+    pair = fresh()
     for _ in range(PROBATION):
         for end in (0, 1):
             pair.send(b"early", end=end)
@@ -99,19 +109,31 @@ def test_without_loss_auto_sends_nothing_but_the_packets() -> None:
 
 
 def test_the_first_packets_of_a_link_are_acked_and_no_others() -> None:
-    pair = Pair("auto")
+    pair = fresh()
     for number in range(2 * PROBATION):
         pair.send(b"%d" % number)
         pair.run(pair.now_s + 0.05)
     assert pair.sent == [2 * PROBATION, PROBATION]
     pair.ends[0].forget()  # whoever is there when the session is up again is new
+    pair.idle(1)
+    pair.run(pair.now_s + 0.05)
     pair.send(b"again")
     pair.run(pair.now_s + 0.05)
-    assert pair.sent == [2 * PROBATION + 1, PROBATION + 1]
+    assert pair.sent == [2 * PROBATION + 1, PROBATION + 2]
+
+
+def test_peer_that_may_not_know_of_acks_is_not_asked_for_any() -> None:
+    """Its heartbeats do not say how much it has sent, as ours do."""
+    end = LinkReliability("auto", SplitMix64(1), mtu_bytes=1_500)
+    end.received(LinkPacket(b"", session_state=3), now_s=0.0)
+    (datagram,) = end.wrap(LinkPacket(b"x"), now_s=0.0)
+    assert decode_link_packet(datagram).tx_sequence is None
+    assert not end.is_watched
 
 
 def test_loss_of_the_very_first_packets_is_mended() -> None:
-    pair = Pair("auto", loses=lambda sender, n: sender == 0 and n < 2)
+    pair = fresh()
+    pair.loses = lambda sender, n: sender == 0 and n < 2
     for number in range(4):
         pair.send(b"%d" % number)
     pair.run(1.0)
