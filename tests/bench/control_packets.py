@@ -21,9 +21,10 @@ from typing import Final
 import msgspec
 
 from experiments.run_folder import RunFolder
+from experiments.sweep import POINTS_DIR
 from experiments.sweep.execution import Execution, Here, Processes
 from experiments.sweep.plan import SweepMode, SweepPlan, parse_seeds, plan_sweep
-from experiments.sweep.run import POINTS_DIR, run_sweep
+from experiments.sweep.run import run_sweep
 from proxy.records import CountersReported, Published, Record
 
 EXPERIMENTS: Final = Path(__file__).parents[2] / "experiments"
