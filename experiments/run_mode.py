@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from experiments.spec import Experiment
+from experiments.spec import Experiment, Impair
 from topologies.errors import InputError
 
 RunMode = Literal["emulated", "simulated"]
@@ -27,6 +27,13 @@ def check_mode(experiment: Experiment, mode: RunMode, *, hold: bool = False) -> 
                 problem="a simulated network has no frames to capture",
                 remedy="leave it out, or run the experiment emulated",
             )
+        for number, fault in enumerate(experiment.faults, start=1):
+            if isinstance(fault, Impair) and fault.match is not None:
+                raise InputError(
+                    where=f"{where}: [[fault]] {number}: match",
+                    problem="a simulated network has no frames with addresses and ports to choose by",
+                    remedy="use a message fault (drop, delay, duplicate, corrupt), or run the experiment emulated",
+                )
         return
     wanted = [f"clocks.skew_ppm of {node}" for node, ppm in experiment.clock_skew_ppm.items() if ppm]
     if wanted:

@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.spec_faults import as_injected
 from experiments.spec_places import KeyPath, Source
-from experiments.spec_schema import Fault, Impair, Inject, LinkSection, MessageFault, kind_of
+from experiments.spec_schema import Fault, Impair, Inject, LinkSection, MessageFault, fault_ids, kind_of
+from testbed.faults.composition import ActiveFaults
 from testbed.faults.targets import links_of
 from testbed.links.model import impairment_of
+from testbed.links.netem.qdisc import FLOWS
 from testbed.links.netem.translation import refusal
 from topologies.model import TIERS, Link, LinkBackend, Topology
 
@@ -41,6 +44,8 @@ def check_faults_of_netem(faults: Sequence[Fault], topology: Topology, source: S
         if not isinstance(fault, Impair):
             continue
         link = topology.link(fault.target)
+        if fault.match is not None:
+            _check_chooses(link, number, source)
         if link.backend != "netem":
             continue
         changes: dict[str, Any] = dict(fault.changes())
@@ -49,6 +54,7 @@ def check_faults_of_netem(faults: Sequence[Fault], topology: Topology, source: S
         for sender in (link.a, link.b) if fault.sender is None else (fault.sender,):
             changed = dataclasses.replace(link.properties_from(sender), **changes)
             _refuse(refusal(impairment_of(changed)), link, ("fault", number), source)
+    _check_targets(faults, topology, source)
 
 
 def _check_looked_into(fault: MessageFault | Inject, number: int, topology: Topology, source: Source) -> None:
@@ -60,6 +66,47 @@ def _check_looked_into(fault: MessageFault | Inject, number: int, topology: Topo
                 problem=f"{link.name} is a netem link, whose kernel does not look into packets",
                 remedy='make it a wire link: backend = "wire"',
             )
+
+
+def _check_chooses(link: Link, number: int, source: Source) -> None:
+    """Only `netem` links choose frames by their addresses and ports."""
+    if link.backend != "netem":
+        is_open = "may become a wire link (auto)" if link.backend == "auto" else "is a wire link"
+        raise source.error(
+            ("fault", number, "match"),
+            problem=f"{link.name} {is_open}, and only netem links choose frames by their addresses and ports",
+            remedy='give it that back end: backend = "netem" in [links], or link_backend = "netem"; or use message faults '
+            "(drop, delay, duplicate, corrupt), which look into packets on wire links",
+        )
+
+
+def _check_targets(faults: Sequence[Fault], topology: Topology, source: Source) -> None:
+    """What impairments that overlap come to for the frames that they choose is something that netem can do, too."""
+    chosen = [
+        (number, fault_id, fault)
+        for number, (fault_id, fault) in enumerate(zip(fault_ids(faults), faults, strict=True))
+        if isinstance(fault, Impair) and topology.link(fault.target).backend == "netem"
+    ]
+    if all(fault.match is None for _, _, fault in chosen):
+        return
+    active = ActiveFaults(topology)
+    steps: list[tuple[float, bool, int, str, Impair]] = []  # at the same time, what begins before what ends
+    for number, fault_id, fault in chosen:
+        steps.append((fault.at_s, False, number, fault_id, fault))
+        if fault.for_s is not None:
+            steps.append((fault.at_s + fault.for_s, True, number, fault_id, fault))
+    for _, is_end, number, fault_id, fault in sorted(steps, key=lambda step: step[:3]):
+        if is_end:
+            active.heal(fault_id)
+            continue
+        active.apply(as_injected(fault_id, fault))
+        link = topology.link(fault.target)
+        for targets in active.state(link.name).targets.values():
+            if len(targets) >= FLOWS:
+                problem = f"more than {FLOWS - 1} kinds of frames (what fits two matches is one more), each by itself"
+                _refuse(problem, link, ("fault", number), source)
+            for properties in targets.values():
+                _refuse(refusal(impairment_of(properties)), link, ("fault", number), source)
 
 
 def _check_netem(link: Link, place: KeyPath, source: Source) -> None:

@@ -38,6 +38,7 @@ from experiments.spec_schema import (
     kind_of,
 )
 from testbed.faults.targets import processes_of
+from testbed.links.netem.match import Match
 from topologies.errors import InputError, nearest, pick_one_of
 from topologies.model import TIERS, Link, LinkProperties, Topology
 
@@ -380,13 +381,15 @@ def _check_repetitions(faults: Sequence[Fault], source: Source) -> None:
 
 
 def _check_impairments(faults: Sequence[Fault], source: Source) -> None:
-    """At no time do two impairments of a link set the same property of the same direction."""
-    active: dict[tuple[str, str], list[tuple[int, Impair]]] = {}  # link, property -> the impairments so far
+    """At no time do two impairments of a link set the same property of the same frames of the same direction."""
+    #: link, what is matched, property -> the impairments so far
+    active: dict[tuple[str, Match | None, str], list[tuple[int, Impair]]] = {}
     for index, fault in _by_time(faults):
         if not isinstance(fault, Impair):
             continue
+        match = None if fault.match is None else Match.parse(fault.match, where="match")
         for name in fault.changes():
-            before = active.setdefault((fault.target, name), [])
+            before = active.setdefault((fault.target, match, name), [])
             for number, earlier in before:
                 same_way = fault.sender is None or earlier.sender in (None, fault.sender)
                 if same_way and fault.at_s < _end_s(earlier) - _SAME_MOMENT_S:

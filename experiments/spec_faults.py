@@ -32,8 +32,8 @@ from experiments.spec_schema import (
     Restart,
     kind_of,
 )
+from testbed.faults.model import NOT_OF_A_MATCH, FaultKind, FaultSource
 from testbed.faults.model import Fault as InjectedFault
-from testbed.faults.model import FaultKind, FaultSource
 from testbed.faults.packets.crafting import packets_from_expression, packets_in_file, packets_in_text
 from testbed.faults.packets.view import MESSAGE_WORDS
 from testbed.faults.targets import (
@@ -44,6 +44,7 @@ from testbed.faults.targets import (
     processes_of,
     spell_groups,
 )
+from testbed.links.netem.match import Match
 from topologies.errors import InputError, pick_one_of
 from topologies.model import LinkProperties, Topology
 
@@ -172,6 +173,8 @@ def _check_impairment(fault: Impair, topology: Topology, refuse: Refuse) -> None
         raise refuse(
             "queue_bytes", "the queue is bounded by packets and by bytes", "give queue_packets or queue_bytes, not both"
         )
+    if fault.match is not None:
+        _check_match(fault, fault.match, refuse)
     link = topology.link(fault.target)
     senders = (link.a, link.b) if fault.sender is None else (fault.sender,)
     for sender in senders:
@@ -194,6 +197,18 @@ def _check_impairment(fault: Impair, topology: Topology, refuse: Refuse) -> None
                 "ramp_s",
                 f"{fault.target} has no {name} that a ramp could begin at",
                 "give it one in [links], or leave ramp_s out",
+            )
+
+
+def _check_match(fault: Impair, match: str, refuse: Refuse) -> None:
+    with _told_as(refuse, "match"):
+        Match.parse(match, where="match")
+    for name in NOT_OF_A_MATCH:
+        if getattr(fault, name) is not None:
+            raise refuse(
+                name,
+                f"{name} is of all frames of a link, and match chooses some of them",
+                f"leave {name} or match out, or make it two faults",
             )
 
 

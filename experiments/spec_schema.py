@@ -282,6 +282,8 @@ class Impair(_Fault, frozen=True, forbid_unknown_fields=True, tag="impair", kw_o
     sender: Word | None = None  #: only what this end of the link sends; None: both directions
     #: Changes little by little, in steps of 0.1 s at most, and is there after so long; for properties that are numbers.
     ramp_s: Seconds | None = None
+    #: Only IPv4 frames that fit: ``[icmp|tcp|udp] [src NETWORK] [dst NETWORK] [src-port N] [dst-port N]``; netem links only.
+    match: Word | None = None
 
     def changes(self) -> dict[str, float | str | bool]:
         """Return the properties that are given, by name."""

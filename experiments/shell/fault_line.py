@@ -15,6 +15,7 @@ from typing import Any, Final, cast, get_args
 import msgspec
 from msgspec import inspect
 
+from experiments.spec_backends import check_faults_of_netem
 from experiments.spec_checks import check_faults
 from experiments.spec_messages import checked, describe
 from experiments.spec_places import KeyPath, Source
@@ -110,7 +111,9 @@ def parse_fault(
             remedy="leave at_s out: the fault is applied at once",
         )
     settings = ExperimentSection(name="shell", duration_s=NO_END_S)
-    return check_faults([*before.values(), fault], topology, settings, source)[-1], is_later
+    faults = check_faults([*before.values(), fault], topology, settings, source)
+    check_faults_of_netem(faults, topology, source)
+    return faults[-1], is_later
 
 
 def _as_table(words: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +51,7 @@ from testbed.links.model import (
     LinkPlan,
     impairments_of,
 )
+from testbed.links.netem.match import Match
 from testbed.node_config import build_node_configs
 from testbed.plan import NetworkPlan
 from topologies.model import Link, LinkBackend
@@ -213,6 +214,12 @@ class EmulatedNetwork:
         """
         change: Callable[..., dict[Direction, Impairment]] = _there(self._links).change
         return await trio.to_thread.run_sync(partial(change, self._link(link).name, direction=direction, **properties))
+
+    async def set_targets(
+        self, link: str, direction: Direction, targets: Mapping[Match, Impairment]
+    ) -> dict[Match, Impairment]:
+        """Have *link* impair these kinds of frames by themselves, and no others. Returns: them, read back. Raises: as `Links`."""
+        return await trio.to_thread.run_sync(_there(self._links).set_targets, self._link(link).name, direction, targets)
 
     async def set_blocked(self, link: str, directions: Collection[Direction]) -> None:
         """Make *link* a black hole in these *directions*, and in no other; neither end sees it.

@@ -2,20 +2,22 @@
 
 A link is down while any ``link-down`` on it is active, a ``flap`` in its down phase, or a ``partition`` or ``isolate`` that cuts
 it (those that are silent block it instead, as a ``black-hole`` does, in one direction or both). Each active ``impair`` is laid over
-the link's own properties, in the order they were applied, so the latest wins where two set the same property. Whatever the
-order in which faults are healed, a link with none left is as it was built.
+the link's own properties, in the order they were applied, so the latest wins where two set the same property. One with a
+``match`` is laid over those of the frames that fit it; a frame that fits several gets them all. Whatever the order in which
+faults are healed, a link with none left is as it was built.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from testbed.faults.model import Fault
 from testbed.faults.targets import links_of
 from testbed.links.model import DIRECTIONS, Direction
+from testbed.links.netem.match import Match
 from topologies.errors import InputError
 from topologies.model import LinkProperties, Topology
 
@@ -45,7 +47,16 @@ class SetProperties:
     direction: Direction | None = None  #: None: both
 
 
-Effect = SetCarrier | SetBlocked | SetProperties
+@dataclass(frozen=True, slots=True)
+class SetTargets:
+    """Impair what fits each of these by itself, and everything else as before. Where a frame fits several, the strictest has it."""
+
+    link: str
+    direction: Direction
+    targets: Mapping[Match, LinkProperties]
+
+
+Effect = SetCarrier | SetBlocked | SetProperties | SetTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ class LinkState:
     carrier: bool
     blocked: frozenset[Direction]
     properties: Mapping[Direction, LinkProperties]
+    targets: Mapping[Direction, Mapping[Match, LinkProperties]]  #: those of frames that an impairment is about alone
 
 
 #: Properties that a ramp passes through whole numbers.
@@ -100,7 +112,6 @@ class ActiveFaults:
     def state(self, link: str) -> LinkState:
         """Return what *link* should be like now. Raises: KeyError if there is no such link."""
         carrier, blocked = True, frozenset[Direction]()
-        composed = dict(self._built_as[link])
         for active in self._on(link):
             fault = active.fault
             match fault.kind:
@@ -114,10 +125,24 @@ class ActiveFaults:
                     blocked |= _BOTH
                 case "partition" | "isolate":
                     carrier = False
-                case "impair":
-                    for direction in DIRECTIONS if fault.direction is None else (fault.direction,):
-                        composed[direction] = dataclasses.replace(composed[direction], **_changes(active, direction))
-        return LinkState(carrier, blocked, composed)
+        ways = {direction: self._impairments_on(link, direction) for direction in DIRECTIONS}
+        built_as = self._built_as[link]
+        return LinkState(
+            carrier,
+            blocked,
+            {direction: _composed(built_as[direction], active, direction) for direction, active in ways.items()},
+            {
+                direction: {
+                    kind: _composed(built_as[direction], active, direction, of=kind)
+                    for kind in _kinds_of_frames(active)
+                }
+                for direction, active in ways.items()
+            },
+        )
+
+    def _impairments_on(self, link: str, direction: Direction) -> list[_Active]:
+        impairments = [active for active in self._on(link) if active.fault.kind == "impair"]
+        return [active for active in impairments if active.fault.direction in (None, direction)]
 
     def apply(self, fault: Fault) -> Change:
         """Put *fault* into force.
@@ -176,6 +201,11 @@ class ActiveFaults:
                         for direction, of_one in now.properties.items()
                         if of_one != was.properties[direction]
                     ]
+            effects += [
+                SetTargets(link, direction, targets)
+                for direction, targets in now.targets.items()
+                if targets != was.targets[direction]
+            ]
             if now.blocked != was.blocked:
                 effects.append(SetBlocked(link, now.blocked))
             if now.carrier != was.carrier:
@@ -183,12 +213,32 @@ class ActiveFaults:
         return tuple(effects)
 
 
+def _kinds_of_frames(impairments: Sequence[_Active]) -> list[Match]:
+    """Return what is impaired otherwise than all other frames: what fits one match, and what fits several at the same time."""
+    kinds: dict[Match, None] = {}  # a set that keeps its order
+    for active in impairments:
+        if (match := active.fault.match) is not None:
+            both = (kind.both(match) for kind in list(kinds))
+            kinds |= dict.fromkeys((match, *(kind for kind in both if kind is not None)))
+    return list(kinds)
+
+
+def _composed(
+    built_as: LinkProperties, impairments: Sequence[_Active], direction: Direction, *, of: Match | None = None
+) -> LinkProperties:
+    """Lay impairments over what a link was built as: those of every frame, and those of the frames *of* a kind."""
+    composed = built_as
+    for active in impairments:
+        match = active.fault.match
+        if match is None or (of is not None and of.is_within(match)):
+            composed = dataclasses.replace(composed, **_changes(active, direction))
+    return composed
+
+
 def _changes(active: _Active, direction: Direction) -> dict[str, Any]:
     """Return the properties that an impairment sets in its present phase, with the types that `LinkProperties` has."""
     steps, changes = active.fault.ramp_steps, dict[str, Any]()
-    for name, wanted in active.fault.parameters.items():
-        if name == "ramp_s":
-            continue
+    for name, wanted in active.fault.changes.items():
         value: Any = wanted
         if active.phase < steps and _is_number(wanted):
             begun_at = getattr(active.start[direction], name)
@@ -202,8 +252,8 @@ def _changes(active: _Active, direction: Direction) -> dict[str, Any]:
 def _verify_ramp(fault: Fault, start: Mapping[Direction, LinkProperties]) -> None:
     """A ramp needs something to begin at. Raises: InputError."""
     for direction in DIRECTIONS if fault.direction is None else (fault.direction,):
-        for name, wanted in fault.parameters.items():
-            if name != "ramp_s" and _is_number(wanted) and not _is_number(getattr(start[direction], name)):
+        for name, wanted in fault.changes.items():
+            if _is_number(wanted) and not _is_number(getattr(start[direction], name)):
                 raise InputError(
                     where=f"fault {fault.fault_id}",
                     problem=f"{name} of {fault.target} has no value that a ramp could begin at",

@@ -11,7 +11,14 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 import trio
 
-from testbed.faults.composition import ActiveFaults, Change, SetBlocked, SetCarrier, SetProperties
+from testbed.faults.composition import (
+    ActiveFaults,
+    Change,
+    SetBlocked,
+    SetCarrier,
+    SetProperties,
+    SetTargets,
+)
 from testbed.faults.message_faults import directions_of, rule_of
 from testbed.faults.model import Fault, FaultApplied
 from testbed.faults.packets.rules import MessageRule, RuleReport
@@ -25,7 +32,8 @@ from testbed.faults.targets import (
     links_of,
     processes_of,
 )
-from testbed.links.model import DIRECTIONS, Direction
+from testbed.links.model import DIRECTIONS, Direction, Impairment, impairment_of
+from testbed.links.netem.match import Match
 from topologies.errors import HconfError, InputError, pick_one_of
 from topologies.model import LinkProperties, Topology
 
@@ -40,6 +48,9 @@ class BreakableNetwork(Protocol):
     async def set_carrier(self, link: str, up: bool) -> None: ...  # noqa: FBT001  as the link back end has it
     async def read_carrier(self, link: str) -> tuple[bool, bool]: ...
     async def change_link(self, link: str, **properties: Any) -> Mapping[Any, Any]: ...  # noqa: ANN401
+    async def set_targets(
+        self, link: str, direction: Direction, targets: Mapping[Match, Impairment]
+    ) -> Mapping[Match, Impairment]: ...
     async def set_blocked(self, link: str, directions: Collection[Direction]) -> None: ...
     async def read_blocked(self, link: str) -> frozenset[Direction]: ...
     async def kill_process(self, process: str) -> None: ...
@@ -268,6 +279,10 @@ class FaultInjector:
                         await self._network.set_carrier(link, up)
                     case SetBlocked(link, directions):
                         await self._network.set_blocked(link, directions)
+                    case SetTargets(link, direction, targets):
+                        wanted = {match: impairment_of(properties) for match, properties in targets.items()}
+                        if await self._network.set_targets(link, direction, wanted) != wanted:
+                            return False, f"{link} does not impair the frames that it should"
                     case SetProperties():
                         if not await self._set_properties(effect):
                             return False, f"{effect.link} has not the properties that it was given"

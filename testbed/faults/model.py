@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 from msgspec import Struct
 
 from testbed.faults.targets import EVENT_KINDS, MESSAGE_KINDS
+from testbed.links.netem.match import Match
 from topologies.errors import InputError, pick_one_of
 from topologies.model import JITTER_DISTRIBUTIONS, MTU_MAX_BYTES, MTU_MIN_BYTES
 
@@ -25,6 +26,9 @@ FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 
 #: Of a ramp, the longest time from one step to the next.
 RAMP_STEP_S: Final = 0.1
+
+#: Parameters of `impair` that say how, or of what, and change no property by themselves.
+_IMPAIR_MANNERS: Final = frozenset({"ramp_s", "match"})
 
 _ONE_WAY_KINDS: Final = frozenset({"impair", "black-hole", "inject"})
 _PLAIN_KINDS: Final = frozenset(
@@ -50,6 +54,10 @@ IMPAIR_PARAMETERS: Final[Mapping[str, float | tuple[str | bool, ...]]] = {
     "jitter_distribution": JITTER_DISTRIBUTIONS,
     "jitter_keeps_order": (False, True),
 }
+
+
+#: What `impair` cannot do to a part of a link's frames.
+NOT_OF_A_MATCH: Final = ("ramp_s", "mtu_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,17 @@ class Fault:
                 yield from (every_s * number for number in range(1, int(self.parameters.get("times", 1))))
 
     @property
+    def changes(self) -> dict[str, Any]:
+        """The properties that an impairment sets."""
+        return {name: value for name, value in self.parameters.items() if name not in _IMPAIR_MANNERS}
+
+    @property
+    def match(self) -> Match | None:
+        """What an impairment is about; None: every frame."""
+        said = self.parameters.get("match")
+        return None if said is None else Match.parse(said, where=f"fault {self.fault_id}: match")
+
+    @property
     def ramp_steps(self) -> int:
         """In how many steps an impairment reaches what it is to be; 0: at once."""
         return math.ceil(float(self.parameters.get("ramp_s", 0.0)) / RAMP_STEP_S)
@@ -140,11 +159,14 @@ class Fault:
             self._verify_impairment()
 
     def _verify_impairment(self) -> None:
-        changes = {name: value for name, value in self.parameters.items() if name != "ramp_s"}
-        if not changes:
+        if not self.changes:
             raise self._refuse("`impair` changes nothing", f"give one of {', '.join(IMPAIR_PARAMETERS)}")
-        for name, value in changes.items():
+        for name, value in self.changes.items():
             self._verify_parameter(name, value)
+        if self.match is not None:
+            for name in NOT_OF_A_MATCH:
+                if name in self.parameters:
+                    raise self._refuse(f"{name} is of all frames of a link, not of those of a match", "leave one out")
 
     def _verify_parameter(self, name: str, value: float | str) -> None:
         if name not in IMPAIR_PARAMETERS:

@@ -22,6 +22,7 @@ from testbed.links.model import (
     impairments_of,
 )
 from testbed.links.netem.links import NetemLinks
+from testbed.links.netem.match import Match
 from testbed.links.wire import WireEmulator
 from topologies.errors import CapabilityError, InputError, pick_one_of
 from topologies.model import LinkBackend, Topology
@@ -134,6 +135,18 @@ class Links:
         **properties: Any,  # noqa: ANN401
     ) -> dict[Direction, Impairment]:
         return self.of(link).change(link, direction=direction, **properties)
+
+    def set_targets(
+        self, link: str, direction: Direction, targets: Mapping[Match, Impairment]
+    ) -> dict[Match, Impairment]:
+        """Impair kinds of frames, as `NetemLinks.set_targets`. Raises: CapabilityError if the link is of the other back end."""
+        if self.netem is None or self.of(link) is not self.netem:
+            raise CapabilityError(
+                where=f"link {link}",
+                problem="is a wire link, which does not choose frames by their addresses and ports",
+                remedy='make it a netem link: backend = "netem" in [links]; or use message faults, which look into packets',
+            )
+        return self.netem.set_targets(link, direction, targets)
 
     def set_blocked(self, link: str, directions: Collection[Direction]) -> None:
         self.of(link).set_blocked(link, directions)

@@ -27,9 +27,11 @@ from testbed.emulation.control import NodeGoneError, NodeRefusedError, NodeSilen
 from testbed.faults.packets.rules import MessageHit, MessageRule, RuleReport
 from testbed.faults.targets import ProcessState
 from testbed.links.model import DIRECTIONS, Direction, Impairment, LinkCounters
+from testbed.links.netem.match import Match
 from testbed.plan import NetworkPlan
 from testbed.simulation.network import SimulatedLink, SimulatedNetwork, SimulatedProcess
 from testbed.simulation.processing import ProcessTimes
+from topologies.errors import CapabilityError
 
 #: As proxy/driver/program.py does it.
 COUNTERS_INTERVAL_S: Final = 1.0
@@ -255,6 +257,16 @@ class ControlledSimulation:
         for each in DIRECTIONS if direction is None else (direction,):
             self.network.impair(link, msgspec.structs.replace(channels[each].impairment, **properties), each)
         return {each: channels[each].impairment for each in DIRECTIONS}
+
+    async def set_targets(
+        self, link: str, _direction: Direction, _targets: Mapping[Match, Impairment]
+    ) -> dict[Match, Impairment]:
+        """Refuse: a simulated link carries no frames that have addresses and ports. Raises: CapabilityError."""
+        raise CapabilityError(
+            where=f"link {link}",
+            problem="a simulated network has no frames with addresses and ports to choose by",
+            remedy="use message faults, or run the experiment emulated",
+        )
 
     async def set_blocked(self, link: str, directions: Collection[Direction]) -> None:
         """Make *link* a black hole in these *directions*, and in no other; neither end sees it."""

@@ -8,21 +8,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
+import trio
 
+from testbed.faults.injector import BreakableNetwork, FaultInjector
+from testbed.faults.model import Fault
 from testbed.links.backends import Links, rehearsal_plan, rehearse, why_no_netem
 from testbed.links.linux import enter_netns, new_netns, returning_to_own_netns
-from testbed.links.model import Impairment, LinkCounters
-from testbed.links.netem.filters import Match
+from testbed.links.model import Direction, Impairment, LinkCounters
 from testbed.links.netem.links import NetemLinks
+from testbed.links.netem.match import Match
 from tests.emulation.wire_pair import ADDRESS_A, ADDRESS_B, MAC_B, PORT, intf_names, ip, plan_between, socket_in
 from topologies.errors import CapabilityError, InputError
+from topologies.model import Link, LinkProperties, Node, Topology
 
 _PROBLEM = why_no_netem() if os.geteuid() == 0 else "takes root"
 pytestmark = pytest.mark.skipif(_PROBLEM is not None, reason=f"no netem here; see ./hconf test --vm ({_PROBLEM})")
@@ -288,21 +292,113 @@ def test_both_ends_see_the_carrier_go_and_keep_what_they_have() -> None:
         assert after == before
 
 
+def ours(*more: str) -> Match:
+    return Match.parse(" ".join(("udp", f"dst {ADDRESS_B}", *more)), where="x")
+
+
 def test_a_target_is_impaired_and_nothing_else_is() -> None:
     with network(delay_ms=1) as made:
-        other = made.links.add_target(
-            "a-b", "a_to_b", Match.parse("udp dst-port 9", where="x"), Impairment(loss_ratio=1.0)
-        )
+        others = {Match.parse("udp dst-port 9", where="x"): Impairment(loss_ratio=1.0)}
+        assert made.links.set_targets("a-b", "a_to_b", others) == others
         assert len(made.send(20)) == 20
-        ours = made.links.add_target(
-            "a-b", "a_to_b", Match.parse(f"udp dst {ADDRESS_B} dst-port {PORT}", where="x"), Impairment(delay_ms=100)
-        )
+        made.links.set_targets("a-b", "a_to_b", {**others, ours(f"dst-port {PORT}"): Impairment(delay_ms=100)})
         assert min(delay_ms for _, delay_ms in made.send(20)) >= 100.0
-        made.links.remove_target("a-b", "a_to_b", ours)
+        made.links.set_targets("a-b", "a_to_b", others)
         assert min(delay_ms for _, delay_ms in made.send(20)) < 100.0
-        made.links.remove_target("a-b", "a_to_b", other)
-        with pytest.raises(InputError, match=f"there is no target {other}"):
-            made.links.remove_target("a-b", "a_to_b", other)
+        assert made.links.set_targets("a-b", "a_to_b", {}) == {}
+        assert len(made.send(20)) == 20
+        assert (made.sent_by_a.packets, made.sent_by_a.drawn_packets) == (80, 80)  # what went by targets, too
+        assert made.links.impairments("a-b")["a_to_b"] == Impairment(delay_ms=1)
+
+
+def test_of_two_targets_the_strictest_has_the_frame_whichever_came_first() -> None:
+    everything, all_of_udp, strict = Match(), ours(), ours(f"dst-port {PORT}")
+    lost, slow = Impairment(loss_ratio=1.0), Impairment(delay_ms=50)
+    with network() as made:
+        for order in ([strict, all_of_udp, everything], [everything, all_of_udp, strict]):
+            for number in range(1, 4):
+                targets = {match: slow if match == strict else lost for match in order[:number]}
+                made.links.set_targets("a-b", "a_to_b", targets)
+                came = made.send(5)
+                assert len(came) == (5 if strict in targets else 0)
+                assert all(delay_ms >= 50 for _, delay_ms in came)
+            made.links.set_targets("a-b", "a_to_b", {})
+        assert made.sent_by_a.dropped_packets["loss"] == 15 - 5  # the second time
+
+
+def test_what_is_on_its_way_in_a_target_that_ends_arrives() -> None:
+    with network() as made:
+        made.links.set_targets("a-b", "a_to_b", {ours(): Impairment(delay_ms=400)})
+        sender, receiver = socket_in(made.netns_a, ADDRESS_A), socket_in(made.netns_b, ADDRESS_B)
+        with sender, receiver:
+            receiver.settimeout(5.0)
+            sender.connect((ADDRESS_B, PORT))
+            sender.send(b"slow")
+            made.links.set_targets("a-b", "a_to_b", {})
+            sender.send(b"quick")
+            assert [receiver.recv(10), receiver.recv(10)] == [b"quick", b"slow"]
+        assert made.sent_by_a.in_flight_packets == 0
+        assert made.sent_by_a.packets == 2
+
+
+def test_a_filter_that_somebody_removes_is_missed() -> None:
+    with network() as made:
+        made.links.set_targets("a-b", "a_to_b", {ours(): Impairment(delay_ms=1)})
+        inside = f"--net=/proc/{os.getpid()}/fd/{made.links._netns_fd}"
+        for name in ("x0a", "x0b"):  # the inner ends
+            subprocess.run(["nsenter", inside, "tc", "filter", "del", "dev", name, "parent", "6363:"], check=True)
+        with pytest.raises(CapabilityError, match="its filters are not those of its targets"):
+            made.links.change("a-b", delay_ms=2.0)
+
+
+def test_faults_of_some_frames_compose_and_heal_in_any_order(tmp_path: Path) -> None:
+    """As a run has them: injector, back end, kernel; each row is verified by reading back."""
+    topology = Topology(
+        "pair", (Node("a", "core"), Node("b", "core")), (Link.between("a", "b", "core", LinkProperties(delay_ms=1)),)
+    )
+    with network(delay_ms=1) as made:
+        injector = FaultInjector(cast("BreakableNetwork", KernelLinks(made.links)), topology, tmp_path / "rows.jsonl")
+
+        def impair(fault_id: str, match: str, **parameters: float) -> None:
+            fault = Fault(fault_id, "impair", "a-b", parameters={"match": match, **parameters}, sender="a")
+            assert trio.run(injector.apply, fault).verified
+
+        def heal(fault_id: str) -> None:
+            assert trio.run(injector.heal, fault_id).verified
+
+        impair("slow", f"udp dst-port {PORT}", delay_ms=60)
+        impair("others", "udp dst-port 9", loss_ratio=1.0)
+        came = made.send(20)
+        assert len(came) == 20
+        assert min(delay_ms for _, delay_ms in came) >= 60.0
+        impair("lossy", f"src {ADDRESS_A}", loss_ratio=0.5)
+        came = made.send(100)
+        assert 20 < len(came) < 80
+        assert min(delay_ms for _, delay_ms in came) >= 60.0  # both of them
+        heal("slow")
+        assert min(delay_ms for _, delay_ms in made.send(20)) < 60.0
+        heal("others")
+        heal("lossy")
+        assert len(made.send(20)) == 20
+
+
+class KernelLinks:
+    """What the injector needs of a network for impairments alone, by the real back end."""
+
+    def __init__(self, links: NetemLinks) -> None:
+        self.links = links
+
+    async def set_targets(
+        self, link: str, direction: Direction, targets: Mapping[Match, Impairment]
+    ) -> dict[Match, Impairment]:
+        return self.links.set_targets(link, direction, targets)
+
+    async def read_blocked(self, link: str) -> frozenset[Direction]:
+        return self.links.read_blocked(link)
+
+    async def read_carrier(self, link: str) -> tuple[bool, bool]:
+        up = all(row.carrier for row in self.links.counters() if row.link == link)
+        return up, up
 
 
 def test_somebody_elses_qdiscs_are_neither_touched_nor_taken_for_ours() -> None:

@@ -7,9 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from testbed.faults.composition import ActiveFaults, Change, SetBlocked, SetCarrier
+from testbed.faults.composition import ActiveFaults, Change, SetBlocked, SetCarrier, SetTargets
 from testbed.faults.model import Fault
 from testbed.links.model import DIRECTIONS, Direction
+from testbed.links.netem.match import Match
 from topologies.model import Link, LinkProperties, Node, Topology
 
 TOPOLOGY = Topology(
@@ -25,6 +26,9 @@ LINKS = {link.name: link for link in TOPOLOGY.links}
 #: target of a partition -> the links that it cuts
 CUTS = {"a": {"a-b", "a-c"}, "a,b": {"b-c", "a-c"}, "a/b/c": {"a-b", "b-c", "a-c"}, "c,a/b": {"a-b", "b-c"}}
 
+#: the last is what fits the first two
+MATCHES = ["udp", "src 10.0.0.0/24", "icmp", "udp src 10.0.0.0/24"]
+
 links = st.sampled_from(sorted(LINKS))
 parameters = st.dictionaries(
     st.sampled_from(["delay_ms", "loss_ratio", "jitter_ms"]), st.sampled_from([0.0, 0.5, 1.0]), min_size=1
@@ -38,6 +42,9 @@ class AnyFaults(RuleBasedStateMachine):
         self.carrier = dict.fromkeys(LINKS, True)  # what the effects have made of the network
         self.blocked = dict.fromkeys(LINKS, frozenset[Direction]())
         self.properties = {(name, way): link.properties for name, link in LINKS.items() for way in DIRECTIONS}
+        self.targets: dict[tuple[str, Direction], dict[Match, LinkProperties]] = {
+            (name, way): {} for name in LINKS for way in DIRECTIONS
+        }
         self.model: list[Fault] = []  # what is in force, in the order applied
         self.phase: dict[str, int] = {}
         self.start: dict[tuple[str, Direction], LinkProperties] = {}  # of a ramp
@@ -53,6 +60,9 @@ class AnyFaults(RuleBasedStateMachine):
                 case SetBlocked(link, directions):
                     assert self.blocked[link] != directions
                     self.blocked[link] = directions
+                case SetTargets(link, way, targets):
+                    assert self.targets[link, way] != targets
+                    self.targets[link, way] = dict(targets)
                 case _:
                     ways = DIRECTIONS if effect.direction is None else (effect.direction,)
                     assert any(self.properties[effect.link, way] != effect.properties for way in ways)
@@ -94,6 +104,11 @@ class AnyFaults(RuleBasedStateMachine):
         sender = None if one_way is None else link.split("-")[one_way]
         self.apply(kind="impair", target=link, parameters=changed | ramp, sender=sender)
 
+    @rule(link=links, changed=parameters, one_way=st.sampled_from([None, 0, 1]), match=st.sampled_from(MATCHES))
+    def impair_some(self, link: str, changed: dict[str, float], one_way: int | None, match: str) -> None:
+        sender = None if one_way is None else link.split("-")[one_way]
+        self.apply(kind="impair", target=link, parameters={**changed, "match": match}, sender=sender)
+
     @precondition(lambda self: any(fault.kind == "flap" or fault.ramp_steps for fault in self.model))
     @rule(data=st.data())
     def advance(self, data: st.DataObject) -> None:
@@ -128,6 +143,7 @@ class AnyFaults(RuleBasedStateMachine):
         self.model.clear()
         assert all(self.carrier.values())
         assert not any(self.blocked.values())
+        assert not any(self.targets.values())
         assert all(self.properties[name, way] == link.properties for name, link in LINKS.items() for way in DIRECTIONS)
 
     @invariant()
@@ -146,13 +162,22 @@ class AnyFaults(RuleBasedStateMachine):
                     for fault in here
                 )
                 assert self.properties[name, way] == self.wanted(link, way, sender, here)
+                for match, found in self.targets[name, way].items():
+                    assert found == self.wanted(link, way, sender, here, of=match)
+                asked = {fault.match for fault in here if fault.match and fault.sender in (None, sender)}
+                assert asked <= set(self.targets[name, way])
+                assert bool(asked) is bool(self.targets[name, way])
 
-    def wanted(self, link: Link, way: Direction, sender: str, here: list[Fault]) -> LinkProperties:
+    def wanted(
+        self, link: Link, way: Direction, sender: str, here: list[Fault], *, of: Match | None = None
+    ) -> LinkProperties:
         wanted = link.properties
         for fault in here:
             if fault.kind != "impair" or fault.sender not in (None, sender):
                 continue
-            changed = {name: value for name, value in fault.parameters.items() if name != "ramp_s"}
+            if fault.match is not None and (of is None or fault.match.both(of) != of):
+                continue
+            changed = {name: value for name, value in fault.parameters.items() if name not in ("ramp_s", "match")}
             done, steps = self.phase[fault.fault_id], fault.ramp_steps
             if done < steps:
                 begun_at = self.start[fault.fault_id, way]

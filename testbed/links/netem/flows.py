@@ -4,6 +4,8 @@ On the inner end that frames leave by, towards the receiving host::
 
     prio 6363: ── band 1: netem 6370: loss, duplication, corruption, delay ── netem 6380: rate and queue, where there is a rate
                └─ bands 2 to 8, one for each target: netem 6371: …, for what a filter picks
+
+A band stays when its target is gone: what is on its way in it arrives, and its counters are not lost. A later target may have it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import Final
 from testbed.links.channel import channel_key
 from testbed.links.model import CAUSES, Cause, Direction, Impairment, LinkPlan
 from testbed.links.netem import qdisc
-from testbed.links.netem.filters import Match, add_filter, delete_filter, redirect_all
+from testbed.links.netem.filters import add_filter, delete_filter, redirect_all
+from testbed.links.netem.match import Match
 from testbed.links.netem.qdisc import Netem, QdiscState
 from testbed.links.netem.translation import Stages, loss_moments, stages_of
 from testbed.links.rtnetlink import Request
@@ -34,9 +37,10 @@ class Flow:
 
     number: int
     impairment: Impairment
-    match: Match | None = None  #: None: the first, which carries what no filter picks
+    match: Match | None = None  #: None: the first, which carries what no filter picks, or a target that is gone
     has_rate: bool = False  #: its rate stage was made; it stays
     is_made: bool = False
+    has_filter: bool = False
     # as the kernel has counted up to the last settlement
     settled_drops: int = 0
     settled_drawn: int = 0
@@ -113,9 +117,10 @@ class Way:
                 )
                 requests.append((f"{self.where}: the qdisc netem for the rate", line))
                 flow.has_rate = True
-            if flow.match is not None and not flow.is_made:
+            if flow.match is not None and not flow.has_filter:
                 picked = add_filter(self.out_index, flow.match, flow=flow.number)
                 requests.append((f"{self.where}: the filter flower", picked))
+                flow.has_filter = True
             flow.is_made = True
         return requests
 
@@ -126,32 +131,52 @@ class Way:
             _OPEN if flow.has_rate else None
         )
 
-    def add_target(self, match: Match, impairment: Impairment) -> Flow:
-        """Add a flow for what fits; `update` makes it. Raises: InputError if there are as many as can be."""
-        taken = {flow.number for flow in self.flows}
-        free = next((number for number in range(qdisc.FLOWS) if number not in taken), None)
-        if free is None:
+    @property
+    def targets(self) -> dict[Match, Impairment]:
+        """What is impaired by itself, and how."""
+        return {flow.match: flow.impairment for flow in self.flows if flow.match is not None}
+
+    def set_targets(self, targets: Mapping[Match, Impairment]) -> Requests:
+        """Impair each of these by itself, and nothing else; return the requests for it. To be called after `settle`.
+
+        Raises: InputError, nothing being changed, if they are more than can be.
+        """
+        if len(targets) >= qdisc.FLOWS:
             raise InputError(
                 where=self.where,
-                problem=f"it has {qdisc.FLOWS - 1} targets already",
-                remedy="remove one of them",
+                problem=f"{len(targets)} kinds of frames would be impaired each by itself, and {qdisc.FLOWS - 1} can be",
+                remedy="end one of these impairments first; where two fit the same frames, these are one kind more",
             )
-        self.flows.append(Flow(free, impairment, match))
-        return self.flows[-1]
+        requests: Requests = []
+        for flow in self.flows:
+            if flow.match is not None and flow.match not in targets:
+                picked = delete_filter(self.out_index, flow.match, flow=flow.number)
+                requests.append((f"{self.where}: the filter flower", picked))
+                flow.match, flow.has_filter = None, False
+        for match, impairment in targets.items():
+            flow = next((flow for flow in self.flows if flow.match == match), None) or self._free_flow(impairment)
+            flow.match, flow.impairment = match, impairment
+        return requests + self.update()
 
-    def remove_target(self, flow: Flow) -> Requests:
-        """Forget a target, and return what removes it. What is on its way in it is dropped."""
-        self.flows.remove(flow)
-        handle, parent = qdisc.delay_handle(flow.number), qdisc.band_of(flow.number)
-        return [
-            (f"{self.where}: the filter flower", delete_filter(self.out_index, flow=flow.number)),
-            (f"{self.where}: the qdisc netem", qdisc.delete_qdisc(self.out_index, handle=handle, parent=parent)),
-        ]
+    def _free_flow(self, impairment: Impairment) -> Flow:
+        """Return a band that was never used; if there is none, one whose target is gone."""
+        if len(self.flows) < qdisc.FLOWS:
+            self.flows.append(Flow(len(self.flows), impairment))
+            return self.flows[-1]
+        return next(flow for flow in self.flows[1:] if flow.match is None)
+
+    def take_stock(self, qdiscs: Qdiscs, filters: Mapping[int, Match]) -> None:
+        """The kernel has refused something: take for made what is there. *filters* are by the class of their band."""
+        for flow in self.flows:
+            flow.is_made = (self.out_index, qdisc.delay_handle(flow.number)) in qdiscs
+            flow.has_rate = (self.out_index, qdisc.rate_handle(flow.number)) in qdiscs
+            flow.match = filters.get(qdisc.band_of(flow.number))
+            flow.has_filter = flow.match is not None
 
     # What the kernel says
 
-    def differences(self, qdiscs: Qdiscs) -> Iterator[str]:
-        """Yield what the kernel has otherwise than it was asked."""
+    def differences(self, qdiscs: Qdiscs, filters: Mapping[int, Match]) -> Iterator[str]:
+        """Yield what the kernel has otherwise than it was asked. *filters* are by the class of their band."""
         for flow in self.flows:
             delay, rate = self.wanted(flow)
             for handle, asked in ((qdisc.delay_handle(flow.number), delay), (qdisc.rate_handle(flow.number), rate)):
@@ -162,6 +187,8 @@ class Way:
                     yield f"{self.where}: the qdisc {handle >> 16:x}: is gone"
                 elif not (found := Netem.decode(state.options)).is_as_asked(asked):
                     yield f"{self.where}: asked for {asked.spelt()}, read back {found.spelt()}"
+            if filters.get(qdisc.band_of(flow.number)) != flow.match:
+                yield f"{self.where}: its filters are not those of its targets"
 
     def settle(self, qdiscs: Qdiscs) -> None:
         """Take account of what was counted since the last time, under what was in force since then."""

@@ -20,8 +20,9 @@ import msgspec
 from testbed.links.linux import enter_netns, new_netns, returning_to_own_netns
 from testbed.links.model import DIRECTIONS, Direction, Impairment, LinkCounters, LinkEnd, LinkPlan
 from testbed.links.netem import qdisc, veth
-from testbed.links.netem.filters import Match
+from testbed.links.netem.filters import FilterState, filters_of_root
 from testbed.links.netem.flows import Flow, Qdiscs, Requests, Way
+from testbed.links.netem.match import Match
 from testbed.links.netem.qdisc import Netem, QdiscState
 from testbed.links.netem.translation import stages_of
 from testbed.links.rtnetlink import RouteSocket
@@ -172,32 +173,30 @@ class NetemLinks:
                 remedy="see whether something else changes these interfaces",
             )
 
-    def add_target(self, link: str, direction: Direction, match: Match, impairment: Impairment) -> int:
-        """Have what fits *match* impaired by *impairment* instead; everything else goes as before.
+    def set_targets(
+        self, link: str, direction: Direction, targets: Mapping[Match, Impairment]
+    ) -> dict[Match, Impairment]:
+        """Have what fits each match impaired by its own impairment instead, and everything else go as before.
 
-        Returns: a number for `remove_target`. Raises: InputError, CapabilityError if the kernel cannot.
+        Where a frame fits several, the strictest has it. What is on its way in a target that is gone arrives.
+
+        Returns: what the kernel has, as read back. Raises: InputError for an unknown link or too many targets;
+            CapabilityError for what netem cannot do (nothing is changed then), or if it did not take.
         """
         found = self._known(link)
         way = found.ways[direction]
-        stages_of(impairment, where=f"{way.where}: target")
+        for impairment in targets.values():
+            stages_of(impairment, where=f"{way.where}: target")
         with self._lock:
-            flow = way.add_target(match, impairment)
+            way.settle(self._qdiscs())
+            requests = way.set_targets(targets)
             try:
-                self._carry_out(way.update())
-                self._verify([found])
+                self._carry_out(requests)
             except HconfError:
-                self._route.carry_out([request for _, request in way.remove_target(flow)])
+                way.take_stock(self._qdiscs(), self._filters(way))
                 raise
-        return flow.number
-
-    def remove_target(self, link: str, direction: Direction, number: int) -> None:
-        """End a target; what is on its way in it is dropped. Raises: InputError if there is no such target."""
-        way = self._known(link).ways[direction]
-        flow = next((flow for flow in way.flows if flow.number == number and flow.match is not None), None)
-        if flow is None:
-            raise InputError(where=way.where, problem=f"there is no target {number}", remedy="it may have been removed")
-        with self._lock:
-            self._carry_out(way.remove_target(flow))
+            self._verify([found])
+        return way.targets
 
     def counters(self) -> list[LinkCounters]:
         """Return the counters of every link and direction, in the order of the plans; what netem does not tell is None."""
@@ -326,6 +325,15 @@ class NetemLinks:
         states = (QdiscState.decode(message) for message in messages)
         return {(state.index, state.handle): state for state in states}
 
+    def _filters(self, way: Way) -> dict[int, Match]:
+        """Return what the filters of a direction pick, by the class of the band that carries it."""
+        if len(way.flows) == 1:  # there was never a target
+            return {}
+        with self._lock:
+            messages = self._route.dump(*filters_of_root(way.out_index))
+        states = (FilterState.decode(message) for message in messages)
+        return {one.classid: one.match for one in states if one is not None and one.index == way.out_index}
+
     def _interfaces(self) -> dict[int, veth.InterfaceState]:
         with self._lock:
             states = (veth.InterfaceState(message) for message in self._route.dump(*veth.all_links()))
@@ -336,7 +344,7 @@ class NetemLinks:
         qdiscs = self._qdiscs()
         for link in links:
             for way in link.ways.values():
-                for difference in way.differences(qdiscs):
+                for difference in way.differences(qdiscs, self._filters(way)):
                     where, _, problem = difference.partition(": ")
                     raise CapabilityError(
                         where=where,

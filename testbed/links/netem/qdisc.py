@@ -13,7 +13,7 @@ from typing import Final, Self
 from testbed.links.netem.attributes import attribute, nested, parse, text
 from testbed.links.rtnetlink import Request
 
-RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
+RTM_NEWQDISC, RTM_GETQDISC = 36, 38
 NLM_F_EXCL_CREATE: Final = 0x200 | 0x400
 
 TC_H_ROOT: Final = 0xFFFF_FFFF
@@ -39,6 +39,7 @@ NO_LIMIT: Final = 1_000_000
 NO_TIME_BYTES_PER_S: Final = 10**13
 
 _TCM: Final = struct.Struct("=BBHiIII")  # tcm_family, 2 x padding, tcm_ifindex, tcm_handle, tcm_parent, tcm_info
+TCM_BYTES: Final = _TCM.size
 _QOPT: Final = struct.Struct("=IIIIII")  # latency, limit, loss, gap, duplicate, jitter
 _TCA_KIND, _TCA_OPTIONS, _TCA_STATS2 = 1, 2, 7
 _CORR, _DELAY_DIST, _REORDER, _CORRUPT, _LOSS, _RATE, _RATE64, _LATENCY64, _JITTER64, _PRNG_SEED = (
@@ -195,18 +196,18 @@ def change_qdisc(index: int, kind: str, *, handle: int, parent: int, options: by
     return RTM_NEWQDISC, 0, _message(index, kind, handle=handle, parent=parent, options=options)
 
 
-def delete_qdisc(index: int, *, handle: int, parent: int) -> Request:
-    return RTM_DELQDISC, 0, _TCM.pack(0, 0, 0, index, handle, parent, 0)
-
-
 def all_qdiscs() -> bytes:
     """Return the payload of a dump request (RTM_GETQDISC) for a whole namespace."""
-    return _TCM.pack(0, 0, 0, 0, 0, 0, 0)
+    return traffic_header(0)
+
+
+def traffic_header(index: int, *, handle: int = 0, parent: int = 0, info: int = 0) -> bytes:
+    return _TCM.pack(0, 0, 0, index, handle, parent, info)
 
 
 def traffic_message(index: int, kind: str, *, handle: int, parent: int, info: int = 0, options: bytes) -> bytes:
     """Return the payload of a message about a qdisc or filter."""
-    header = _TCM.pack(0, 0, 0, index, handle, parent, info)
+    header = traffic_header(index, handle=handle, parent=parent, info=info)
     return header + text(_TCA_KIND, kind) + attribute(_TCA_OPTIONS, options)
 
 

@@ -16,6 +16,7 @@ from experiments.spec_schema import Crash, Fault, Impair, LinkDown, LinkUp, kind
 from experiments.toml_text import to_toml
 from topologies.catalogue import build
 from topologies.errors import InputError
+from topologies.model import LinkBackend, Topology
 
 NETWORK = build("tiers", {"cores": 3, "csrs": 2, "ues_per_csr": 1})
 
@@ -36,6 +37,19 @@ def test_a_moment_to_come_puts_it_on_the_schedule() -> None:
     words = ["crash", "csr1.proxy", "at_s=12.5"]
     assert parse_fault(words, before={}, topology=NETWORK, now_s=10.0) == (Crash(at_s=12.5, target="csr1.proxy"), True)
     assert not parse_fault(words[:2], before={}, topology=NETWORK, now_s=10.0)[1]
+
+
+def test_netem_links_choose_frames_and_others_are_refused() -> None:
+    words = ["impair", "csr1-ue1", "match=udp dst-port 6363", "delay_ms=7"]
+    with pytest.raises(InputError, match="csr1-ue1 is a wire link") as caught:
+        parse_fault(words, before={}, topology=on(NETWORK, "wire"), now_s=1.0)
+    assert caught.value.where == "fault impair"
+    fault, _ = parse_fault(words, before={}, topology=on(NETWORK, "netem"), now_s=1.0)
+    assert fault == Impair(at_s=1.0, target="csr1-ue1", match="udp dst-port 6363", delay_ms=7.0)
+
+
+def on(topology: Topology, backend: LinkBackend) -> Topology:
+    return topology.with_backends({link.name: backend for link in topology.links})
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 
-from testbed.faults.composition import ActiveFaults, SetBlocked, SetCarrier, SetProperties
+from testbed.faults.composition import ActiveFaults, SetBlocked, SetCarrier, SetProperties, SetTargets
 from testbed.faults.model import Fault
 from testbed.links.model import Direction
+from testbed.links.netem.match import Match
 from topologies.errors import InputError
 from topologies.model import Link, LinkProperties, Node, Topology
 
@@ -65,6 +66,44 @@ def test_impairments_are_laid_over_the_built_properties(active: ActiveFaults) ->
     assert active.apply(impair("2", loss_ratio=0.5)).effects == (SetProperties("a-b", slow_and_lossy),)
     assert active.heal("1").effects == (SetProperties("a-b", dataclasses.replace(BUILT_AS, loss_ratio=0.5)),)
     assert active.heal("2").effects == (SetProperties("a-b", BUILT_AS),)
+
+
+def chosen(fault_id: str, match: str, **parameters: float) -> Fault:
+    return Fault(fault_id, "impair", "a-b", parameters={"match": match, **parameters}, sender="a")
+
+
+def test_an_impairment_of_some_frames_leaves_all_others_as_they_were(active: ActiveFaults) -> None:
+    slow = dataclasses.replace(BUILT_AS, delay_ms=50.0)
+    assert active.apply(chosen("1", "udp", delay_ms=50.0)).effects == (
+        SetTargets("a-b", "a_to_b", {Match("udp"): slow}),
+    )
+    assert active.state("a-b").properties["a_to_b"] == BUILT_AS
+    assert active.apply(Fault("2", "impair", "a-b", parameters={"loss_ratio": 0.5})).effects == (
+        SetProperties("a-b", dataclasses.replace(BUILT_AS, loss_ratio=0.5)),
+        SetTargets("a-b", "a_to_b", {Match("udp"): dataclasses.replace(slow, loss_ratio=0.5)}),
+    )
+    assert active.heal("1").effects == (SetTargets("a-b", "a_to_b", {}),)
+    assert active.heal("2").effects == (SetProperties("a-b", BUILT_AS),)
+
+
+def test_frames_that_fit_two_matches_get_both_impairments(active: ActiveFaults) -> None:
+    active.apply(chosen("1", "udp dst-port 6363", delay_ms=50.0))
+    active.apply(chosen("2", "src 10.0.0.0", loss_ratio=0.5))
+    active.apply(chosen("3", "icmp", delay_ms=9.0))
+    ours, theirs = Match.parse("udp dst-port 6363", where="x"), Match.parse("src 10.0.0.0", where="x")
+    both, icmp_of_theirs = (Match.parse(f"{said} src 10.0.0.0", where="x") for said in ("udp", "icmp"))
+    both = dataclasses.replace(both, dst_port=6363)
+    found = active.state("a-b").targets["a_to_b"]
+    assert {match: (one.delay_ms, one.loss_ratio) for match, one in found.items()} == {
+        ours: (50.0, 0.02),
+        theirs: (4.0, 0.5),
+        both: (50.0, 0.5),
+        Match("icmp"): (9.0, 0.02),
+        icmp_of_theirs: (9.0, 0.5),
+    }
+    assert active.state("a-b").targets["b_to_a"] == {}
+    active.heal("1")
+    assert set(active.state("a-b").targets["a_to_b"]) == {theirs, Match("icmp"), icmp_of_theirs}
 
 
 def test_the_latest_of_two_impairments_of_one_property_wins(active: ActiveFaults) -> None:

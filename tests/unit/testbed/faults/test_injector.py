@@ -14,6 +14,7 @@ from testbed.faults.model import Fault, FaultApplied
 from testbed.faults.packets.rules import MessageRule, RuleReport
 from testbed.faults.targets import ProcessState
 from testbed.links.model import Direction, Impairment
+from testbed.links.netem.match import Match
 from topologies.errors import CapabilityError, InputError
 from topologies.model import Link, LinkProperties, Node, Topology
 
@@ -88,6 +89,13 @@ class FakeNetwork:
         self._tell(link, sorted(directions))
         if not self.lies:
             self.blocked[link] = frozenset(directions)
+
+    async def set_targets(
+        self, link: str, direction: Direction, targets: Mapping[Match, Impairment]
+    ) -> Mapping[Match, Impairment]:
+        await trio.lowlevel.checkpoint()
+        self._tell(link, (direction, dict(targets)))
+        return {} if self.lies else targets
 
     async def read_blocked(self, link: str) -> frozenset[Direction]:
         await trio.lowlevel.checkpoint()
@@ -366,6 +374,20 @@ async def test_a_black_hole_is_read_back(injector: FaultInjector, network: FakeN
     network.lies = True
     assert not (await injector.apply(Fault("2", "isolate", "b", parameters={"silent": True}))).verified
     assert injector.rows["2"].detail == "a-b does not swallow what it should"
+
+
+async def test_an_impairment_of_some_frames_is_read_back(injector: FaultInjector, network: FakeNetwork) -> None:
+    chosen = {"delay_ms": 80.0, "match": "udp dst-port 6363"}
+    row = await injector.apply(Fault("1", "impair", "b-a", parameters=chosen, sender="b"))
+    assert row.verified
+    assert row.parameters == {**chosen, "sender": "b"}
+    wanted = {Match("udp", dst_port=6363): Impairment(delay_ms=80.0)}
+    assert network.log[-1][1:] == ("a-b", ("b_to_a", wanted))
+    assert (await injector.heal("1")).verified
+    assert network.log[-1][1:] == ("a-b", ("b_to_a", {}))
+    network.lies = True
+    assert not (await injector.apply(Fault("2", "impair", "a-b", parameters=chosen))).verified
+    assert injector.rows["2"].detail == "a-b does not impair the frames that it should"
 
 
 async def test_who_was_starved_must_have_been(injector: FaultInjector, network: FakeNetwork) -> None:

@@ -3,11 +3,14 @@
 import struct
 from collections.abc import Mapping
 
+import pytest
+
 from testbed.links.model import Direction, Impairment
-from testbed.links.netem.filters import Match
 from testbed.links.netem.flows import Way
+from testbed.links.netem.match import Match
 from testbed.links.netem.qdisc import QdiscState, band_of, delay_handle, rate_handle
 from tests.emulation.wire_pair import plan_between
+from topologies.errors import InputError
 
 CREATED = 0x600
 
@@ -61,7 +64,7 @@ def test_a_line_that_comes_later_is_made_then() -> None:
 
 def test_a_black_hole_closes_every_flow() -> None:
     one = way(Impairment(delay_ms=5))
-    one.add_target(Match.parse("icmp", where="x"), Impairment())
+    one.set_targets({Match("icmp"): Impairment()})
     one.is_blocked = True
     assert [one.wanted(flow)[0].limit_packets for flow in one.flows] == [0, 0]
     assert one.wanted(one.flows[0])[0].latency_ns == 5_000_000
@@ -70,15 +73,50 @@ def test_a_black_hole_closes_every_flow() -> None:
 def test_targets_have_bands_of_their_own() -> None:
     one = way(Impairment())
     one.make()
-    first, second = (one.add_target(Match.parse(said, where="x"), Impairment()) for said in ("icmp", "tcp"))
-    assert asked(one.update()) == [
+    assert asked(one.set_targets({Match("icmp"): Impairment(), Match("tcp"): Impairment()})) == [
         (0, 4, delay_handle(0)),
         (CREATED, 4, delay_handle(1)),
         (CREATED, 4, delay_handle(2)),
     ]
-    assert band_of(second.number) == 0x6363_0003
-    assert len(one.remove_target(first)) == 2
-    assert one.add_target(Match.parse("udp", where="x"), Impairment()).number == first.number
+    assert [flow.match for flow in one.flows] == [None, Match("icmp"), Match("tcp")]
+    assert band_of(one.flows[2].number) == 0x6363_0003
+
+
+def filters(requests: list[tuple[str, tuple[int, int, bytes]]]) -> list[int]:
+    """Return of each request about a filter whether it makes (44) or removes it (45)."""
+    return [kind for _, (kind, _, _) in requests if kind in (44, 45)]
+
+
+def test_a_target_that_is_gone_leaves_its_band_to_what_is_on_its_way() -> None:
+    one = way(Impairment())
+    one.make()
+    udp, icmp = Match("udp"), Match("icmp")
+    assert filters(one.set_targets({udp: Impairment(delay_ms=9), icmp: Impairment()})) == [44, 44]
+    assert filters(one.set_targets({icmp: Impairment(delay_ms=1)})) == [45]
+    assert one.targets == {icmp: Impairment(delay_ms=1)}
+    assert [one.wanted(flow)[0].latency_ns for flow in one.flows] == [0, 9_000_000, 1_000_000]
+    assert filters(one.set_targets({icmp: Impairment(delay_ms=1)})) == []
+    ports = [Match("udp", dst_port=port) for port in range(1, 8)]
+    assert filters(one.set_targets(dict.fromkeys(ports, Impairment()))) == [45, *[44] * 7]
+    assert sorted(flow.number for flow in one.flows) == list(
+        range(8)
+    )  # the bands of those that are gone are used again
+    with pytest.raises(InputError, match="8 kinds of frames"):
+        one.set_targets(dict.fromkeys([*ports, icmp], Impairment()))
+    assert list(one.targets) == [flow.match for flow in one.flows[1:]]
+    assert set(one.targets) == set(ports)
+
+
+def test_after_a_refusal_what_the_kernel_has_counts() -> None:
+    one = way(Impairment())
+    one.make()
+    one.set_targets({Match("udp"): Impairment(), Match("icmp"): Impairment()})
+    there = {**counted(delay_handle(0), packets=0), **counted(delay_handle(1), packets=0)}
+    one.take_stock(there, {band_of(1): Match("udp")})
+    assert list(one.targets) == [Match("udp")]
+    again = one.set_targets({Match("icmp"): Impairment()})
+    assert filters(again) == [45, 44]
+    assert (CREATED, 4, delay_handle(2)) in asked(again)  # it was never made
 
 
 def test_drops_go_to_what_was_in_force_when_they_came() -> None:
@@ -125,11 +163,25 @@ def test_what_was_on_its_way_when_the_carrier_went() -> None:
 
 def test_what_somebody_else_has_changed_is_noticed() -> None:
     one = way(Impairment(delay_ms=5))
-    assert list(one.differences({})) == ["link a-b, a to b: the qdisc 6370: is gone"]
+    assert list(one.differences({}, {})) == ["link a-b, a to b: the qdisc 6370: is gone"]
     wanted, _ = one.wanted(one.flows[0])
     as_asked = QdiscState(4, delay_handle(0), 0, "netem", wanted.encode(), 0, 0, 0, 0)
-    assert list(one.differences({(4, delay_handle(0)): as_asked})) == []
+    assert list(one.differences({(4, delay_handle(0)): as_asked}, {})) == []
     other = QdiscState(4, delay_handle(0), 0, "netem", wanted.closed().encode(), 0, 0, 0, 0)
-    (difference,) = one.differences({(4, delay_handle(0)): other})
+    (difference,) = one.differences({(4, delay_handle(0)): other}, {})
     assert difference.startswith("link a-b, a to b: asked for latency_ns 5000000, ")
     assert "read back limit_packets 0, latency_ns 5000000" in difference
+
+
+def test_a_filter_that_is_gone_or_picks_something_else_is_noticed() -> None:
+    one = way(Impairment())
+    one.make()
+    one.set_targets({Match("udp", dst_port=6363): Impairment()})
+    there = {
+        (4, handle): QdiscState(4, handle, 0, "netem", one.wanted(flow)[0].encode(), 0, 0, 0, 0)
+        for flow in one.flows
+        for handle in (delay_handle(flow.number),)
+    }
+    assert list(one.differences(there, {band_of(1): Match("udp", dst_port=6363)})) == []
+    for wrong in ({}, {band_of(1): Match("udp")}, {band_of(2): Match("udp", dst_port=6363)}):
+        assert list(one.differences(there, wrong)) == ["link a-b, a to b: its filters are not those of its targets"]

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
-from testbed.links.netem.attributes import parse
-from testbed.links.netem.filters import Match, add_filter, redirect_all
+from testbed.links.netem.attributes import attribute, parse, text
+from testbed.links.netem.filters import FilterState, add_filter, delete_filter, redirect_all
+from testbed.links.netem.match import Match
 from testbed.links.netem.qdisc import (
     CERTAIN,
     NO_TIME_BYTES_PER_S,
@@ -138,14 +139,34 @@ def test_everything_that_arrives_is_redirected() -> None:
 def test_a_filter_matches_what_it_says() -> None:
     match = Match.parse("udp src 10.0.0.0/31 dst 10.0.0.1 src-port 9 dst-port 6363", where="x")
     message, _ = as_pyroute2_sees(add_filter(4, match, flow=2))
-    assert (message.get_attr("TCA_KIND"), message["info"]) == ("flower", 2 << 16 | 0x0008)  # ETH_P_IP
-    options = dict(parse(match.encode(classid=0x6363_0003)))  # numbers from linux/pkt_cls.h, TCA_FLOWER_…
-    assert bytes.fromhex(message.get_attr("TCA_OPTIONS").replace(":", "")) == match.encode(classid=0x6363_0003)
+    said = bytes.fromhex(message.get_attr("TCA_OPTIONS").replace(":", ""))
+    options = dict(parse(said))  # numbers from linux/pkt_cls.h, TCA_FLOWER_…
+    # All that a match can say, but for one bit of an address; the eight flows of that strictness, 2 for the flow; ETH_P_IP
+    assert (message.get_attr("TCA_KIND"), message["info"]) == ("flower", (1 * 8 + 2) << 16 | 0x0008)
+    removed, _ = as_pyroute2_sees(delete_filter(4, match, flow=2))
+    assert (removed["index"], removed["parent"], removed["info"]) == (4, ROOT, message["info"])
     assert struct.unpack("=I", options[1]) == (0x6363_0003,)  # CLASSID
     assert (options[8], options[9]) == (b"\x08\x00", b"\x11")  # KEY_ETH_TYPE, KEY_IP_PROTO
     assert (options[10], options[11]) == (bytes((10, 0, 0, 0)), bytes((255, 255, 255, 254)))  # KEY_IPV4_SRC, …_MASK
     assert (options[12], options[13]) == (bytes((10, 0, 0, 1)), bytes((255, 255, 255, 255)))  # KEY_IPV4_DST, …_MASK
     assert (options[20], options[21]) == (b"\x00\x09", b"\x18\xdb")  # KEY_UDP_SRC, KEY_UDP_DST
+
+
+def test_a_filter_is_read_back_as_the_kernel_tells_it() -> None:
+    """Transcribed from what kernel 6.1 says of ``udp dst 10.0.0.0/24 dst-port 6363``: masks and flags come along."""
+    header = struct.pack("=BBHiIII", 0, 0, 0, 4, 1, ROOT, 0x0280_0008)
+    keys = [
+        (1, struct.pack("=I", 0x6363_0003)),
+        *((8, b"\x08\x00"), (9, b"\x11"), (12, bytes((10, 0, 0, 0))), (13, bytes((255, 255, 255, 0)))),
+        *((21, b"\x18\xdb"), (38, b"\xff\xff"), (22, bytes(4))),
+    ]
+    options = b"".join(attribute(kind, value) for kind, value in keys)
+    told = header + text(1, "flower") + attribute(11, bytes(4)) + attribute(2, options)
+    assert FilterState.decode(told) == FilterState(
+        4, 0x6363_0003, Match.parse("udp dst 10.0.0.0/24 dst-port 6363", where="x")
+    )
+    of_a_priority = struct.pack("=BBHiIII", 0, 0, 0, 4, 0, ROOT, 0x0280_0008) + text(1, "flower")
+    assert FilterState.decode(of_a_priority) is None
 
 
 @pytest.mark.parametrize(
