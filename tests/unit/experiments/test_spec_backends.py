@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.runner import check_mode
+from experiments.run_mode import check_mode
 from experiments.spec import Experiment, parse_experiment
 from topologies.errors import InputError
 
