@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from experiments.analysis import Analysis
+from experiments.flow import plan_of
 from experiments.processing_times import PROCESSING_FILE
 from experiments.progress import PlainProgress
 from experiments.run_mode import as_twin, check_twin
 from experiments.runner import Outcome, run_experiment
+from experiments.simulated_run import simulate
 from experiments.spec import load_experiment
+from proxy.core.events import PacketReceived
 from proxy.lag import bin_of
 from proxy.records import HandlingCount
 from testbed.simulation.processing import ProcessTimes
@@ -114,6 +117,27 @@ def test_slow_processes_that_crash_freeze_starve_and_start_again_lose_nothing(tm
     at_once = run(tmp_path, "at-once", None, SMALL + FAULTS)
     slow = run(tmp_path, "slow", processes(at_once), SMALL + FAULTS)
     assert analysed(slow).values["deliveries.lost"] == analysed(at_once).values["deliveries.lost"] == 0
+
+
+def test_what_waits_for_a_busy_process_that_is_frozen_is_handled_when_it_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL)
+    experiment = load_experiment(file)
+    plan = plan_of(experiment, run_id="x", run_dir=tmp_path)
+    network = simulate(experiment, plan, lambda *_: None, processing={"csr1.forwarder": SLOW}).network
+    network.run_until(network.now_s + 1.0)
+
+    def let_pass(time_s: float) -> int:
+        network.run_until(network.now_s + time_s)
+        return network.counters("csr1.forwarder").get("malformed", 0)
+
+    for _ in range(3):
+        network._deliver("csr1.forwarder", PacketReceived(1, b"no packet"))
+    assert let_pass(0.000_15) == 1  # it is busy with the first
+    network.freeze("csr1.forwarder")
+    assert let_pass(0.1) == 1
+    network.thaw("csr1.forwarder")
+    assert let_pass(0.1) == 3
 
 
 def test_what_cannot_have_a_twin_is_refused_before_anything_is_started(tmp_path: Path) -> None:
