@@ -10,6 +10,7 @@ import pytest
 from tests.tutorial import ROOT, TUTORIAL, differences, run_section, sections
 
 
+@pytest.mark.timeout(300)  # some 30 s; on a busy machine, longer
 def test_everything_that_takes_no_root_prints_what_the_page_says(tmp_path: Path) -> None:
     wrong: list[str] = []
     for section in sections():
