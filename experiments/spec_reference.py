@@ -44,6 +44,7 @@ MEANT_EVERYWHERE: Final = {
 }
 #: For keys that no experiment file of hconf uses, and that have no default.
 _EXAMPLES: Final[dict[str, Any]] = {
+    "match": "udp dst-port 6363",
     "after_ms": 500.0,
     "arguments": {"hosts": 12},
     "at_least": 0.99,

@@ -2,8 +2,8 @@
 
 Run as a file with ``python -I -S`` (no site, no imports of ours) by the initial RAM disk. The host says what to do in
 `config.json` of a 9p share, and both sides talk over virtio serial ports in JSON lines: to the host
-``{"event": "ready"}``, then ``{"event": "ended", "status": N, "oom_kills": N, "missing": [...]}``; from the host
-``{"signal": N}`` and ``{"rows": N, "columns": N}``.
+``{"event": "ready"}``, then ``{"event": "ended", "status": N, "oom_kills": N, "missing": [...]}`` (a status below 0: by that
+signal); from the host ``{"signal": N}`` and ``{"rows": N, "columns": N}``.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Reporter:
 
 
 def supervise(pid: int, reporter: Reporter) -> int:
-    """Reap every process until *pid* has ended, and do what the host says meanwhile. Returns the exit code, as a shell's."""
+    """Reap every process until *pid* has ended, and do what the host says meanwhile. Returns its exit code; -N: by signal N."""
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
@@ -145,8 +145,7 @@ def supervise(pid: int, reporter: Reporter) -> int:
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if ended[0] == pid:
-                    code = os.waitstatus_to_exitcode(ended[1])
-                    return code if code >= 0 else 128 - code
+                    return os.waitstatus_to_exitcode(ended[1])
         for fd in select.select(watched, [], [], 1.0)[0]:
             if fd == woken:
                 os.read(woken, 4096)

@@ -17,27 +17,25 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from testbed.vm import guest
+from testbed.vm.accelerators import Accelerator, accelerators_to_try, remember_kvm
 from testbed.vm.description import DESCRIPTION_VARIABLE
 from testbed.vm.initrd import ROOT_TAG, build_initrd
-from testbed.vm.kernel import ARCHITECTURE, FETCHED, QEMU, GuestKernel, find_busybox, find_kernel
+from testbed.vm.kernel import ARCHITECTURE, QEMU, GuestKernel, find_busybox, find_kernel
+from testbed.vm.scratch import room_needed, scratch_folder
 from testbed.vm.terminal import raw_terminal, window_size
 from topologies.errors import CapabilityError, InputError
 
-Accelerator = Literal["kvm", "tcg"]
-
 MEMORY_MIN_MB: Final = 512
 MEMORY_DEFAULT_MB: Final = 3_072
-KVM_DEVICE: Final = Path("/dev/kvm")
 #: Until the guest says it is up. Where KVM works that takes some 3 s; without it 10 to 20 s, on a busy machine more.
 BOOT_LIMIT_S: Final[Mapping[Accelerator, float]] = {"kvm": 20.0, "tcg": 300.0}
 OFF_LIMIT_S: Final = 20.0
@@ -121,12 +119,13 @@ def run_in_guest(machine: Machine, command: Command, *, note: Callable[[str], No
     Raises: CapabilityError if the guest does not come up, or goes down by itself.
     """
     kernel, busybox = find_kernel(), find_busybox()
-    with tempfile.TemporaryDirectory(prefix="hconf-vm-") as name:
-        directory = Path(name)
+    with scratch_folder() as directory:
         initrd = directory / "initrd"
         agent = (sys.executable, "-I", "-S", guest.__file__)
-        initrd.write_bytes(build_initrd(kernel, busybox=busybox, agent=agent))
-        for accelerator in _accelerators(machine, kernel):
+        packed = build_initrd(kernel, busybox=busybox, agent=agent)
+        with room_needed():
+            initrd.write_bytes(packed)
+        for accelerator in accelerators_to_try(machine.accelerator, kernel):
             boot = _Boot(machine, kernel, accelerator, command, directory=directory, initrd=initrd)
             try:
                 return boot.run(note)
@@ -137,40 +136,9 @@ def run_in_guest(machine: Machine, command: Command, *, note: Callable[[str], No
                         problem=f"the guest did not come up with {boot.spelt}: {error}",
                         remedy="see whether this machine is very busy, or try another kernel (HCONF_VM_KERNEL)",
                     ) from error
-                _remember_kvm(kernel)
+                remember_kvm(kernel)
                 note("KVM is there, but this kernel does not boot with it: emulating the processor, which is slow")
     raise AssertionError("there is always one accelerator to try")
-
-
-def _accelerators(machine: Machine, kernel: GuestKernel) -> list[Accelerator]:
-    """Return what to try, in this order. Raises: CapabilityError if KVM was asked for and is not there."""
-    usable = os.access(KVM_DEVICE, os.R_OK | os.W_OK)
-    if machine.accelerator == "kvm" and not usable:
-        raise CapabilityError(
-            where=str(KVM_DEVICE),
-            problem="is not there, or this user may not use it",
-            remedy="load the module kvm_intel or kvm_amd, or leave --accelerator out",
-        )
-    if machine.accelerator is not None:
-        return [machine.accelerator]
-    tried = _kvm_memory().is_file() and _kvm_memory().read_text(encoding="utf-8") == _this_boot(kernel)
-    return ["kvm", "tcg"] if usable and not tried else ["tcg"]
-
-
-def _kvm_memory() -> Path:
-    return FETCHED / "kvm-does-not-boot"
-
-
-def _this_boot(kernel: GuestKernel) -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot} {kernel.release}\n"
-
-
-def _remember_kvm(kernel: GuestKernel) -> None:
-    """Do not try again before the host boots anew: each try takes its time."""
-    with contextlib.suppress(OSError):
-        _kvm_memory().parent.mkdir(exist_ok=True)
-        _kvm_memory().write_text(_this_boot(kernel), encoding="utf-8")
 
 
 class _Boot:
@@ -294,16 +262,20 @@ class _Boot:
                 problem=f"the guest went down while the command ran: {self.last_words()}",
                 remedy=f"give it more memory if it had too little: --memory-mb {self.machine.memory_mb * 2}",
             )
-        for number, (inside, outside) in enumerate(self.command.hand_out.items()):
-            made = self.share / "out" / str(number)
-            if str(inside) not in self.ended["missing"] and made.exists():
-                outside.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(made, outside)
-        if self.ended["problem"]:
+        problem = self.ended["problem"]
+        try:
+            for number, (inside, outside) in enumerate(self.command.hand_out.items()):
+                made = self.share / "out" / str(number)
+                if str(inside) not in self.ended["missing"] and made.exists():
+                    outside.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.move(made, outside)
+        except (OSError, shutil.Error) as error:
+            problem = str(error)
+        if problem:
             raise CapabilityError(
                 where="hconf vm",
-                problem=f"what the command has made could not be brought out: {self.ended['problem']}",
-                remedy="see whether there is room on this machine's disk",
+                problem=f"what the command has made could not be brought out: {problem}",
+                remedy=f"make room on this machine's disk, there and in {self.share.parent.parent} (TMPDIR)",
             )
         status = int(self.ended["status"])
         if status and self.ended["oom_kills"]:
@@ -312,7 +284,9 @@ class _Boot:
                 problem=f"{self.machine.memory_mb} MB were too little: its kernel ended {self.ended['oom_kills']} processes",
                 remedy=f"--memory-mb {self.machine.memory_mb * 2}, or a smaller experiment",
             )
-        return status
+        if status < 0 and not turn.interrupted:
+            turn.note(f"the command was ended by signal {-status} ({signal.strsignal(-status)})")
+        return status if status >= 0 else 128 - status
 
     def last_words(self) -> str:
         """Return the end of what QEMU and the guest's kernel have said."""
