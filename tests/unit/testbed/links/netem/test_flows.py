@@ -114,6 +114,7 @@ def test_after_a_refusal_what_the_kernel_has_counts() -> None:
     there = {**counted(delay_handle(0), packets=0), **counted(delay_handle(1), packets=0)}
     one.take_stock(there, {band_of(1): Match("udp")})
     assert list(one.targets) == [Match("udp")]
+    assert [flow.has_filter for flow in one.flows] == [False, True, False]
     again = one.set_targets({Match("icmp"): Impairment()})
     assert filters(again) == [45, 44]
     assert (CREATED, 4, delay_handle(2)) in asked(again)  # it was never made
