@@ -20,6 +20,8 @@ from proxy.wire.messages import (
 
 #: Notifications sent and not acked; what comes meanwhile is collected into the next one.
 IN_FLIGHT_MAX = 16
+#: The same where all that waits is who comes and goes: the slower the client, the more it is told at once.
+ROSTERS_IN_FLIGHT_MAX = 1
 #: Entries that wait for a slow client; beyond that they are dropped and the client recovers them by itself.
 QUEUE_MAX_ENTRIES = 2_048
 #: Updates of one publisher held while an earlier one is missing.
@@ -45,6 +47,8 @@ class ClientSession:
     next_notification: int = 1
     outstanding: set[int] = field(default_factory=set)  #: notifications sent and not acked
     queue: deque[StreamEntry] = field(default_factory=deque)
+    is_urgent: bool = False  #: the queue holds something of the conversation
+    is_due: bool = False  #: what it holds of rosters has been gathered for long enough
     #: seq -> (update, name of the Interest to answer once it is accepted, what it falls under)
     held: dict[int, tuple[SignedUpdate, bytes, Grant]] = field(default_factory=dict)
     acks: OrderedDict[int, int] = field(default_factory=OrderedDict)  #: seq -> place in the proxy's stream
@@ -64,10 +68,21 @@ class ClientSession:
     def enqueue(self, entry: StreamEntry) -> bool:
         """Queue an entry for notification; return False where the queue was full and has been dropped."""
         if len(self.queue) >= QUEUE_MAX_ENTRIES:
-            self.queue.clear()
+            self.drop_queue()
             return False
         self.queue.append(entry)
         return True
+
+    def drop_queue(self) -> None:
+        """Forget what waits; the client recovers it by itself."""
+        self.queue.clear()
+        self.is_urgent = self.is_due = False
+
+    @property
+    def has_room(self) -> bool:
+        """Tell whether a notification may leave now."""
+        in_flight_max = IN_FLIGHT_MAX if self.is_urgent else ROSTERS_IN_FLIGHT_MAX if self.is_due else 0
+        return bool(self.queue) and len(self.outstanding) < in_flight_max
 
     def next_batch(self) -> list[StreamEntry]:
         """Take from the queue what fits into one notification."""
@@ -84,6 +99,8 @@ class ClientSession:
             if batch and size_bytes > PAYLOAD_MAX_BYTES:
                 break
             batch.append(self.queue.popleft())
+        if not self.queue:
+            self.is_urgent = self.is_due = False
         return batch
 
     def current(self, vector: tuple[Position, ...], own: tuple[str, int]) -> tuple[Position, ...]:

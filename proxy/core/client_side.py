@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 from proxy.core.admission import Admission
 from proxy.core.catch_up import CatchUp
-from proxy.core.client_session import HELD_MAX, IN_FLIGHT_MAX, ClientSession
+from proxy.core.client_session import HELD_MAX, ClientSession
 from proxy.core.conference import Conference
 from proxy.core.log_keeper import LogKeeper
 from proxy.core.outbox import Outbox, conference_and_device
 from proxy.core.packing import STATES_MAX_BYTES, pieces
 from proxy.core.positions import vector_digest
 from proxy.core.session_key import check_heartbeat
-from proxy.core.trust import Grant, Refusal, place_of, seal
+from proxy.core.trust import OBSERVER_EVENTS, Grant, Refusal, place_of, seal
 from proxy.wire.messages import (
     FIRST_JOIN,
     HANDING_OVER,
@@ -33,6 +33,7 @@ from proxy.wire.messages import (
     Sealed,
     SignedUpdate,
     StreamEntry,
+    SyncUpdate,
     UpdateAck,
     decode,
     encode,
@@ -45,6 +46,10 @@ from proxy.wire.tlv import MalformedError
 
 #: Why a join is refused, where the device can do something about it (log in again) or has to know (it is out).
 TOLD = frozenset({"token_expired", "token_forged", "token_of_other_device", "token_of_other_conference", "revoked"})
+#: How long news of who comes and goes wait for more of them: 250 notifications a second tell them, whatever happens.
+GATHER_S_PER_CLIENT: Final = 0.004
+GATHER_MIN_S: Final = 0.02
+GATHER_MAX_S: Final = 0.5
 
 
 class ClientSide:
@@ -65,6 +70,7 @@ class ClientSide:
         #: More packets have come than we could look at: what they bring goes to each client in one notification.
         self.collects = False
         self._collected: dict[tuple[str, str], None] = {}  #: (conference, device), in order
+        self.gathered_s: float | None = None  #: when to call `send_gathered`; None while nothing is gathered
         self._admission = Admission(
             out.trust, proxy=out.device, joins_per_s=out.config.joins_per_s, joins_burst=out.config.joins_burst
         )
@@ -231,12 +237,18 @@ class ClientSide:
         self.notify(conference, entry, except_device=session.device)
 
     def notify(self, conference: Conference, entry: StreamEntry, except_device: str = "") -> None:
-        """Push an entry to every client that is there."""
+        """Push an entry to every client that is there; one that only says who comes and goes, in a while."""
+        is_urgent = not tells_presence_only(entry)
         for device, session in conference.clients.items():
             if device == except_device or not session.present:
                 continue
             if not session.enqueue(entry):
                 self._out.counters["notification_queue_dropped"] += 1
+            if not is_urgent:
+                if self.gathered_s is None:
+                    self.gathered_s = self._out.now_s + gather_s(len(conference.clients))
+                continue
+            session.is_urgent = True
             if self.collects:
                 self._collected[conference.name, device] = None
             else:
@@ -253,13 +265,24 @@ class ClientSide:
             if conference is not None and session is not None:
                 self._flush(conference, session)
 
+    def send_gathered(self) -> None:
+        """Tell everybody who has come and gone meanwhile, if it is time; who has not acked the last time, when it has."""
+        if self.gathered_s is None or self._out.now_s < self.gathered_s:
+            return
+        self.gathered_s = None
+        for conference in self._conferences.values():
+            for session in conference.clients.values():
+                session.is_due = bool(session.queue)
+                self._flush(conference, session)
+
     def _flush(self, conference: Conference, session: ClientSession) -> None:
-        while session.queue and len(session.outstanding) < IN_FLIGHT_MAX:
+        while session.has_room:
             batch = session.next_batch()
-            streams = {(entry.proxy, entry.boot) for entry in batch}
-            vector = tuple(position for position in conference.log.vector() if position[:2] in streams)
-            current = session.current(vector, conference.own.key)
-            last = _before(batch)
+            last, after = _before(batch), _after(batch)
+            if not session.queue:  # else it would ask for what follows
+                streams = {(entry.proxy, entry.boot) for entry in batch}
+                after = tuple(position for position in conference.log.vector() if position[:2] in streams)
+            current = session.current(after, conference.own.key)
             n = session.next_notification
             session.next_notification += 1
             session.outstanding.add(n)
@@ -344,7 +367,7 @@ class ClientSide:
                 self.drop(conference, device)
             elif session.present and silence_s > detection_time_s:
                 session.present = False
-                session.queue.clear()
+                session.drop_queue()
                 self._out.counters["clients_away"] += 1
                 self._tell_roster(conference, session, "away")
             elif silence_s > detection_time_s + self._out.config.leave_grace_s:
@@ -391,11 +414,14 @@ class ClientSide:
         interval_s = self._out.config.liveness.desired_min_tx_s
         vector = conference.log.vector()
         for_all: list[tuple[int, bytes]] = []
+        for_waiting: list[tuple[int, bytes]] = []
         for session in conference.clients.values():
             if not always and session.present and self._out.now_s - session.sent_s < 0.7 * interval_s:
                 continue
             told = session.current(vector, conference.own.key)
-            if told is not vector:
+            if session.queue:  # it would ask for what waits for it already
+                beats = for_waiting = for_waiting or self._heartbeats(conference, ())
+            elif told is not vector:
                 beats = self._heartbeats(conference, told)
             else:
                 beats = for_all = for_all or self._heartbeats(conference, vector)
@@ -430,3 +456,29 @@ def _before(batch: list[StreamEntry]) -> tuple[Position, ...]:
         key = (entry.proxy, entry.boot)
         first[key] = min(first.get(key, entry.seq), entry.seq)
     return tuple((proxy, boot, seq - 1) for (proxy, boot), seq in sorted(first.items()))
+
+
+def _after(batch: list[StreamEntry]) -> tuple[Position, ...]:
+    """Return the positions of the last entry of each stream in a batch."""
+    last: dict[tuple[str, int], int] = {}
+    for entry in batch:
+        key = (entry.proxy, entry.boot)
+        last[key] = max(last.get(key, entry.seq), entry.seq)
+    return tuple((proxy, boot, seq) for (proxy, boot), seq in sorted(last.items()))
+
+
+def tells_presence_only(entry: StreamEntry) -> bool:
+    """Tell whether an entry says only who comes and goes. Raises: MalformedError."""
+    signed = decode(entry.content, SyncUpdate).updates
+    return all(decode(each.update, FpUpdate).event in OBSERVER_EVENTS for each in signed)
+
+
+def gather_s(clients: int) -> float:
+    """Return how long news of who comes and goes are gathered, in seconds: the more clients there are to be told, the longer.
+
+    RFC 4575 section 3.10 recommends that notifications of a conference's state leave no oftener than every 5 s.
+
+    >>> gather_s(3), gather_s(36), gather_s(10_000)
+    (0.02, 0.144, 0.5)
+    """
+    return min(GATHER_MAX_S, max(GATHER_MIN_S, GATHER_S_PER_CLIENT * clients))

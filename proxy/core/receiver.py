@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+from proxy.core.chain_check import ChainCheck
 from proxy.core.client_outbox import ClientOutbox
 from proxy.core.own_updates import short_digest
 from proxy.core.packing import known_for_request
@@ -61,6 +62,7 @@ class Receiver:
     ) -> None:
         self._out, self.view, self.positions, self._on_update = out, view, positions, on_update
         self._last_beats: dict[str, tuple[int, int]] = {}  #: of each proxy: (boot, number) of its last heartbeat
+        self._chains = ChainCheck(out.trust, conference=out.conference)
         self._fetch = SnapshotFetch(
             out.consumer,
             lambda number: ("segment", number),
@@ -68,23 +70,23 @@ class Receiver:
             asker=f"{out.device} {out.boot}",
         )
 
-    def take(self, entry: StreamEntry) -> None:
-        """Apply what is new in an entry. Raises: MalformedError."""
-        key = (entry.proxy, entry.boot)
-        if self.positions.has(key, entry.seq):
-            self._out.counters["entries_repeated"] += 1
-            return
-        sync_update = decode(entry.content, SyncUpdate)
-        try:
-            self._out.trust.check_entry(self._out.conference, entry, sync_update)
-        except Refusal as refusal:
-            self._out.count_refusal(refusal.reason)
-            return
-        self.positions.add(key, entry.seq)
-        for event in sync_update.roster:
-            self.view.note(event)
-        for signed in sync_update.updates:
-            self._log_applied(self.view.offer(signed, entry.via))
+    def take(self, entries: Sequence[StreamEntry]) -> None:
+        """Apply what is new in entries. Raises: MalformedError."""
+        news = [entry for entry in entries if not self.positions.has((entry.proxy, entry.boot), entry.seq)]
+        if len(news) < len(entries):
+            self._out.counters["entries_repeated"] += len(entries) - len(news)
+        opened = [(entry, decode(entry.content, SyncUpdate)) for entry in news]
+        refused = self._chains.refused(opened)
+        for reason in refused.values():
+            self._out.count_refusal(reason)
+        for index, (entry, sync_update) in enumerate(opened):
+            if index in refused:
+                continue
+            self.positions.add((entry.proxy, entry.boot), entry.seq)
+            for event in sync_update.roster:
+                self.view.note(event)
+            for signed in sync_update.updates:
+                self._log_applied(self.view.offer(signed, entry.via))
 
     def take_missed(self, reply: JoinReply | RecoveryReply) -> None:
         """Apply what a join or recovery reply brings, and go after what it only announces. Raises: MalformedError."""
@@ -95,8 +97,7 @@ class Receiver:
             out.effects += self._fetch.start(reply.manifest, out.proxy, current=reply.current, now_s=out.now_s)
         if reply.snapshot is not None:
             self._install(reply.snapshot)
-        for entry in reply.entries:
-            self.take(StreamEntry(entry.proxy, entry.boot, entry.seq, "recovery", entry.content))
+        self.take([StreamEntry(each.proxy, each.boot, each.seq, "recovery", each.content) for each in reply.entries])
         self.recover_if_behind(reply.current)  # the rest did not fit
 
     def on_segment(self, number: int, content: bytes) -> None:
@@ -123,6 +124,7 @@ class Receiver:
     def _install(self, snapshot: Snapshot) -> None:
         news, released = self.view.install(snapshot)
         self.positions.install((head.proxy, head.boot, head.seq) for head in snapshot.streams)
+        self._chains.install(snapshot.streams)
         out = self._out
         heads = [(head.device, head.boot, head.seq) for head in news if head.device != out.device]
         if heads:

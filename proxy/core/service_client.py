@@ -466,8 +466,7 @@ class ServiceClient:
     def _take_notification(self, interest: Interest) -> Notification:
         notification = decode(interest.parameters, Notification)
         self._out.effects.append(Send(LOCAL_FACE, encode_data(interest.name, b"")))
-        for entry in notification.entries:
-            self._receiver.take(entry)
+        self._receiver.take(notification.entries)
         return notification
 
     def _on_ended(self, reason: str) -> None:

@@ -122,7 +122,7 @@ class ServiceProxy:
     @property
     def deadline_s(self) -> float | None:
         """The earliest of heartbeats, retransmissions, and the next attempt at a disk that has failed."""
-        wishes = (self._timers.next_s, self._out.consumer.next_s, self._keeper.retry_s)
+        wishes = (self._timers.next_s, self._out.consumer.next_s, self._keeper.retry_s, self._clients.gathered_s)
         return min((at for at in wishes if at is not None), default=None)
 
     def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
@@ -263,6 +263,7 @@ class ServiceProxy:
                 self._sync.recover_from_anyone(conference)
             elif conference is not None:
                 self._sync.recover_from_anyone(conference, but=who)
+        self._clients.send_gathered()
         for _ in self._timers.pop_due(self._out.now_s):
             self._beat()
 

@@ -7,7 +7,7 @@ in an update of the publisher itself (``join``, ``renew``), so everybody decides
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +30,8 @@ from proxy.wire.messages import (
 )
 from proxy.wire.tlv import MalformedError
 
+#: How a device that ever joined stands.
+Standing = Literal["joined", "away", "left"]
 #: Updates of one publisher kept while an earlier one is missing; beyond that the newest are dropped and recovered later.
 HELD_MAX = 1_024
 
@@ -62,6 +64,7 @@ class _Publisher:
     joined: bool = False
     held: dict[int, AppliedUpdate] = field(default_factory=dict)
     grant: Grant | None = None  #: that of its last ``join`` or ``renew``; None where only a snapshot told of it
+    token: SignedToken | None = None  #: what a snapshot said of it; checked when it is needed, which may be never
     is_refused: bool = False  #: its next update was not allowed: nothing after it is applied
 
 
@@ -77,6 +80,9 @@ class View:
         self._conference, self._trust, self._on_refusal = conference, trust, on_refusal
         self._publishers: dict[tuple[str, int], _Publisher] = {}
         self._presence: dict[str, RosterEvent] = {}  #: by device, what holds now
+        self._digest: bytes | None = None  #: as last worked out, until something is applied
+        self._standings: dict[str, Standing] | None = None  #: the same, until something is noted
+        self._lacks_no_keys = False  #: `keys_missing` has looked, and nothing has come since
 
     def seq(self, device: str, boot: int) -> int:
         """Return the last sequence number applied of a publisher, 0 for none."""
@@ -86,7 +92,8 @@ class View:
     def verifier(self, device: str, boot: int) -> Verifier | None:
         """Return the key that a publisher signs with now, None where that is not known."""
         publisher = self._publishers.get((device, boot))
-        return None if publisher is None or publisher.grant is None else publisher.grant.verifier
+        grant = None if publisher is None else self._grant_of(device, publisher)
+        return None if grant is None else grant.verifier
 
     def offer(self, signed: SignedUpdate, via: Via, *, grant: Grant | None = None) -> list[AppliedUpdate]:
         """Take in an update; return what can be applied now, in order (none where it is known or comes too early).
@@ -101,6 +108,7 @@ class View:
         publisher = self._publishers.setdefault((update.device, update.boot), _Publisher())
         if update.seq <= publisher.seq or update.seq in publisher.held:
             return []
+        self._lacks_no_keys = False
         if publisher.is_refused and grant is None and update.seq > publisher.seq + 1:
             return []
         if update.seq > publisher.seq + 1:
@@ -123,11 +131,12 @@ class View:
         if self._trust is None:
             return True
         try:
-            grant = publisher.grant
             if update.event in KEY_EVENTS:
-                grant = self._trust.grant(
+                grant: Grant | None = self._trust.grant(
                     decode(update.body, SignedToken), device=update.device, conference=self._conference
                 )
+            else:
+                grant = self._grant_of(update.device, publisher)
             if grant is None:
                 return False  # its key is asked for
             check_update(update, item.signed, grant)
@@ -140,6 +149,7 @@ class View:
         return True
 
     def _apply(self, publisher: _Publisher, applied: AppliedUpdate) -> AppliedUpdate:
+        self._digest = self._standings = None
         publisher.seq = applied.update.seq
         publisher.content_digest = chained(publisher.content_digest, applied.signed.update)
         if applied.update.event in ("join", "leave"):
@@ -158,38 +168,77 @@ class View:
     def learn(self, tokens: Iterable[SignedToken]) -> list[AppliedUpdate]:
         """Take in tokens of devices that only a snapshot told of; return what can be applied now."""
         released: list[AppliedUpdate] = []
-        for signed in tokens:
-            if self._trust is None:
-                break
-            try:
-                device = decode(signed.token, Token).device
-                grant = self._trust.grant(signed, device=device, conference=self._conference)
-            except (Refusal, MalformedError) as error:
-                self._refuse(error.reason if isinstance(error, Refusal) else "token_malformed")
-                continue
-            for (of, _), publisher in self._publishers.items():
-                if of == device and publisher.grant is None:
+        for device, signed, publishers in self._unknown_of(tokens):
+            grant = self._checked(device, signed)
+            if grant is not None:
+                for publisher in publishers:
                     publisher.grant = grant
                     released += self._release(publisher)
         return released
 
+    def _note_tokens(self, tokens: Iterable[SignedToken]) -> list[AppliedUpdate]:
+        """Take in tokens from a snapshot, whose proxy has vouched for them: each is checked when it is first needed."""
+        released: list[AppliedUpdate] = []
+        for _, signed, publishers in self._unknown_of(tokens):
+            for publisher in publishers:
+                publisher.token = signed
+                released += self._release(publisher)
+        return released
+
+    def _unknown_of(self, tokens: Iterable[SignedToken]) -> Iterator[tuple[str, SignedToken, list[_Publisher]]]:
+        """Yield each token with its device and those of that which have none yet."""
+        unknown: dict[str, list[_Publisher]] = {}
+        for (device, _), publisher in self._publishers.items():
+            if publisher.grant is None:
+                unknown.setdefault(device, []).append(publisher)
+        for signed in tokens if self._trust is not None and unknown else ():
+            try:
+                device = decode(signed.token, Token).device
+            except MalformedError:
+                self._refuse("token_malformed")
+                continue
+            if device in unknown:
+                yield device, signed, unknown[device]
+
+    def _checked(self, device: str, signed: SignedToken) -> Grant | None:
+        """Return what a token grants, None where it is not believed."""
+        try:
+            return (
+                None if self._trust is None else self._trust.grant(signed, device=device, conference=self._conference)
+            )
+        except (Refusal, MalformedError) as error:
+            self._refuse(error.reason if isinstance(error, Refusal) else "token_malformed")
+            return None
+
+    def _grant_of(self, device: str, publisher: _Publisher) -> Grant | None:
+        """Return what a publisher is granted; None where that is not known here."""
+        if publisher.grant is None and publisher.token is not None:
+            signed, publisher.token = publisher.token, None
+            publisher.grant = self._checked(device, signed)
+        return publisher.grant
+
     def keys_missing(self, *, count_max: int = 32) -> tuple[str, ...]:
         """Return devices whose updates wait, or will, for a token that is not known here."""
-        if self._trust is None:
+        if self._trust is None or self._lacks_no_keys:
             return ()
         missing = {
             device
             for (device, _), publisher in self._publishers.items()
-            if publisher.grant is None and publisher.seq and (publisher.joined or publisher.held)
+            if publisher.grant is None
+            and publisher.token is None
+            and publisher.seq
+            and (publisher.joined or publisher.held)
         }
+        self._lacks_no_keys = not missing
         return tuple(sorted(missing)[:count_max])
 
     def tokens_of(self, devices: Iterable[str]) -> tuple[SignedToken, ...]:
         """Return the latest tokens of devices, as far as they are known."""
         latest: dict[str, SignedToken] = {}
         for (device, _), publisher in sorted(self._publishers.items()):
-            if publisher.grant is not None:
-                latest[device] = publisher.grant.signed
+            signed = publisher.token if publisher.grant is None else publisher.grant.signed
+            if signed is not None:
+                latest[device] = signed
         return tuple(latest[device] for device in devices if device in latest)
 
     def tokens(self, *, max_bytes: int) -> tuple[SignedToken, ...]:
@@ -210,6 +259,7 @@ class View:
         if known is not None and known.order >= event.order:
             return False
         self._presence[event.device] = event
+        self._standings = None
         return True
 
     def presence(self) -> tuple[RosterEvent, ...]:
@@ -226,6 +276,8 @@ class View:
         """Take over a snapshot; return the heads that brought something new and what could be applied behind them."""
         news: list[Head] = []
         released: list[AppliedUpdate] = []
+        self._digest = self._standings = None
+        self._lacks_no_keys = False
         for event in snapshot.presence:
             self.note(event)
         for head in snapshot.heads:
@@ -236,7 +288,7 @@ class View:
             publisher.seq, publisher.content_digest, publisher.joined = head.seq, head.content_digest, head.joined
             publisher.held = {seq: held for seq, held in publisher.held.items() if seq > head.seq}
             released += self._release(publisher)
-        return news, released + self.learn(snapshot.tokens)
+        return news, released + self._note_tokens(snapshot.tokens)
 
     def heads(self) -> tuple[Head, ...]:
         """Return what is known of every publisher, sorted."""
@@ -262,10 +314,15 @@ class View:
         """Return the devices that are joined and not heard by their proxy for a while, sorted."""
         return sorted(device for device, standing in self.standings().items() if standing == "away")
 
-    def standings(self) -> dict[str, Literal["joined", "away", "left"]]:
+    def standings(self) -> dict[str, Standing]:
         """Return how each device that ever joined stands."""
+        if self._standings is None:
+            self._standings = self._work_out_standings()
+        return dict(self._standings)
+
+    def _work_out_standings(self) -> dict[str, Standing]:
         latest = {head.device: head for head in self.heads()}  # sorted by boot, so the last one wins
-        found: dict[str, Literal["joined", "away", "left"]] = {}
+        found: dict[str, Standing] = {}
         for device, head in latest.items():
             event = self._presence.get(device)
             state = "present" if event is None or event.boot < head.boot else event.state
@@ -277,7 +334,9 @@ class View:
 
     def digest(self) -> bytes:
         """Return 16 bytes that are equal where two views are equal."""
-        return chained(
-            EMPTY_DIGEST,
-            *(f"{head.device} {head.boot} {head.seq} {head.content_digest.hex()}".encode() for head in self.heads()),
-        )
+        if self._digest is None:
+            told = (
+                f"{head.device} {head.boot} {head.seq} {head.content_digest.hex()}".encode() for head in self.heads()
+            )
+            self._digest = chained(EMPTY_DIGEST, *told)
+        return self._digest

@@ -155,6 +155,7 @@ def test_notification_of_small_entries_of_many_proxies_fits() -> None:
     small = encode(SyncUpdate(EMPTY_DIGEST, (), roster=(RosterEvent("u", 1, 1, 1, "away"),), signature=bytes(64)))
     for proxy, _, _ in MANY[:200]:
         conference.clients["ue1"].enqueue(StreamEntry(proxy, 1, 7, "push", small))
+    conference.clients["ue1"].is_urgent = True
     core._clients._flush(conference, conference.clients["ue1"])
     sent = of("notification", party.live(0.3))  # said again, since nobody acks
     told = [entry.proxy for each in sent for entry in each.read(Notification).entries]
