@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from proxy.config import LivenessConfig
@@ -42,7 +43,7 @@ class Face:
         self.is_up = False  #: as `refresh` has last found it
         self.counts = PacketCounts()  #: of network packets, as management tells them
         self.sent: dict[str, list[int]] = {}  #: message type -> [packets, bytes]
-        self._desired_min_tx_s = liveness.desired_min_tx_s
+        self._desired_min_tx_s = self._min_tx_s = liveness.desired_min_tx_s
         self._quiet_since_s = float("-inf")
 
     def refresh(self) -> None:
@@ -62,10 +63,24 @@ class Face:
 
     def heartbeat(self, *, now_s: float, is_poll: bool = False) -> bytes:
         """Return a heartbeat that tells the peer our state; *is_poll* asks for one in return, at once."""
-        packet = self.reliability.idle(self.session.state, is_poll=is_poll)
+        stretched_ms = None if self._min_tx_s == self._desired_min_tx_s else math.ceil(self._min_tx_s * 1e3)
+        packet = self.reliability.idle(self.session.state, is_poll=is_poll, min_tx_ms=stretched_ms)
         self.count_sent("face-heartbeat", len(packet), now_s=now_s)
         return packet
 
-    def heartbeat_due(self, *, now_s: float) -> bool:
-        """Tell whether the peer needs to hear from us: nothing was sent, or it must still learn our state."""
-        return self.session.state is not State.UP or now_s - self._quiet_since_s >= 0.7 * self._desired_min_tx_s
+    def heartbeat_due(self, *, now_s: float, after_ratio: float = 0.7) -> bool:
+        """Tell whether the peer needs to hear from us: nothing was sent, or it must still learn our state.
+
+        after_ratio: nothing for so great a part of the interval.
+        """
+        return self.session.state is not State.UP or now_s - self._quiet_since_s >= after_ratio * self._min_tx_s
+
+    def stretch(self, ratio: float) -> None:
+        """Make our heartbeats rarer, and wait longer for the peer's."""
+        self._min_tx_s = self._desired_min_tx_s * ratio
+        self.session.stretch(ratio)
+
+    @property
+    def silent_until_s(self) -> float:
+        """When the peer must hear from us at the latest."""
+        return self._quiet_since_s + self._min_tx_s

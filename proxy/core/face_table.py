@@ -17,6 +17,7 @@ from proxy.core.liveness import POLL_INTERVAL_S, State
 from proxy.core.pacing import PACED, Pacer
 from proxy.core.performed_at_once import PerformedAtOnce
 from proxy.core.seeded import SplitMix64
+from proxy.core.starvation import Starvation
 from proxy.core.timers import Timers
 from proxy.records import FaceChanged
 from proxy.wire.lp import LinkPacket
@@ -24,6 +25,8 @@ from proxy.wire.tlv import PACKET_MAX_BYTES
 
 #: Faces to applications that come and go have IDs from here on; smaller ones are for links, and for what belongs to the node.
 APPLICATION_FACE_MIN: Final = 1_000
+#: Who is awake anyway sends a heartbeat after this part of the interval already.
+IN_STEP_RATIO: Final = 0.5
 
 
 class FaceTable:
@@ -74,6 +77,7 @@ class FaceTable:
         #: next look at who needs a heartbeat; one for all faces, since every wake-up costs more than the look
         self._beat_s = 0.0
         self._beat_interval_s = config.liveness.desired_min_tx_s
+        self._starvation = Starvation()
         self._effects: list[Effect] | PerformedAtOnce = []
 
     def take_effects(self) -> list[Effect]:
@@ -174,6 +178,8 @@ class FaceTable:
         Raises: MalformedError where fragments do not make a packet.
         """
         face.session.heard_packet(now_s=now_s)
+        if link_packet.session_state is not None:
+            face.session.heard_interval(link_packet.min_tx_ms)
         if link_packet.session_state is not None or face.face_id not in self._detection:
             self._heard(face, link_packet.session_state, now_s)
         if link_packet.is_poll:
@@ -246,11 +252,13 @@ class FaceTable:
 
     def on_timer(self, now_s: float) -> None:
         """Do what is due: heartbeats, questions to who is silent, acks and repetitions."""
-        if self._beat_s <= now_s:
+        if self._starvation.note(self.deadline_s, now_s):
             for face in self.faces.values():
-                if face.carrier and not face.is_local and face.heartbeat_due(now_s=now_s):
-                    self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
-            self._beat_s = now_s + self._beat_interval_s * (1.0 - JITTER_RATIO * self._chance.uniform())
+                face.stretch(self._starvation.stretch)
+        if self._beat_s <= now_s:
+            self._beat(now_s)
+            interval_s = self._beat_interval_s * self._starvation.stretch
+            self._beat_s = now_s + interval_s * (1.0 - JITTER_RATIO * self._chance.uniform())
         for face_id in self._detection.pop_due(now_s):
             self._on_silence(self.faces[face_id], now_s)
         for face_id in self._acknowledging.pop_due(now_s):
@@ -259,6 +267,22 @@ class FaceTable:
             self._after_reliability(face, repeat, lost, now_s)
         for face_id in self._pacing.pop_due(now_s):
             self._release(self.faces[face_id], now_s)
+
+    def _beat(self, now_s: float, *, after_ratio: float = 0.7) -> None:
+        for face in self.faces.values():
+            if face.carrier and not face.is_local and face.heartbeat_due(now_s=now_s, after_ratio=after_ratio):
+                self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
+
+    def beat_in_step(self, now_s: float) -> None:
+        """A packet has woken us: say now what is to be said soon, so as not to wake once more for that.
+
+        For nodes with few faces. Where there are many, one wake-up serves all of them.
+        """
+        if any(face.session.state is not State.UP for face in self.faces.values() if not face.is_local):
+            return  # hellos have a beat of their own
+        self._beat(now_s, after_ratio=IN_STEP_RATIO)
+        silent_until_s = [face.silent_until_s for face in self.faces.values() if not face.is_local]
+        self._beat_s = max(self._beat_s, min(silent_until_s, default=now_s))
 
     def _on_silence(self, face: Face, now_s: float) -> None:
         """Look at a face that may have been silent: suspect it, ask it, give it up."""

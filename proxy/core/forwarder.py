@@ -128,6 +128,11 @@ class Forwarder:
                 raise TypeError(f"not for a forwarder: {event!r}")
         return self._table.take_effects()
 
+    def beat_in_step(self, *, now_s: float) -> list[Effect]:
+        """We are awake: return the heartbeats that would be due soon; see `FaceTable.beat_in_step`."""
+        self._table.beat_in_step(now_s)
+        return self._table.take_effects()
+
     def add_local_face(self) -> int:
         """Make a face for an application that attaches itself; return its ID, which no other face ever gets.
 

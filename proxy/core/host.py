@@ -71,6 +71,18 @@ class Host:
             inside += self._inward(self.forwarder.handle(event, now_s=now_s), effects)
         if not isinstance(event, PacketReceived | CarrierChanged | MtuChanged | ApplicationLeft):
             inside += self._outward(self.application.handle(event, now_s=now_s), effects)
+        self._pass_on(inside, effects, now_s)
+        if isinstance(event, PacketReceived):  # the application's heartbeat spares the forwarder's
+            if isinstance(self.application, ServiceClient):
+                inside += self._outward(self.application.beat_in_step(now_s=now_s), effects)
+                self._pass_on(inside, effects, now_s)
+            effects += self.forwarder.beat_in_step(now_s=now_s)
+        return effects
+
+    def _pass_on(
+        self, inside: deque[tuple[bool, bytes | NeighbourChanged]], effects: list[Effect], now_s: float
+    ) -> None:
+        """Hand what the two have for each other back and forth until there is nothing more."""
         while inside:
             to_application, what = inside.popleft()
             received = what if isinstance(what, NeighbourChanged) else PacketReceived(LOCAL_FACE, what)
@@ -78,7 +90,6 @@ class Host:
                 inside += self._outward(self.application.handle(received, now_s=now_s), effects)
             else:
                 inside += self._inward(self.forwarder.handle(received, now_s=now_s), effects)
-        return effects
 
     def _inward(self, produced: list[Effect], effects: list[Effect]) -> list[tuple[bool, bytes | NeighbourChanged]]:
         """Split the forwarder's effects: what goes to the application is returned, the rest leaves."""

@@ -145,10 +145,13 @@ class LinkReliability:
         due_s = now_s + (EARLY_S if is_early else self._rto_s)
         return self._encode(packet, self._track(Unacked(packet, whole, now_s, due_s)))
 
-    def idle(self, session_state: int, *, is_poll: bool = False) -> bytes:
+    def idle(self, session_state: int, *, is_poll: bool = False, min_tx_ms: int | None = None) -> bytes:
         """Return a face heartbeat; it carries acks, and how much was sent, so that a lost tail shows."""
         sent_count = None if self._mode == "off" else self._sequence
-        return self._encode(LinkPacket(b"", session_state=session_state, sent_count=sent_count, is_poll=is_poll), None)
+        packet = LinkPacket(
+            b"", session_state=session_state, sent_count=sent_count, is_poll=is_poll, min_tx_ms=min_tx_ms
+        )
+        return self._encode(packet, None)
 
     def received(self, packet: LinkPacket, *, now_s: float) -> tuple[bool, list[bytes], list[LinkPacket]]:
         """Take in the header of a link packet.

@@ -11,6 +11,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from proxy.core.starvation import STRETCH_MAX
+
 
 class State(IntEnum):
     """RFC 5880 section 4.1, "Sta"."""
@@ -55,8 +57,30 @@ class Session:
 
     def __init__(self, *, desired_min_tx_s: float, detect_mult: int) -> None:
         self.state = State.DOWN
+        self._own_min_tx_s = self._desired_min_tx_s = desired_min_tx_s
+        self._peer_min_tx_s = 0.0  #: what the peer has said of its interval, where it is longer than it should be
+        self._detect_mult = detect_mult
         self.detection_time_s = detection_time_s(desired_min_tx_s=desired_min_tx_s, detect_mult=detect_mult)
         self.deadline_s: float | None = None
+
+    def stretch(self, ratio: float) -> None:
+        """We have too little time to listen: wait for so many times as long."""
+        self._own_min_tx_s = self._desired_min_tx_s * ratio
+        self._set_detection_time()
+
+    def heard_interval(self, min_tx_ms: int | None) -> None:
+        """The peer says how long its intervals are; None: as configured. Source: RFC 5880 section 6.8.4."""
+        peer_min_tx_s = 0.0 if min_tx_ms is None else min(min_tx_ms / 1e3, self._desired_min_tx_s * STRETCH_MAX)
+        if peer_min_tx_s != self._peer_min_tx_s:
+            self._peer_min_tx_s = peer_min_tx_s
+            self._set_detection_time()
+
+    def _set_detection_time(self) -> None:
+        interval_s = max(self._own_min_tx_s, self._peer_min_tx_s)
+        before_s = self.detection_time_s
+        self.detection_time_s = detection_time_s(desired_min_tx_s=interval_s, detect_mult=self._detect_mult)
+        if self.deadline_s is not None:
+            self.deadline_s += self.detection_time_s - before_s
 
     def heard_packet(self, *, now_s: float) -> None:
         """Take in a packet without state: it proves that we hear the peer, not that the peer hears us."""

@@ -26,6 +26,7 @@ from proxy.core.events import (
     TimerExpired,
 )
 from proxy.core.face import JITTER_RATIO
+from proxy.core.face_table import IN_STEP_RATIO
 from proxy.core.liveness import detection_time_s
 from proxy.core.objects.plane import OBJECT_EVENT, ObjectPlane
 from proxy.core.own_proxy import TIMER as SERVE_TIMER
@@ -35,6 +36,7 @@ from proxy.core.positions import Positions
 from proxy.core.publisher import Publisher, PublishError, check_limits
 from proxy.core.receiver import Receiver
 from proxy.core.session_key import check_ack
+from proxy.core.starvation import Starvation
 from proxy.core.timers import Timers
 from proxy.core.timetable import Timetable
 from proxy.core.trust import Refusal, place_of_message
@@ -103,6 +105,7 @@ class ServiceClient:
             if config.own_proxy
             else None
         )
+        self._starvation = Starvation()
         self._leaving = False  #: asked to close, as soon as the session is whole again
 
     # ------------------------------------------------------------------ driver's side
@@ -260,6 +263,7 @@ class ServiceClient:
 
     def _on_timer(self) -> None:
         now_s = self._out.now_s
+        self._starvation.note(self.deadline_s, now_s)
         for kind, body_or_size in self._timetable.due_updates(now_s):
             try:
                 self._publish(kind, body_or_size if isinstance(body_or_size, bytes) else bytes(body_or_size), "")
@@ -486,7 +490,7 @@ class ServiceClient:
 
     # ------------------------------------------------------------------ heartbeats
 
-    def _beat(self) -> None:
+    def _beat(self, *, after_ratio: float = 0.7) -> None:
         """Tell the proxy that we are there, unless another packet did."""
         if self.state not in ("joined", "suspect", "closing"):
             return
@@ -494,17 +498,26 @@ class ServiceClient:
             self._join.rejoin("claimed by another proxy")
         out = self._out
         self._timers.set("heartbeat", out.now_s + self._interval_s * (1.0 - JITTER_RATIO * out.chance.uniform()))
-        if out.now_s - out.sent_s < 0.7 * self._interval_s and self.state == "joined":
+        if out.now_s - out.sent_s < after_ratio * self._interval_s and self.state == "joined":
             return
         out.sent_s = out.now_s
         vector = self.positions.vector()
         out.beat(ClientHeartbeat(self.positions.digest(), cut(vector, KNOWN_MAX_BYTES)))
 
+    def beat_in_step(self, *, now_s: float) -> list[Effect]:
+        """A packet has woken this node: return the heartbeat that would be due soon, so that it need not wake for that."""
+        out = self._out
+        out.begin(now_s)
+        if self.state == "joined" and now_s - out.sent_s >= IN_STEP_RATIO * self._interval_s:
+            self._beat(after_ratio=IN_STEP_RATIO)
+            self._timers.set("heartbeat", now_s + self._interval_s)
+        return out.effects
+
     def _notice_silence(self) -> None:
         """The proxy was last heard a detection time ago, or the timer has to be moved."""
         if self.state not in ("joined", "closing"):
             return
-        deadline_s = self._out.heard_s + self._detection_time_s
+        deadline_s = self._out.heard_s + self._detection_time_s * self._starvation.stretch
         if deadline_s > self._out.now_s:
             self._timers.set("silence", deadline_s)
         elif self.state == "joined":

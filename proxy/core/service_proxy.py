@@ -37,6 +37,7 @@ from proxy.core.log_keeper import LogKeeper
 from proxy.core.outbox import Outbox, RequestKey
 from proxy.core.packing import heartbeats
 from proxy.core.snapshot_transfer import SnapshotFetch
+from proxy.core.starvation import Starvation
 from proxy.core.stream_sync import StreamSync
 from proxy.core.timers import Timers
 from proxy.core.trust import Refusal, place_of, place_of_message, seal
@@ -105,6 +106,7 @@ class ServiceProxy:
         self._timers: Timers[str] = Timers()
         self._timers.set("heartbeat", 0.0)
         self._beats = 0
+        self._starvation = Starvation()
 
     @property
     def counters(self) -> dict[str, int]:
@@ -247,6 +249,7 @@ class ServiceProxy:
             self._sync.on_recovery_reply(conference, recovery, who)
 
     def _on_timer(self) -> None:
+        self._starvation.note(self.deadline_s, self._out.now_s)
         self._keeper.retry()
         effects, given_up = self._out.consumer.on_timer(self._out.now_s)
         self._out.effects.extend(effects)
@@ -274,12 +277,12 @@ class ServiceProxy:
         now_s = self._out.now_s
         interval_s = self._out.config.liveness.desired_min_tx_s
         self._timers.set("heartbeat", now_s + interval_s * (1.0 - JITTER_RATIO * self._out.chance.uniform()))
-        silent_since_s = now_s - self._detection_time_s
+        detection_time_s = self._detection_time_s * self._starvation.stretch
         for conference in self.conferences.values():
-            self._sync.notice_silence(conference, since_s=silent_since_s)
+            self._sync.notice_silence(conference, since_s=now_s - detection_time_s)
             self._sync.narrow(conference)
             self._sync.ask_for_keys(conference)
-            self._clients.notice_silence(conference, detection_time_s=self._detection_time_s)
+            self._clients.notice_silence(conference, detection_time_s=detection_time_s)
             self._clients.send_heartbeats(conference, always=False)
             conference.frozen.forget_idle(now_s=now_s)
             conference.armed = {seq: until_s for seq, until_s in conference.armed.items() if until_s > now_s}

@@ -24,6 +24,8 @@ _FRAG_INDEX, _FRAG_COUNT = 0x52, 0x53
 _PIT_TOKEN: Final = 0x62
 _ACK, _TX_SEQUENCE = 0x0344, 0x0348
 # Our own header fields, in the range that a receiver which does not know them must ignore ([800:959], two low bits zero).
+#: The sender's interval between heartbeats, in ms, while it is longer than configured (RFC 5880's Desired Min TX Interval).
+_MIN_TX: Final = 928
 #: A link that this Interest has crossed is lossy, so that what is sent the other way had better go twice.
 _LOSSY_PATH: Final = 932
 #: How many links this Data has crossed since a store, or its producer, gave it out.
@@ -67,6 +69,7 @@ class LinkPacket(Struct, frozen=True):
     )
     frag_index: int = 0  #: which part of a network packet this is
     frag_count: int = 1  #: of so many
+    min_tx_ms: int | None = None  #: in an IDLE packet: the sender's interval, while it is longer than configured
     pit_token: bytes = b""  #: of an Interest: its sender wants it back with the answer; nothing: none
     is_lossy_path: bool = False  #: an Interest that has crossed a lossy link
 
@@ -81,6 +84,7 @@ _SEQUENCE_FIELDS: Final = {_SEQUENCE: "sequence", _TX_SEQUENCE: "tx_sequence"}
 _NUMBER_FIELDS: Final = {
     _FRAG_INDEX: "frag_index",
     _FRAG_COUNT: "frag_count",
+    _MIN_TX: "min_tx_ms",
     _HOP_COUNT: "hop_count",
     _SENT_COUNT: "sent_count",
     _GAPS_SEEN: "gaps_seen",
@@ -111,6 +115,8 @@ def encode_link_packet(packet: LinkPacket) -> bytes:
         fields += b"\xfd\x03\x44\x08" + ack.to_bytes(8, "big")
     if packet.tx_sequence is not None:
         fields += b"\xfd\x03\x48\x08" + packet.tx_sequence.to_bytes(8, "big")
+    if packet.min_tx_ms is not None:
+        fields += tlv(_MIN_TX, non_negative_integer(packet.min_tx_ms))
     if packet.is_lossy_path:
         fields += _LOSSY_PATH_FIELD
     if packet.hop_count is not None:

@@ -52,6 +52,7 @@ LINK_PACKETS = st.builds(
     is_poll=st.booleans(),
     is_lossy_path=st.booleans(),
     hop_count=st.none() | BIG,
+    min_tx_ms=st.none() | BIG,
 )
 RECORDED = [packet for recording in recordings().values() for packet in recording.packets]
 

@@ -94,6 +94,12 @@ class Poll(Element):
     fields_desc: ClassVar[list[Any]] = element_fields(940, ValueField())
 
 
+class MinTxInterval(Element):
+    """Ours: the sender's interval between heartbeats in ms, while it is longer than configured (RFC 5880 section 4.1)."""
+
+    fields_desc: ClassVar[list[Any]] = element_fields(928, NumberValue())
+
+
 class LossyPath(Element):
     """Ours: an Interest that has crossed a lossy link."""
 
@@ -160,6 +166,7 @@ class LpPacket(Element):
         0x0348: TxSequence,
         0x034C: NonDiscovery,
         0x0350: PrefixAnnouncement,
+        928: MinTxInterval,
         932: LossyPath,
         936: HopCount,
         940: Poll,

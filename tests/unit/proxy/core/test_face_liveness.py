@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from proxy.core.liveness import State, detection_time_s
+from proxy.wire.lp import LinkPacket, encode_link_packet
 from tests.unit.proxy.core.bench import Bench, idle, interest_wire
 
 ROUTES = {"/p": [(1, 1.0), (2, 2.0)]}
@@ -150,6 +151,31 @@ def test_heartbeats_keep_coming_where_nothing_else_is_sent() -> None:
     assert max(gaps_s) <= 0.1 + 0.006  # never longer than the interval; RFC 5880 section 6.8.7: 0 to 25 % shorter
     assert min(gaps_s) >= 0.075 - 0.006
     assert len(set(gaps_s)) > 1  # jittered
+
+
+def test_starved_node_beats_more_slowly_and_says_so_before() -> None:
+    bench = Bench(ROUTES)
+    said_s: list[tuple[float, int | None]] = []
+    for _ in range(60):
+        bench.sent_packets.clear()
+        bench.now_s = max(bench.now_s, bench.forwarder.deadline_s) + 0.030  # so late is every timer
+        bench.timer()
+        for face in (1, 2, 3, 4):
+            bench.packet(face, idle(State.UP))
+        said_s += [(bench.now_s, packet.min_tx_ms) for face, packet in bench.sent_heartbeats() if face == 1]
+    assert said_s[-1][1] == 380
+    interval_s = [0.095 if told_ms is None else told_ms / 1e3 for _, told_ms in said_s]
+    for (before_s, _), (after_s, _), told_s in zip(said_s, said_s[1:], interval_s, strict=False):
+        assert after_s - before_s < 3 * told_s  # what the peer was told is how long it waits
+
+
+def test_peer_that_beats_slowly_is_given_time() -> None:
+    bench = Bench(ROUTES)
+    bench.packet(1, encode_link_packet(LinkPacket(b"", session_state=State.UP, min_tx_ms=200)))
+    bench.live(0.55, hearing=(2, 3, 4))
+    assert states(bench) == []
+    bench.live(0.1, hearing=(2, 3, 4))
+    assert states(bench) == [("link1", "down", "detection-time")]
 
 
 def test_other_packets_spare_heartbeats() -> None:

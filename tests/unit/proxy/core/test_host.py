@@ -16,18 +16,21 @@ from proxy.core.events import (
     Log,
     NeighbourChanged,
     PacketReceived,
+    Send,
+    TimerExpired,
 )
 from proxy.core.forwarder import Forwarder
 from proxy.core.host import Host
 from proxy.core.liveness import State
 from proxy.core.service_client import ServiceClient
 from proxy.records import FaceChanged
-from proxy.wire.lp import LinkPacket, NackReason, encode_link_packet, encode_nack
+from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet, encode_nack
 from proxy.wire.name import from_uri
 from tests.unit.proxy.core.bench import interest_wire
 from tests.unit.proxy.core.parties import TRUSTED
 
 HELLO = encode_link_packet(LinkPacket(b"", session_state=State.INIT))
+ALIVE = encode_link_packet(LinkPacket(b"", session_state=State.UP))
 
 
 class Listener:
@@ -44,6 +47,9 @@ class Listener:
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         self.told.append(event)
         return self._client.handle(event, now_s=now_s)
+
+    def beat_in_step(self, *, now_s: float) -> list[Effect]:
+        return self._client.beat_in_step(now_s=now_s)
 
 
 def host(links: int) -> tuple[Host, Listener]:
@@ -95,3 +101,25 @@ def test_what_the_client_had_asked_of_an_application_that_goes_is_refused_to_the
     both.forwarder.handle(PacketReceived(LOCAL_FACE, asked), now_s=1.0)
     assert both.handle(ApplicationLeft(face), now_s=1.0) == []  # it stays inside
     assert client.told == [PacketReceived(LOCAL_FACE, encode_nack(asked, NackReason.NO_ROUTE))]
+
+
+def heartbeats(effects: list[Effect]) -> list[LinkPacket]:
+    packets = [decode_link_packet(effect.packet) for effect in effects if isinstance(effect, Send)]
+    return [packet for packet in packets if not packet.fragment]
+
+
+def test_who_is_woken_by_a_packet_says_what_would_be_said_soon() -> None:
+    both, _ = host(1)
+    both.handle(PacketReceived(1, HELLO), now_s=1.0)
+    both.handle(TimerExpired(), now_s=1.0)
+    assert heartbeats(both.handle(PacketReceived(1, ALIVE), now_s=1.02)) == []  # has just been heard
+    assert len(heartbeats(both.handle(PacketReceived(1, ALIVE), now_s=1.06))) == 1
+    assert both.forwarder.deadline_s >= 1.06 + 0.095  # and sleeps on
+
+
+def test_first_hellos_are_not_answered_in_step() -> None:
+    both, _ = host(2)
+    both.handle(PacketReceived(1, HELLO), now_s=1.0)  # the other face is down still
+    deadline_s = both.forwarder.deadline_s
+    both.handle(PacketReceived(1, ALIVE), now_s=1.06)
+    assert both.forwarder.deadline_s == deadline_s
