@@ -34,9 +34,9 @@ from testbed.plan import NetworkPlan
 
 JOIN_LIMIT_S: Final = 30.0  #: from the first join until everybody is in sync
 JOIN_LIMIT_PER_DEVICE_S: Final = 0.1  #: and so much more for each
-#: Devices that have asked to join and have not yet. All at once, hundreds would tell each other of each other while no router of
-#: a small machine keeps up with its heartbeats; one after the other, the later ones get the earlier ones in one snapshot.
-JOINING_AT_ONCE: Final = 16
+#: Devices that have asked to join and have not yet. All at once, hundreds would log in while no router of a small machine keeps
+#: up with its heartbeats; one after the other, the later ones get the earlier ones in one snapshot.
+JOINING_AT_ONCE: Final = 32
 JOIN_POLL_S: Final = 0.005
 FACES_UP_LIMIT_S: Final = 2.0  #: a node that breaks down before must not hold up the others
 EPOCH_LEAD_S: Final = 0.3  #: from everybody in sync to t = 0: schedules reach the clients meanwhile
@@ -207,6 +207,7 @@ class ConferenceFlow:
         until_s = self.pace.now_s() + FACES_UP_LIMIT_S
         forwarders = {process for process in self.network.processes if process.endswith(".forwarder")}
         while forwarders and self.pace.now_s() < until_s:
+            asked_s = self.pace.now_s()
             statuses: dict[str, dict[str, Any]] = {}
             await self.pace.together([partial(self._ask_status, process, statuses) for process in sorted(forwarders)])
             forwarders = {
@@ -216,12 +217,13 @@ class ConferenceFlow:
                     face["state"] != "up" for face in statuses.get(process, {}).get("forwarder", {}).get("faces", ())
                 )
             }
-            if forwarders:
-                await self.pace.sleep_until(self.pace.now_s() + JOIN_POLL_S)
+            if forwarders:  # asking must not be most of what the nodes do
+                now_s = self.pace.now_s()
+                await self.pace.sleep_until(now_s + max(JOIN_POLL_S, now_s - asked_s))
 
     async def _ask_status(self, process: str, statuses: dict[str, dict[str, Any]]) -> None:
         with contextlib.suppress(NodeError):  # a node that broke down has none; the others may still agree
-            statuses[process] = (await self.network.request(process, "status"))["status"]
+            statuses[process] = (await self.network.request(process, "status", writes=False))["status"]
 
     async def _hand_out_first(self, share: Share) -> float:
         """Tell each client what to do in the first seconds. Returns: the time of t = 0 of the run."""

@@ -49,6 +49,7 @@ class Request(msgspec.Struct):
 
     id: int
     op: str
+    writes: bool = True
     event: str = "message"
     body: str | None = None
     size_bytes: SizeBytes = 0
@@ -148,7 +149,7 @@ class ControlServer:
             case "ping" | "stop":
                 return {"node": program.config.node, "process": program.config.process}
             case "status":
-                return {"status": program.report_status()}
+                return {"status": program.report_status(writes=request.writes)}
             case "tables":
                 return {"tables": tables_of(program.core)}
             case "counters":

@@ -280,8 +280,8 @@ class NodeProgram:
         self._records.write(report)
         return report
 
-    def report_status(self) -> dict[str, Any]:
-        """Append a StateReported record per view, and return the status of this node for its supervisor."""
-        for record in reported_state(self.core, self.config.node, time.monotonic()):
+    def report_status(self, *, writes: bool = True) -> dict[str, Any]:
+        """Append a StateReported record per view, where *writes*, and return the status of this node for its supervisor."""
+        for record in reported_state(self.core, self.config.node, time.monotonic()) if writes else ():
             self._records.write(record)
         return status_of(self.core)

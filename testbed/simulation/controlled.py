@@ -109,8 +109,9 @@ class ControlledSimulation:
             case "ping":
                 return {}
             case "status":
-                for record in reported_state(simulated.core, simulated.config.node, self.now_s()):
-                    self.network.log(simulated, record)
+                if arguments.get("writes", True):
+                    for record in reported_state(simulated.core, simulated.config.node, self.now_s()):
+                        self.network.log(simulated, record)
                 return {"status": status_of(simulated.core)}
             case "counters":
                 return {"counters": msgspec.to_builtins(self._count(simulated))}
