@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
+
+#: What was found of (key, signature, content) where several nodes share a process: the answer is the same for all of them.
+_shared: dict[tuple[bytes, bytes, bytes], bool] | None = None
+SHARED_MAX: Final = 50_000
+
+
+def share_verifications() -> None:
+    """From now on, verify each signature once per process. For a simulator: of 1,000 nodes all verify the same ones."""
+    global _shared  # noqa: PLW0603  a node's process never calls this
+    if _shared is None:
+        _shared = {}
 
 
 class Signer:
@@ -24,10 +36,21 @@ class Verifier:
     """A public key of 32 bytes. Raises: ValueError where it is none."""
 
     def __init__(self, public_key: bytes) -> None:
-        self._key = VerifyKey(public_key)
+        self._public_key, self._key = public_key, VerifyKey(public_key)
 
     def is_valid(self, signature: bytes, content: bytes) -> bool:
         """Tell whether *signature* is this key's over *content*."""
+        if _shared is None:
+            return self._verify(signature, content)
+        place = (self._public_key, signature, content)
+        found = _shared.get(place)
+        if found is None:
+            if len(_shared) >= SHARED_MAX:
+                _shared.clear()
+            found = _shared[place] = self._verify(signature, content)
+        return found
+
+    def _verify(self, signature: bytes, content: bytes) -> bool:
         try:
             self._key.verify(content, signature)
         except (BadSignatureError, ValueError):  # ValueError: it is not 64 bytes long

@@ -32,6 +32,7 @@ from proxy.core.events import (
 )
 from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
+from proxy.core.signing import share_verifications
 from proxy.records import Record
 from testbed.addresses import AddressPlan
 from testbed.faults.packets.crafting import datagram_and_frame
@@ -157,6 +158,7 @@ class SimulatedNetwork:
         on_message_hit: Callable[[MessageHit], None] = lambda _: None,
         processing: Mapping[str, ProcessTimes] | None = None,
     ) -> None:
+        share_verifications()
         self.now_s = START_S
         self.records: list[Record] = []
         self._on_record, self._on_message_hit = on_record, on_message_hit

@@ -23,7 +23,9 @@ from experiments.spec import load_experiment
 REQUIRED: Final = 5.0
 
 
-class _Silent(PlainProgress):
+class Silent(PlainProgress):
+    """Says nothing."""
+
     def note(self, text: str) -> None:
         pass
 
@@ -32,7 +34,7 @@ def measure() -> tuple[float, float, float]:
     """Run it once. Returns: virtual seconds, and the seconds of processor and of wall clock that they took."""
     with tempfile.TemporaryDirectory(prefix="hconf-bench-") as folder:
         outcome = run_experiment(
-            load_experiment(QUICKSTART), out=Path(folder) / "run", progress=_Silent("bench"), mode="simulated"
+            load_experiment(QUICKSTART), out=Path(folder) / "run", progress=Silent("bench"), mode="simulated"
         )
     assert outcome.verdict == "pass", outcome
     simulator = outcome.manifest["simulator"]
