@@ -71,6 +71,7 @@ class ClientSide:
         self.collects = False
         self._collected: dict[tuple[str, str], None] = {}  #: (conference, device), in order
         self.gathered_s: float | None = None  #: when to call `send_gathered`; None while nothing is gathered
+        self._told_s = float("-inf")  #: when that was done last
         self._admission = Admission(
             out.trust, proxy=out.device, joins_per_s=out.config.joins_per_s, joins_burst=out.config.joins_burst
         )
@@ -245,8 +246,8 @@ class ClientSide:
             if not session.enqueue(entry):
                 self._out.counters["notification_queue_dropped"] += 1
             if not is_urgent:
-                if self.gathered_s is None:
-                    self.gathered_s = self._out.now_s + gather_s(len(conference.clients))
+                if self.gathered_s is None:  # the first at once, what follows it close behind together
+                    self.gathered_s = max(self._out.now_s, self._told_s + gather_s(len(conference.clients)))
                 continue
             session.is_urgent = True
             if self.collects:
@@ -269,7 +270,7 @@ class ClientSide:
         """Tell everybody who has come and gone meanwhile, if it is time; who has not acked the last time, when it has."""
         if self.gathered_s is None or self._out.now_s < self.gathered_s:
             return
-        self.gathered_s = None
+        self.gathered_s, self._told_s = None, self._out.now_s
         for conference in self._conferences.values():
             for session in conference.clients.values():
                 session.is_due = bool(session.queue)

@@ -45,6 +45,15 @@ class Face:
         self.sent: dict[str, list[int]] = {}  #: message type -> [packets, bytes]
         self._desired_min_tx_s = self._min_tx_s = liveness.desired_min_tx_s
         self._quiet_since_s = float("-inf")
+        self._suspected_s: float | None = math.nan  #: when the peer was to be given up, as it was when it was suspected
+
+    def suspect(self) -> None:
+        """The peer has not even answered when asked: until it is heard again, other ways are better."""
+        self._suspected_s = self.session.deadline_s
+
+    @property
+    def is_suspect(self) -> bool:
+        return self.session.deadline_s == self._suspected_s
 
     def refresh(self) -> None:
         """Carrier or session has changed; every packet asks whether a face is up, so that is worked out here."""

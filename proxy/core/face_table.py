@@ -39,6 +39,7 @@ class FaceTable:
         counters: the forwarder's.
         local_attached: whether what is at the local face is there from the beginning.
         on_face_down: called when a face that was up is no longer.
+        on_face_suspect: called when the peer of a face that is up does not answer.
         on_link_loss: called with what a link did not get across, however often it was sent.
     """
 
@@ -51,10 +52,12 @@ class FaceTable:
         counters: dict[str, int],
         local_attached: bool,
         on_face_down: Callable[[Face, float], None],
+        on_face_suspect: Callable[[Face, float], None],
         on_link_loss: Callable[[Face, LinkPacket, float], None],
     ) -> None:
         self._node, self._chance, self._counters = node, chance, counters
         self._on_face_down, self._on_link_loss = on_face_down, on_link_loss
+        self._on_face_suspect = on_face_suspect
         self.faces = {
             face.face_id: Face(
                 face.face_id,
@@ -293,6 +296,9 @@ class FaceTable:
         if now_s < suspicion_s:
             self._detection.set(face.face_id, suspicion_s)
         elif now_s < deadline_s:
+            if face.is_up and not face.is_suspect and now_s >= suspicion_s + POLL_INTERVAL_S:
+                face.suspect()
+                self._on_face_suspect(face, now_s)
             if face.carrier:
                 self._counters["polls"] += 1
                 self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s, is_poll=True)))

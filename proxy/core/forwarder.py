@@ -67,6 +67,7 @@ class Forwarder:
             counters=self.counters,
             local_attached=local_attached,
             on_face_down=self._on_face_down,
+            on_face_suspect=self._on_face_suspect,
             on_link_loss=self._on_link_loss,
         )
         self.faces = self._table.faces
@@ -219,6 +220,12 @@ class Forwarder:
             entry.in_records.pop(dead.face_id, None)
             if entry.out_records.pop(dead.face_id, None) is not None:
                 self._strategies[entry.strategy].after_face_down(entry, now_s)
+
+    def _on_face_suspect(self, silent: Face, now_s: float) -> None:
+        """Ask elsewhere as well what was asked over a face whose peer does not answer: it may be up, and it may be dead."""
+        for entry in self.pit:
+            if silent.face_id in entry.out_records:
+                self._strategies[entry.strategy].after_suspicion(entry, now_s)
 
     def _remove_face(self, face: Face, now_s: float) -> None:
         """Forget a face, its routes, whom it asked and what it was asked; what waits for it is asked elsewhere, or refused."""

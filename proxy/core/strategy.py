@@ -63,6 +63,9 @@ class Strategy(Protocol):
     def after_face_down(self, entry: PitEntry, now_s: float) -> None:
         """A face that was asked is dead; its out-record is gone."""
 
+    def after_suspicion(self, entry: PitEntry, now_s: float) -> None:
+        """A face that was asked may be dead; its out-record is still there."""
+
 
 def _may_take(face: Face, record: InRecord) -> bool:
     """Tell whether an Interest can go over a face: it is up, and no hop too far."""
@@ -109,6 +112,9 @@ class Multicast:
     def after_face_down(self, entry: PitEntry, now_s: float) -> None:
         """Somebody else may answer."""
 
+    def after_suspicion(self, entry: PitEntry, now_s: float) -> None:
+        """Somebody else may answer."""
+
 
 class BestRoute:
     """The best ranked next hop; where it fails, the next one that does not lead round in a circle."""
@@ -122,7 +128,7 @@ class BestRoute:
         """Forward a new Interest; aggregate into a pending one unless what is pending cannot serve this asker."""
         if not entry.out_records and entry.next_hops:  # nobody was asked yet, and the best way is nearly always there
             best, wanted = self._do.faces[entry.next_hops[0].face_id], entry.in_records[face.face_id]
-            if best is not face and _may_take(best, wanted) and best.hold_down.until_s <= now_s:
+            if best is not face and _may_take(best, wanted) and best.hold_down.until_s <= now_s and not best.is_suspect:
                 self._do.send_interest(entry, best, wanted, now_s)
                 return
         for face_id, out in list(entry.out_records.items()):
@@ -163,6 +169,20 @@ class BestRoute:
             self._do.counters["failovers"] += 1
             self._try_next_hop(entry, NackReason.NO_ROUTE, now_s)
 
+    def after_suspicion(self, entry: PitEntry, now_s: float) -> None:
+        """Ask the next one as well, if all who were asked are suspected; whoever answers first will do."""
+        faces = self._do.faces
+        if any(out.nacked is None and not faces[face_id].is_suspect for face_id, out in entry.out_records.items()):
+            return
+        for hop in entry.next_hops:
+            upstream, record = faces[hop.face_id], _asking_record(entry, hop.face_id, None)
+            if record is None or hop.face_id in entry.out_records or not _may_take(upstream, record):
+                continue
+            if not upstream.is_suspect and upstream.hold_down.until_s <= now_s:
+                self._do.counters["suspicions"] += 1
+                self._do.send_interest(entry, upstream, record.renewed(self._do.new_nonce()), now_s, is_detour=True)
+                return
+
     def _renew(self, face: Face, entry: PitEntry, wanted: InRecord, now_s: float) -> None:
         faces = self._do.faces
         for hop in sorted(entry.next_hops, key=lambda hop: faces[hop.face_id].hold_down.until_s > now_s):
@@ -177,7 +197,7 @@ class BestRoute:
         Where the better ways are dead and the best that is left leads back to who asks, say so too: the asker has a shorter
         way than we do, only it cannot know. If it asks again, it has none, and ours will do.
 
-        A face that has only just come back counts as dead, but is better than none.
+        A face that has only just come back, or is suspected, counts as dead, but is better than none.
         """
         best: tuple[float, int, Face, InRecord] | None = None
         last_resort: tuple[Face, InRecord] | None = None
@@ -186,7 +206,8 @@ class BestRoute:
             face = self._do.faces[hop.face_id]
             out = entry.out_records.get(hop.face_id)
             record = _asking_record(entry, hop.face_id, asker)
-            is_refused, is_held = out is not None and out.nacked is not None, face.hold_down.until_s > now_s
+            is_refused = out is not None and out.nacked is not None
+            is_held = face.hold_down.until_s > now_s or face.is_suspect
             if is_refused or is_held or not face.is_up:
                 is_best_dead |= best is None
                 if record is None or is_refused or not is_held or last_resort is not None:

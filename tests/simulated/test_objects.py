@@ -246,7 +246,7 @@ def test_a_live_stream_takes_one_path_delay_a_frame_and_one_copy_a_link() -> Non
     }
     assert max(sent_bytes(conference, "object-interest").values()) < 100 * 80, "one Interest a frame and link"
     frame_bytes = sent_bytes(conference)["ue1", conference.topology.proxy_of("ue1")]
-    assert max(sent_bytes(conference).values()) == frame_bytes
+    assert max(sent_bytes(conference).values()) < 1.01 * frame_bytes, "the first packets of a link ask for acks"
 
 
 def test_frames_lost_on_the_way_are_asked_for_again_or_missed() -> None:

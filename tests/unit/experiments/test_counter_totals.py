@@ -28,7 +28,9 @@ report = st.builds(
 
 
 def told(reports: list[CountersReported]) -> tuple[Any, ...]:
-    run = cast("Any", SimpleNamespace(history=History(counters=reports, quiesced_s=UNTIL_S), epoch_s=SINCE_S, faults=()))
+    run = cast(
+        "Any", SimpleNamespace(history=History(counters=reports, quiesced_s=UNTIL_S), epoch_s=SINCE_S, faults=())
+    )
     lags = {name: (lag.quantile_ms(0.5), lag.quantile_ms(0.99), lag.max_ms) for name, lag in timer_lags(run).items()}
     last = {(one.node, one.process): (one.sent, one.counters, one.bounds, one.max_rss_bytes) for one in reports}
     return check_bounded(run.history), list(lags.items()), last

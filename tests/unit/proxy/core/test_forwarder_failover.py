@@ -189,3 +189,22 @@ def test_asker_with_a_better_way_of_its_own_is_turned_back_once() -> None:
 def test_asker_is_not_turned_back_while_the_best_way_works() -> None:
     bench = Bench({"/p": [(4, 10.0), (2, 40.0)]})
     assert bench.interest(4, "/p/1", 1)[0][0] == 2
+
+
+def test_what_was_asked_over_a_face_that_falls_silent_is_asked_elsewhere_as_well_before_it_is_given_up() -> None:
+    bench = Bench(PRODUCER)
+    bench.interest(4, "/p/1", 1)
+    sent = bench.live(0.2, hearing=(2, 3, 4))
+    assert [one for one in sent if one[1] == "detour"] == [(2, "detour", "/p/1")]
+    assert bench.forwarder.faces[1].is_up, "it is not given up yet"
+    assert way_of(bench, 2) == 2, "others are better meanwhile"
+    assert bench.data(1, "/p/1") == [(4, "data", "/p/1")], "whoever answers first will do"
+    assert way_of(bench, 3) == 1, "it was heard again, and has not flapped"
+
+
+def test_a_silent_face_is_better_than_none() -> None:
+    bench = Bench(PRODUCER, up=[1, 4])
+    bench.interest(4, "/p/1", 1)
+    sent = bench.live(0.2, hearing=(4,))
+    assert [one for one in sent if one[2]] == [], "there is nobody else to ask, and nobody is refused"
+    assert bench.interest(4, "/p/2", 2) == [(1, "interest", "/p/2")]
