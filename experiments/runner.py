@@ -133,10 +133,12 @@ def run_experiment(
     check_mode(experiment, mode, hold=hold)
     if mode == "emulated":
         from testbed.doctor import require_for_run
-        from testbed.links.backends import with_backends
+        from testbed.links.backends import require_targets, with_backends
 
         topology = with_backends(experiment.topology)
         check_faults_of_netem(experiment.faults, topology, Source(str(experiment.path)))
+        if any(isinstance(fault, Impair) and fault.match is not None for fault in experiment.faults):
+            require_targets()
         taps = any(link.backend == "wire" for link in topology.links)
         require_for_run(capture=bool(experiment.captures), taps=taps, topology=topology)
         experiment = dataclasses.replace(experiment, topology=topology)

@@ -277,6 +277,20 @@ def rehearse(plans: Iterable[LinkPlan]) -> None:
             os.close(fd)
 
 
+def require_targets() -> None:
+    """Try that `netem` links can choose frames by their addresses and ports. Raises: CapabilityError if this kernel cannot."""
+    netns_fds = {host: new_netns() for host in ("a", "b")}
+    try:
+        links = NetemLinks.start([rehearsal_plan("try", Impairment(), Impairment())], netns_fds=netns_fds, seed=0)
+        try:
+            links.set_targets("try", "a_to_b", {Match("udp", dst_port=6363): Impairment(delay_ms=1)})
+        finally:
+            links.stop()
+    finally:
+        for fd in netns_fds.values():
+            os.close(fd)
+
+
 def why_no_netem() -> str | None:
     """Return what keeps this kernel from `netem` links; None if nothing does. Makes one, and removes it."""
     impairment = Impairment(delay_ms=1, rate_mbps=1)

@@ -19,7 +19,7 @@ import trio
 
 from testbed.faults.injector import BreakableNetwork, FaultInjector
 from testbed.faults.model import Fault
-from testbed.links.backends import Links, rehearsal_plan, rehearse, why_no_netem
+from testbed.links.backends import Links, rehearsal_plan, rehearse, require_targets, why_no_netem
 from testbed.links.linux import enter_netns, new_netns, returning_to_own_netns
 from testbed.links.model import Direction, Impairment, LinkCounters
 from testbed.links.netem.links import NetemLinks
@@ -446,6 +446,7 @@ def test_a_rehearsal_tries_every_kind_of_link() -> None:
     rehearse(
         [rehearsal_plan(f"link{n}", Impairment(delay_ms=n, jitter_ms=n), Impairment(rate_mbps=1)) for n in range(3)]
     )
+    require_targets()
     with pytest.raises(CapabilityError, match="link bad, b to a: the link back end netem cannot do duplicates"):
         rehearse([rehearsal_plan("bad", Impairment(), Impairment(duplicate_ratio=0.5))])
 
