@@ -118,6 +118,17 @@ def test_a_new_link_carries_nothing_of_its_own_and_nothing_of_it_stays() -> None
         assert intf_names(made.netns_b) == []
 
 
+def test_not_even_the_first_frame_of_a_new_link_is_lost() -> None:
+    """The kernel drops what is sent before it has looked after a carrier, and says "running" of one that it never looked at."""
+    for _ in range(60):
+        with network() as made:
+            sender, receiver = socket_in(made.netns_a, ADDRESS_A), socket_in(made.netns_b, ADDRESS_B)
+            with sender, receiver:
+                receiver.settimeout(5.0)
+                sender.sendto(b"first", (ADDRESS_B, PORT))
+                assert receiver.recv(10) == b"first"
+
+
 def test_a_name_that_is_taken_is_refused_and_nothing_of_the_others_stays() -> None:
     netns_a, netns_b = new_netns(), new_netns()
     first = plan_between()

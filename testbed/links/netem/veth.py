@@ -26,9 +26,10 @@ _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _NLM_F_EXCL_CREATE: Final = 0x200 | 0x400
 _IFINFO: Final = struct.Struct("=BBHiII")
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_STATS64 = 1, 3, 4, 18, 23
-_IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_CARRIER, _IFLA_GSO_MAX_SEGS = 20, 28, 33, 40
+_IFLA_OPERSTATE, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_CARRIER, _IFLA_GSO_MAX_SEGS = 16, 20, 28, 33, 40
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFF_UP, _IFF_RUNNING = 1, 0x40
+_IF_OPER_UP: Final = 6
 _STATS64_RX_PACKETS, _STATS64_TX_DROPPED = 0, 7  # indices in struct rtnl_link_stats64
 _SIOCETHTOOL: Final = 0x8946
 _ETHTOOL_STXCSUM: Final = 0x17
@@ -130,8 +131,9 @@ class InterfaceState:
         _, _, _, self.index, flags, _ = _IFINFO.unpack_from(message)
         found = dict(parse(message[_IFINFO.size :]))
         self.name = found.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode()
-        #: It has a carrier, and the kernel has acted on that: it sends. Until then it drops whatever is sent.
-        self.is_running = bool(flags & _IFF_RUNNING)
+        #: It has a carrier, and the kernel has acted on that: it sends. Until then it drops whatever is sent. IFF_RUNNING alone
+        #: does not say so: as long as the kernel has not looked after the carrier once (operstate "unknown"), it is there, too.
+        self.is_running = bool(flags & _IFF_RUNNING) and found.get(_IFLA_OPERSTATE, b"\0")[0] == _IF_OPER_UP
         self.carrier = found.get(_IFLA_CARRIER, b"\0")[0] == 1
         stats = found.get(_IFLA_STATS64, bytes(64))
         (self.received_packets,) = struct.unpack_from("=Q", stats, 8 * _STATS64_RX_PACKETS)
