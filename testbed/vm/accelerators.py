@@ -16,7 +16,10 @@ KVM_DEVICE: Final = Path("/dev/kvm")
 
 
 def accelerators_to_try(wanted: Accelerator | None, kernel: GuestKernel) -> list[Accelerator]:
-    """Return what to try, in this order. Raises: CapabilityError if KVM is *wanted* and is not there."""
+    """Return what to try, in this order. Raises: CapabilityError if KVM is *wanted* and is not there.
+
+    Emulation has two tries: now and then the guest hangs before its kernel says anything (QEMU 7.2; one boot of a dozen).
+    """
     usable = os.access(KVM_DEVICE, os.R_OK | os.W_OK)
     if wanted == "kvm" and not usable:
         raise CapabilityError(
@@ -25,9 +28,9 @@ def accelerators_to_try(wanted: Accelerator | None, kernel: GuestKernel) -> list
             remedy="load the module kvm_intel or kvm_amd, or leave --accelerator out",
         )
     if wanted is not None:
-        return [wanted]
+        return [wanted] if wanted == "kvm" else ["tcg", "tcg"]
     tried = _kvm_memory().is_file() and _kvm_memory().read_text(encoding="utf-8") == _this_boot(kernel)
-    return ["kvm", "tcg"] if usable and not tried else ["tcg"]
+    return ["kvm", "tcg", "tcg"] if usable and not tried else ["tcg", "tcg"]
 
 
 def remember_kvm(kernel: GuestKernel) -> None:

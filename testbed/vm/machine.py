@@ -37,7 +37,7 @@ from topologies.errors import CapabilityError, InputError
 MEMORY_MIN_MB: Final = 512
 MEMORY_DEFAULT_MB: Final = 3_072
 #: Until the guest says it is up. Where KVM works that takes some 3 s; without it 10 to 20 s, on a busy machine more.
-BOOT_LIMIT_S: Final[Mapping[Accelerator, float]] = {"kvm": 20.0, "tcg": 300.0}
+BOOT_LIMIT_S: Final[Mapping[Accelerator, float]] = {"kvm": 20.0, "tcg": 120.0}
 OFF_LIMIT_S: Final = 20.0
 #: So many times Ctrl-C within as many seconds turns the machine off, whatever runs in it.
 CTRL_C_TIMES: Final = 5
@@ -127,19 +127,23 @@ def run_in_guest(machine: Machine, command: Command, *, note: Callable[[str], No
         packed = build_initrd(kernel, busybox=busybox, agent=agent)
         with room_needed():
             initrd.write_bytes(packed)
-        for accelerator in accelerators_to_try(machine.accelerator, kernel):
-            boot = _Boot(machine, kernel, accelerator, command, directory=directory, initrd=initrd)
+        attempts = accelerators_to_try(machine.accelerator, kernel)
+        for number, accelerator in enumerate(attempts, start=1):
+            boot = _Boot(machine, kernel, accelerator, command, directory=directory / str(number), initrd=initrd)
             try:
                 return boot.run(note)
             except _NotUpError as error:
-                if accelerator == "tcg" or machine.accelerator == "kvm":
+                if number == len(attempts):
                     raise CapabilityError(
                         where="hconf vm",
                         problem=f"the guest did not come up with {boot.spelt}: {error}",
                         remedy="see whether this machine is very busy, or try another kernel (HCONF_VM_KERNEL)",
                     ) from error
-                remember_kvm(kernel)
-                note("KVM is there, but this kernel does not boot with it: emulating the processor, which is slow")
+                if accelerator == "kvm":
+                    remember_kvm(kernel)
+                    note("KVM is there, but this kernel does not boot with it: emulating the processor, which is slow")
+                else:
+                    note(f"the guest did not come up with {boot.spelt}: trying once more")
     raise AssertionError("there is always one accelerator to try")
 
 
@@ -157,9 +161,9 @@ class _Boot:
         initrd: Path,
     ) -> None:
         self.machine, self.kernel, self.accelerator, self.command = machine, kernel, accelerator, command
-        self.log = directory / f"{accelerator}.log"
-        self.share = directory / f"share-{accelerator}"
-        self.share.mkdir()
+        self.log = directory / "kernel.log"
+        self.share = directory / "share"
+        self.share.mkdir(parents=True)
         self.initrd = initrd
         self.terminal = window_size() if sys.stdin.isatty() and sys.stdout.isatty() else None
         self.ended: dict[str, Any] | None = None  #: what the guest said last
@@ -277,7 +281,7 @@ class _Boot:
             raise CapabilityError(
                 where="hconf vm",
                 problem=f"what the command has made could not be brought out: {problem}",
-                remedy=f"make room on this machine's disk, there and in {self.share.parent.parent} (TMPDIR)",
+                remedy=f"make room on this machine's disk, there and in {self.initrd.parent.parent} (TMPDIR)",
             )
         status = int(self.ended["status"])
         if status and self.ended["oom_kills"]:

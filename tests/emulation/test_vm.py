@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 #: A guest may take this long to boot where the processor is emulated and the machine busy.
-BOOT_LIMIT_S = 200
+BOOT_LIMIT_S = 300
 
 
 def hconf_vm(*arguments: str, cwd: Path) -> subprocess.Popen[bytes]:

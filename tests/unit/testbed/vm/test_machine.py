@@ -1,11 +1,15 @@
 """What is asked for before anything boots. That it boots is tried by `./hconf test --vm` and tests/emulation."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
+from testbed.vm import accelerators
 from testbed.vm import machine as machines
-from testbed.vm.machine import Machine, choose_machine
+from testbed.vm.accelerators import accelerators_to_try, remember_kvm
+from testbed.vm.kernel import QEMU, GuestKernel
+from testbed.vm.machine import Command, Machine, choose_machine, run_in_guest
 from topologies.errors import CapabilityError, InputError
 
 
@@ -55,3 +59,37 @@ def test_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     with pytest.raises(CapabilityError, match="boots x86_64 kernels, and this machine is aarch64"):
         choose_machine(cpus=None, memory_mb=None)
+
+
+def test_what_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, kernel = tmp_path / "kvm", GuestKernel("6.1.0", tmp_path / "vmlinuz-6.1.0", tmp_path)
+    monkeypatch.setattr(accelerators, "KVM_DEVICE", device)
+    monkeypatch.setattr(accelerators, "FETCHED", tmp_path / ".vm")
+    assert accelerators_to_try(None, kernel) == ["tcg", "tcg"]
+    with pytest.raises(CapabilityError, match="is not there, or this user may not use it"):
+        accelerators_to_try("kvm", kernel)
+    device.touch()
+    assert accelerators_to_try(None, kernel) == ["kvm", "tcg", "tcg"]
+    assert accelerators_to_try("kvm", kernel) == ["kvm"]
+    remember_kvm(kernel)
+    assert accelerators_to_try(None, kernel) == ["tcg", "tcg"]
+    assert accelerators_to_try(None, GuestKernel("6.2.0", kernel.image, tmp_path)) == ["kvm", "tcg", "tcg"]
+
+
+def test_a_guest_that_hangs_before_it_is_up_is_tried_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that is none: QEMU ends, or its firmware finds nothing, each time."""
+    monkeypatch.undo()
+    if shutil.which(QEMU) is None:
+        pytest.skip("takes qemu-system-x86_64")
+    image = tmp_path / "vmlinuz-6.1.0"
+    image.write_bytes(bytes(4_096))
+    monkeypatch.setattr(machines, "find_kernel", lambda: GuestKernel("6.1.0", image, tmp_path))
+    monkeypatch.setattr(machines, "find_busybox", lambda: image)
+    monkeypatch.setattr(machines, "build_initrd", lambda *_, **__: b"")
+    monkeypatch.setattr(machines, "BOOT_LIMIT_S", {"kvm": 1.0, "tcg": 1.0})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    notes: list[str] = []
+    with pytest.raises(CapabilityError, match=r"did not come up with kernel 6\.1\.0 under emulation"):
+        run_in_guest(Machine(1, 512, "tcg"), Command(["true"], tmp_path), note=notes.append)
+    assert notes == ["the guest did not come up with kernel 6.1.0 under emulation (TCG): trying once more"]
+    assert list(tmp_path.iterdir()) == [image]
