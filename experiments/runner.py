@@ -37,7 +37,7 @@ from experiments.recorded_run import write_topology
 from experiments.report import write_report
 from experiments.run_folder import TWIN, RunFolder, RunVerdict, check_can_create, has_twin
 from experiments.run_mode import RunMode, as_twin, check_mode, check_twin
-from experiments.spec import Experiment
+from experiments.spec import Experiment, Impair
 from experiments.spec_backends import check_faults_of_netem
 from experiments.spec_places import Source
 from experiments.twin import ProgressOfTwin, processing_of_twin

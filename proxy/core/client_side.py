@@ -48,7 +48,8 @@ from proxy.wire.tlv import MalformedError
 TOLD = frozenset({"token_expired", "token_forged", "token_of_other_device", "token_of_other_conference", "revoked"})
 #: How long news of who comes and goes wait for more of them: 250 notifications a second tell them, whatever happens.
 GATHER_S_PER_CLIENT: Final = 0.004
-GATHER_MIN_S: Final = 0.02
+#: With so few clients they do not wait.
+GATHER_CLIENTS_MIN: Final = 8
 GATHER_MAX_S: Final = 0.5
 
 
@@ -480,6 +481,6 @@ def gather_s(clients: int) -> float:
     RFC 4575 section 3.10 recommends that notifications of a conference's state leave no oftener than every 5 s.
 
     >>> gather_s(3), gather_s(36), gather_s(10_000)
-    (0.02, 0.144, 0.5)
+    (0.0, 0.144, 0.5)
     """
-    return min(GATHER_MAX_S, max(GATHER_MIN_S, GATHER_S_PER_CLIENT * clients))
+    return min(GATHER_MAX_S, GATHER_S_PER_CLIENT * clients) if clients > GATHER_CLIENTS_MIN else 0.0

@@ -135,7 +135,7 @@ def test_the_same_seed_hits_the_same_packets_and_another_others(tmp_path: Path) 
     assert hit_by["one"] == hit_by["two"]
     ours = {hit for hit in hit_by["one"] if "heartbeat" in hit[2]}
     theirs = {hit for hit in hit_by["disturbed"] if "heartbeat" in hit[2]}
-    assert len(ours & theirs) > 0.8 * len(ours | theirs)  # at the edges of the second, other heartbeats were under way
+    assert len(ours & theirs) > 0.7 * len(ours | theirs)  # at the edges of the second, other heartbeats were under way
 
 
 def test_faults_of_all_kinds_over_each_other_leave_nothing_behind(tmp_path: Path) -> None:

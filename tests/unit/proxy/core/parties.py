@@ -55,6 +55,7 @@ TRUSTED: dict[str, Any] = {
     "proxy_keys": {name: signer.public_key.hex() for name, signer in PROXIES.items()},
 }
 NOW_S = 1_000.0
+SOON_S = 0.02  #: what waits for nothing but its turn has come by then
 EXCHANGE = KeyExchange(bytes(32), boot=1)
 SEALED_REPLIES = (JoinReply, RecoveryReply)
 PROXY_TRUST = Trust(**{key + "_hex" if key == "proxy_keys" else key: value for key, value in TRUSTED.items()})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from proxy.core.client_side import GATHER_MIN_S
 from proxy.wire.messages import ClientHeartbeat, Notification, Sealed, decode
-from tests.unit.proxy.core.parties import UE2, Party, Sent, of, signed_update, to
+from tests.unit.proxy.core.parties import SOON_S, UE2, Party, Sent, of, signed_update, to
 from tests.unit.proxy.core.proxy_bench import joined, push, stream_of
 
 COMINGS = stream_of(
@@ -31,17 +30,17 @@ def hear_of(party: Party, *seqs: int) -> list[Sent]:
 def test_comings_and_goings_are_told_together() -> None:
     party = joined("ue1")
     assert told(hear_of(party, 1, 2, 3)) == []
-    assert told(party.live(GATHER_MIN_S)) == [[1, 2, 3]]
-    assert told(party.live(GATHER_MIN_S)) == []
+    assert told(party.live(SOON_S)) == [[1, 2, 3]]
+    assert told(party.live(SOON_S)) == []
 
 
 def test_while_one_is_not_acked_the_next_is_gathered() -> None:
     party = joined("ue1")
     hear_of(party, 1)
-    (first,) = notifications(party.live(GATHER_MIN_S))
+    (first,) = notifications(party.live(SOON_S))
     sent = []
     for seq in range(2, 12):
-        sent += hear_of(party, seq) + party.live(GATHER_MIN_S)
+        sent += hear_of(party, seq) + party.live(SOON_S)
     assert all(seqs == [1] for seqs in told(sent))  # that one, repeated
     assert told(party.answer(first, b"")) == [list(range(2, 12))]
 
@@ -50,14 +49,14 @@ def test_what_is_said_does_not_wait_and_takes_the_rest_with_it() -> None:
     party = joined("ue1")
     assert told(hear_of(party, *range(1, 12), 12)) == [list(range(1, 13))]
     assert told(hear_of(party, 13)) == [[13]]  # though the first is not acked yet
-    assert told(party.live(GATHER_MIN_S)) == []
+    assert told(party.live(SOON_S)) == []
 
 
 def test_heartbeat_does_not_tell_of_what_waits() -> None:
     """Else the client would ask for it."""
     party = joined("ue1")
     hear_of(party, 1)
-    party.live(GATHER_MIN_S)  # not acked
+    party.live(SOON_S)  # not acked
     hear_of(party, 2)
     beats = [each for each in of("heartbeat", party.live(0.25)) if each.name.startswith(to("ue1"))]
     assert beats
@@ -70,7 +69,7 @@ def test_notification_tells_of_no_state_beyond_what_waits() -> None:
     party = joined("ue1")
     for entry in stream_of("csr2", *large):
         push(party, entry)
-    (first,) = notifications(party.live(GATHER_MIN_S))
+    (first,) = notifications(party.live(SOON_S))
     sent = first.read(Notification)
     assert len(sent.entries) < 20
     assert sent.current == (("csr2", 1, len(sent.entries)),)

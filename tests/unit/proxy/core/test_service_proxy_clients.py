@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from proxy.core.client_side import GATHER_MIN_S
 from proxy.core.events import TimerExpired
 from proxy.core.session_key import KeyExchange, proven_heartbeat
 from proxy.core.trust import join_statement
@@ -34,6 +33,7 @@ from proxy.wire.messages import (
     message_name,
 )
 from tests.unit.proxy.core.parties import (
+    SOON_S,
     UE1,
     UE2,
     Party,
@@ -326,7 +326,7 @@ def test_close_is_answered_notified_and_ends_the_session() -> None:
     (reply,) = of("close-reply", sent)
     assert reply.read(UpdateAck).level == "accepted"
     assert of("notification", sent) == []
-    assert len(of("notification", party.live(GATHER_MIN_S))) == 1
+    assert len(of("notification", party.live(SOON_S))) == 1
     assert conference(party).log.view.roster() == []
     assert set(conference(party).clients) == {"ue2"}
 

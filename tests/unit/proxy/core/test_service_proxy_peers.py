@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.armed_width import ARMED_MIN, NARROW_AFTER_S
-from proxy.core.client_side import GATHER_MIN_S
 from proxy.core.stream_sync import LOSSY_HOLD_S
 from proxy.records import PeerChanged
 from proxy.wire.messages import (
@@ -26,6 +25,7 @@ from proxy.wire.messages import (
     decode,
 )
 from tests.unit.proxy.core.parties import (
+    SOON_S,
     of,
     proxy_party,
     signed_update,
@@ -165,7 +165,7 @@ def test_sync_update_is_notified_and_the_next_is_armed() -> None:
     party = joined()
     asked = of("sync-interest", hear(party))
     sent = party.answer(asked[0], REMOTE[0].content)
-    (notification,) = of("notification", party.live(GATHER_MIN_S))
+    (notification,) = of("notification", party.live(SOON_S))
     (entry,) = notification.read(Notification).entries
     assert (entry.proxy, entry.seq, entry.via, entry.content) == ("csr2", 1, "armed", REMOTE[0].content)
     assert asked_for(sent) == [ARMED_MIN + 1]
@@ -186,7 +186,7 @@ def test_push_is_taken_and_widens_the_following() -> None:
     party = joined()
     hear(party)
     sent = push(party, REMOTE[0])
-    (entry,) = of("notification", party.live(GATHER_MIN_S))[0].read(Notification).entries
+    (entry,) = of("notification", party.live(SOON_S))[0].read(Notification).entries
     assert entry.via == "push"
     assert conference(party).widths["csr2"].width == 2 * ARMED_MIN
     assert asked_for(sent) == list(range(5, 2 + 2 * ARMED_MIN))
