@@ -276,6 +276,10 @@ class FaceTable:
             if face.carrier and not face.is_local and face.heartbeat_due(now_s=now_s, after_ratio=after_ratio):
                 self._effects.append(Send(face.face_id, face.heartbeat(now_s=now_s)))
 
+    @property
+    def is_starved(self) -> bool:
+        return self._starvation.stretch > 1.0
+
     def beat_in_step(self, now_s: float) -> None:
         """A packet has woken us: say now what is to be said soon, so as not to wake once more for that.
 

@@ -129,6 +129,11 @@ class Forwarder:
                 raise TypeError(f"not for a forwarder: {event!r}")
         return self._table.take_effects()
 
+    @property
+    def is_starved(self) -> bool:
+        """Whether this node gets the processor too late to keep its times."""
+        return self._table.is_starved
+
     def beat_in_step(self, *, now_s: float) -> list[Effect]:
         """We are awake: return the heartbeats that would be due soon; see `FaceTable.beat_in_step`."""
         self._table.beat_in_step(now_s)

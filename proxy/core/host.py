@@ -72,7 +72,9 @@ class Host:
         if not isinstance(event, PacketReceived | CarrierChanged | MtuChanged | ApplicationLeft):
             inside += self._outward(self.application.handle(event, now_s=now_s), effects)
         self._pass_on(inside, effects, now_s)
-        if isinstance(event, PacketReceived):  # the application's heartbeat spares the forwarder's
+        # Where the processor is short, a wake-up less counts more than that all who are told of an update answer with a
+        # heartbeat just while others are still to be told. The application's heartbeat spares the forwarder's.
+        if isinstance(event, PacketReceived) and self.forwarder.is_starved:
             if isinstance(self.application, ServiceClient):
                 inside += self._outward(self.application.beat_in_step(now_s=now_s), effects)
                 self._pass_on(inside, effects, now_s)

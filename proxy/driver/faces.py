@@ -15,6 +15,8 @@ from proxy.core.events import LOCAL_FACE, CarrierChanged
 from proxy.driver.packet_loop import Dispatch, PacketLoop, PacketSocket
 
 RECONNECT_INTERVAL_S: Final = 0.05
+#: An empty link packet, the first that a forwarder sends to its service proxy.
+_WELCOME: Final = b"\x64\x00"
 
 
 def open_udp_face(face: FaceConfig, counters: dict[str, int]) -> PacketSocket:
@@ -82,7 +84,7 @@ class LocalFace:
                 if self._attached is not None:
                     self._loop.remove(self._attached)
                     self._detach(self._attached)
-                nursery.start_soon(self._run, PacketSocket(self.face_id, accepted, self.counters))
+                nursery.start_soon(self._run, PacketSocket(self.face_id, accepted, self.counters), _WELCOME)
 
     async def connect_forever(self, path: Path) -> None:
         """Stay attached to the forwarder of this node, however often it goes away."""
@@ -94,12 +96,28 @@ class LocalFace:
                 sock.close()
                 await trio.sleep(RECONNECT_INTERVAL_S)
                 continue
+            if not await self._is_welcome(sock):
+                sock.close()
+                continue
             await self._run(PacketSocket(self.face_id, sock, self.counters, looks_ahead=True))
 
-    async def _run(self, packets: PacketSocket) -> None:
+    async def _is_welcome(self, sock: socket.socket) -> bool:
+        """Wait until the forwarder has taken us in; before, what comes for us is refused as if we were not there."""
+        self._loop.watch(sock.fileno())
+        try:
+            await trio.lowlevel.wait_readable(sock)
+            return sock.recv(len(_WELCOME) + 1, socket.MSG_DONTWAIT) == _WELCOME
+        except OSError:
+            return False
+        finally:
+            self._loop.unwatch(sock.fileno())
+
+    async def _run(self, packets: PacketSocket, greeting: bytes = b"") -> None:
         self._attached = packets
         self.attached.set()
         self._loop.add(packets)
+        if greeting:
+            packets.send(greeting)
         self._dispatch(CarrierChanged(self.face_id, up=True))
         try:
             await packets.ended.wait()

@@ -182,6 +182,11 @@ class PacketLoop:
         """When *fd* is readable, a trio task that waits for it gets its turn at once."""
         self._epoll.register(fd, select.EPOLLIN)
 
+    def unwatch(self, fd: int) -> None:
+        """End what `watch` began."""
+        if not self._epoll.closed:  # `run` has ended
+            self._epoll.unregister(fd)
+
     def give_way(self) -> None:
         """A trio task was given something to do: let it run after the current packets."""
         self._yield = True

@@ -265,9 +265,10 @@ class Channel:
         self.frames_drawn += 1
         due_ns = sent_ns + self._delay_ns
         if not self.draws_frames:
-            if due_ns < self._last_due_ns and self._keeps_order:  # the delay was lowered: order is kept
+            if due_ns >= self._last_due_ns:
+                self._last_due_ns = due_ns
+            elif self._keeps_order:  # the delay was lowered, or the line was
                 due_ns = self._last_due_ns
-            self._last_due_ns = due_ns
             return due_ns
         return self._decide(number, name, due_ns)
 

@@ -148,6 +148,7 @@ def test_second_service_proxy_replaces_the_first(start: Start) -> None:
         forwarder.wait_for_status(lambda status: status["forwarder"]["faces"][-1]["state"] == "up")
     for sock in held[:-1]:
         sock.settimeout(20.0)
+        assert sock.recv(100) == b"\x64\x00"  # taken in
         assert sock.recv(100) == b""  # closed by the forwarder
     for sock in held:
         sock.close()

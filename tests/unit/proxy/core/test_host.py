@@ -108,18 +108,43 @@ def heartbeats(effects: list[Effect]) -> list[LinkPacket]:
     return [packet for packet in packets if not packet.fragment]
 
 
-def test_who_is_woken_by_a_packet_says_what_would_be_said_soon() -> None:
+def is_starved(both: Host) -> bool:
+    return both.forwarder.is_starved
+
+
+def starve(both: Host, now_s: float) -> float:
+    """Let timers fire 30 ms late, until that is no chance any more. Returns: when the last one did."""
+    for _ in range(20):
+        now_s = (both.forwarder.deadline_s or now_s) + 0.03
+        both.handle(PacketReceived(1, ALIVE), now_s=now_s)
+        both.handle(TimerExpired(), now_s=now_s)
+    return now_s
+
+
+def test_who_is_starved_and_woken_by_a_packet_says_what_would_be_said_soon() -> None:
     both, _ = host(1)
     both.handle(PacketReceived(1, HELLO), now_s=1.0)
     both.handle(TimerExpired(), now_s=1.0)
-    assert heartbeats(both.handle(PacketReceived(1, ALIVE), now_s=1.02)) == []  # has just been heard
-    assert len(heartbeats(both.handle(PacketReceived(1, ALIVE), now_s=1.06))) == 1
-    assert both.forwarder.deadline_s >= 1.06 + 0.095  # and sleeps on
+    assert heartbeats(both.handle(PacketReceived(1, ALIVE), now_s=1.06)) == []  # there is time: each at its own
+    assert not is_starved(both)
+    now_s = starve(both, 1.06)
+    assert is_starved(both)
+    interval_s = 4 * 0.095
+    both.handle(PacketReceived(1, ALIVE), now_s=now_s + 0.5 * interval_s)
+    assert (
+        heartbeats(both.handle(PacketReceived(1, ALIVE), now_s=now_s + 0.6 * interval_s)) == []
+    )  # has just been heard
+    (beat,) = heartbeats(both.handle(PacketReceived(1, ALIVE), now_s=now_s + 1.1 * interval_s))
+    assert beat.min_tx_ms == 380
+    assert both.forwarder.deadline_s is not None
+    assert both.forwarder.deadline_s > now_s + 1.5 * interval_s  # and sleeps on
 
 
 def test_first_hellos_are_not_answered_in_step() -> None:
     both, _ = host(2)
     both.handle(PacketReceived(1, HELLO), now_s=1.0)  # the other face is down still
+    now_s = starve(both, 1.0)
+    assert is_starved(both)
     deadline_s = both.forwarder.deadline_s
-    both.handle(PacketReceived(1, ALIVE), now_s=1.06)
+    both.handle(PacketReceived(1, ALIVE), now_s=now_s + 0.06)
     assert both.forwarder.deadline_s == deadline_s

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+import msgspec
 import pytest
 
 from testbed.links.channel import (
@@ -140,6 +141,16 @@ def test_expected_alterations_add_up_over_changes_and_over_the_frames_that_are_n
     assert made.frames_passed == passed < 300
     again = passed - 100
     assert made.expected_alterations() == pytest.approx({"duplicate": 50 + again / 4, "reorder": again, "corrupt": 10})
+
+
+def test_order_is_kept_again_behind_all_that_came_before_it_was_not() -> None:
+    free = Impairment(jitter_keeps_order=False)
+    made = Channel(msgspec.structs.replace(free, delay_ms=5.0), seed=7, link="a-b", direction="a_to_b")
+    assert made.offer(100, now_ns=0) == 5_000_000
+    made.change(free)
+    assert made.offer(100, now_ns=1) == 1, "it overtakes"
+    made.change(Impairment())
+    assert made.offer(100, now_ns=2) == 5_000_000
 
 
 def test_a_place_in_the_queue_is_free_when_its_frame_has_left_the_line() -> None:
