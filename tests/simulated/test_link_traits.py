@@ -88,32 +88,10 @@ def test_one_direction_alone_is_impaired() -> None:
     conference.assert_invariants()
 
 
-@pytest.mark.parametrize("mtu_bytes", [576, 9_000])
-def test_no_packet_is_larger_than_the_mtu_and_smaller_links_take_more_of_them(
-    mtu_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
-
-    def noting(network: SimulatedNetwork, process: Any, face_id: int, packet: bytes) -> None:
-        if (process.config.node, face_id) in network._wires:
-            sizes.append(len(packet) + HEADERS_BYTES - 14)
-        transmit(network, process, face_id, packet)
-
-    transmit = SimulatedNetwork._transmit
-    monkeypatch.setattr(SimulatedNetwork, "_transmit", noting)
-    conference = Conference(with_links({"core", "uplink", "access", "login"}, mtu_bytes=mtu_bytes))
-    conference.join()
-    conference.publish("ue1", count=3, size_bytes=6_000)
-    conference.run_for(2.0)
-    conference.assert_invariants()
-    assert max(sizes) <= mtu_bytes
-    assert (max(sizes) > 6_000) == (mtu_bytes == 9_000)
-
-
-def test_an_mtu_that_changes_holds_from_then_on_and_for_a_forwarder_that_starts_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def noted_sizes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Return, of each link, the largest IP packet that is sent on it from now on."""
     sizes: dict[str, int] = {}
+    transmit = SimulatedNetwork._transmit
 
     def noting(network: SimulatedNetwork, process: Any, face_id: int, packet: bytes) -> None:
         if (process.config.node, face_id) in network._wires:
@@ -121,8 +99,28 @@ def test_an_mtu_that_changes_holds_from_then_on_and_for_a_forwarder_that_starts_
             sizes[link] = max(sizes.get(link, 0), len(packet) + HEADERS_BYTES - 14)
         transmit(network, process, face_id, packet)
 
-    transmit = SimulatedNetwork._transmit
     monkeypatch.setattr(SimulatedNetwork, "_transmit", noting)
+    return sizes
+
+
+@pytest.mark.parametrize("mtu_bytes", [576, 9_000])
+def test_no_packet_is_larger_than_the_mtu_and_smaller_links_take_more_of_them(
+    mtu_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = noted_sizes(monkeypatch)
+    conference = Conference(with_links({"core", "uplink", "access", "login"}, mtu_bytes=mtu_bytes))
+    conference.join()
+    conference.publish("ue1", count=3, size_bytes=6_000)
+    conference.run_for(2.0)
+    conference.assert_invariants()
+    assert max(sizes.values()) <= mtu_bytes
+    assert (max(sizes.values()) > 6_000) == (mtu_bytes == 9_000)
+
+
+def test_an_mtu_that_changes_holds_from_then_on_and_for_a_forwarder_that_starts_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = noted_sizes(monkeypatch)
     conference = Conference(with_links({"core", "uplink", "access", "login"}, mtu_bytes=9_000))
     network = conference.network
     conference.join()

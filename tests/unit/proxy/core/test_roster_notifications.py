@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.wire.messages import ClientHeartbeat, Notification, Sealed, decode
 from tests.unit.proxy.core.parties import SOON_S, UE2, Party, Sent, of, signed_update, to
-from tests.unit.proxy.core.proxy_bench import joined, push, stream_of
+from tests.unit.proxy.core.proxy_bench import joined, keep_heard, push, stream_of
 
 COMINGS = stream_of(
     "csr2",
@@ -75,3 +75,15 @@ def test_notification_tells_of_no_state_beyond_what_waits() -> None:
     assert sent.current == (("csr2", 1, len(sent.entries)),)
     (rest,) = [each for each in notifications(party.answer(first, b"")) if each.name != first.name][:1]
     assert rest.read(Notification).last == sent.current
+
+
+def test_where_many_are_to_be_told_the_first_coming_is_told_at_once_and_what_follows_is_gathered() -> None:
+    party = joined(*(f"ue{n}" for n in range(2, 11)), "ue1")  # ten, so for 40 ms
+    keep_heard(party, 0.5, *(f"ue{n}" for n in range(1, 11)))
+    hear_of(party, 1)
+    (first,) = notifications(party.live(0.01))
+    party.answer(first, b"")
+    hear_of(party, 2)
+    assert told(party.live(0.01)) == []
+    hear_of(party, 3)
+    assert told(party.live(0.04)) == [[2, 3]]
