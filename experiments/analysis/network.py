@@ -136,6 +136,7 @@ def _node_row(
     cpu_s |= {exit_.process: exit_.cpu_s for exit_ in exits if exit_.cpu_s is not None}
     rss: dict[str, int] = {report.process: report.max_rss_bytes for report in reports}
     rss |= {exit_.process: exit_.max_rss_bytes for exit_ in exits if exit_.max_rss_bytes is not None}
+    has_processes = run.manifest.get("mode") != "simulated"  # there, nobody has measured anything
     refusals: Counter[str] = Counter()
     for report in reports:
         refusals.update(
@@ -150,8 +151,8 @@ def _node_row(
     return {
         "node": name,
         "role": role,
-        "cpu_s": sum(cpu_s.values()) if cpu_s else None,
-        "max_rss_bytes": sum(rss.values()) if rss else None,
+        "cpu_s": sum(cpu_s.values()) if cpu_s and has_processes else None,
+        "max_rss_bytes": sum(rss.values()) if rss and has_processes else None,
         "start_s": max(ready) - run.epoch_s if ready else None,
         "exits": _spell_exits(exits),
         "cs_hits": hits if reports else None,
