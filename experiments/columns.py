@@ -264,11 +264,11 @@ NODES: Final = Table(
         Column(
             "role", "text", "`core`, `csr`, `ue`, `proxy-ue` (a UE that serves its network as sync proxy) or `login`"
         ),
-        Column("cpu_s", "number", "CPU time used, user and system"),
+        Column("cpu_s", "number", "CPU time used, user and system; empty where it is simulated"),
         Column(
             "max_rss_bytes",
             "count",
-            "peak resident memory, summed over the node's processes (shared pages count in each)",
+            "peak resident memory, summed over the node's processes (shared pages count in each); empty where it is simulated",
         ),
         Column("start_s", "number", "when the last of its processes was ready"),
         Column("exits", "text", "`ok`, or how each process ended: `proxy: signal 9; forwarder: ok`"),
@@ -397,8 +397,8 @@ SUMMARY: Final = Table(
 COMPARISON: Final = Table(
     "comparison.csv",
     "one metric of one group of runs: those with the same settings but for the seed. Written by `hconf report RUN RUN ...` and "
-    "`hconf sweep`, not into a run folder. Every interval is a bootstrap interval of a median with 95 % confidence; of fewer "
-    "than six runs it is narrower than it says, of one run it is empty",
+    "`hconf sweep`, not into a run folder. Every interval is a bootstrap interval of a median with 95 % confidence, and at least as wide "
+    "as the order statistics that hold the median with 95 %; of fewer than six runs it is narrower than it says, of one run it is empty",
     (
         Column("group", "text", "the settings by which its runs differ from the others"),
         Column("metric", "text", "as in `summary.csv`"),
@@ -412,11 +412,14 @@ COMPARISON: Final = Table(
             "text",
             "the group that it is compared with, the first; empty: it is that itself, or shares no seed",
         ),
-        Column("pairs", "count", "runs with the same seed in both groups"),
+        Column("pairs", "count", "runs with the same seed in both groups that have a value of the metric"),
         Column("difference_value", "number", "median over pairs of the run's value minus the reference's"),
         Column("difference_low_value", "number", "lower bound of the interval of that median"),
         Column("difference_high_value", "number", "upper bound"),
-        Column("reference_ratio", "number", "median over pairs of the run's value over the reference's"),
+        Column(
+            "ratio_pairs", "count", "those of the pairs in which the reference's value is not 0: a ratio to 0 is none"
+        ),
+        Column("reference_ratio", "number", "median over those pairs of the run's value over the reference's"),
         Column("reference_low_ratio", "number", "lower bound of the interval of that median"),
         Column("reference_high_ratio", "number", "upper bound"),
     ),

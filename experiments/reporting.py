@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: More runs than these are not each summed up in the terminal, and have no page of their own made anew.
 _PRINTED_MAX: Final = 12
 _GROUPS_PRINTED_MAX: Final = 40
+#: Letters that the settings have on a line, however narrow the terminal is.
+_KEY_WIDTH_MAX: Final = 16
 #: Columns of the table of medians.
 _COLUMNS: Final = {
     "deliveries.ratio.p50": "p50 ratio",
@@ -44,6 +46,7 @@ def report_runs(paths: Sequence[Path], out: Path | None) -> None:
         report_sweep(paths[0])
         return
     folders = [folder for path in paths for folder in _run_folders(path)]
+    _check_distinct(folders)
     if out is not None and len(folders) == 1:
         raise InputError(
             where="--out", problem="one run is not compared with any", remedy="leave --out out, or give more runs"
@@ -66,6 +69,20 @@ def report_runs(paths: Sequence[Path], out: Path | None) -> None:
         print_comparison(console, comparison, target)
 
 
+def _check_distinct(folders: Sequence[RunFolder]) -> None:
+    """Refuse a run that is given twice, once by itself and once with its sweep for instance: it is one, and would count as two."""
+    seen: set[Path] = set()
+    for folder in folders:
+        path = folder.path.resolve()
+        if path in seen:
+            raise InputError(
+                where=str(folder.path),
+                problem="it is given twice, and one run is no two repetitions",
+                remedy="give each run once; the folder of a sweep stands for all of its runs",
+            )
+        seen.add(path)
+
+
 def print_comparison(console: Console, comparison: Comparison, folder: Path) -> None:
     """Print the medians that people ask for first."""
     from experiments.report.comparison_page import spell_interval  # noqa: PLC0415
@@ -73,7 +90,7 @@ def print_comparison(console: Console, comparison: Comparison, folder: Path) -> 
 
     table = Table(title="Medians, with 95 % bootstrap intervals; ratio: latency / path delay", title_justify="left")
     key, labels = _without_common_key([group.label for group in comparison.groups])
-    table.add_column(key, overflow="fold")
+    table.add_column(key, overflow="fold", min_width=min(_KEY_WIDTH_MAX, max(map(len, [key, *labels]))))
     table.add_column("runs", justify="right")
     for words in _COLUMNS.values():
         table.add_column(words, justify="right")

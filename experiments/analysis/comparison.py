@@ -7,6 +7,7 @@ their difference is free of what the seed does to both.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,9 @@ class Comparison:
     groups: Sequence[Group]
     frame: pd.DataFrame  #: the rows of comparison.csv
     medians: Mapping[tuple[str, str], Interval] = field(default_factory=dict)  #: by (group, metric)
-    ratios: Mapping[tuple[str, str], Interval] = field(default_factory=dict)  #: to the reference, paired, by the same
+    #: To the reference, paired, by the same; a ratio only of pairs whose reference is not 0.
+    differences: Mapping[tuple[str, str], Interval] = field(default_factory=dict)
+    ratios: Mapping[tuple[str, str], Interval] = field(default_factory=dict)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -104,11 +107,12 @@ def compare(groups: Sequence[Group]) -> Comparison:
     """Return medians of every metric of every group, and how they differ from the first."""
     rows: list[tuple[Any, ...]] = []
     medians: dict[tuple[str, str], Interval] = {}
+    differences: dict[tuple[str, str], Interval] = {}
     ratios: dict[tuple[str, str], Interval] = {}
     reference = groups[0]
     units = {metric: unit for group in groups for run in group.runs for metric, unit in run.units.items()}
     for group in groups:
-        paired = [] if group is reference else _pairs(reference, group)
+        paired = [] if group is reference else pairs_by_seed(reference, group)
         for metric in dict.fromkeys(metric for run in group.runs for metric in run.metrics):
             median = bootstrap_median(_values(group.runs, metric))
             theirs = _values([theirs for theirs, _ in paired], metric)
@@ -116,7 +120,8 @@ def compare(groups: Sequence[Group]) -> Comparison:
             difference = bootstrap_median(ours - theirs)
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = bootstrap_median(np.where(theirs != 0, ours / theirs, np.nan))
-            medians[group.label, metric], ratios[group.label, metric] = median, ratio
+            of_what = group.label, metric
+            medians[of_what], differences[of_what], ratios[of_what] = median, difference, ratio
             against = (reference.label, difference.count) if paired else ("", None)
             rows.append(
                 (
@@ -127,23 +132,29 @@ def compare(groups: Sequence[Group]) -> Comparison:
                     *_bounds(median),
                     *against,
                     *_bounds(difference),
+                    ratio.count if paired else None,
                     *_bounds(ratio),
                 )
             )
-    return Comparison(groups, pd.DataFrame(rows, columns=COMPARISON.names), medians, ratios)
+    return Comparison(groups, pd.DataFrame(rows, columns=COMPARISON.names), medians, differences, ratios)
 
 
 def bootstrap_median(values: Floats) -> Interval:
     """Return the median and its percentile bootstrap interval; the same values always have the same.
 
+    Medians of few values jump from one of them to the next, and so do their percentiles: of seven, the plain interval goes from
+    the second to the sixth and holds the median in 87 of 100 cases, not 95. So it is made as wide as the order statistics
+    that hold it in 95 of 100 whatever the distribution, where it is narrower.
+
     With one value there is no interval. With fewer than six, no interval of a median that is made from the values alone reaches
     95 % (the widest, from the least to the greatest, holds the median with probability 1 - 2 ** (1 - n)), and this one is narrower
     than it says.
 
-    Source: B. Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
+    Sources: B. Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979; H. A. David, H. N. Nagaraja, "Order
+    Statistics", 3rd edition, section 7.1.
 
     >>> bootstrap_median(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]))
-    Interval(median=4.0, low=2.0, high=6.0, count=7)
+    Interval(median=4.0, low=1.0, high=7.0, count=7)
     """
     known = values[~np.isnan(values)]
     if not len(known):
@@ -151,9 +162,42 @@ def bootstrap_median(values: Floats) -> Interval:
     median = float(np.median(known))
     if len(known) == 1:
         return Interval(median, np.nan, np.nan, 1)
+    ordered = np.sort(known)
     chosen = np.random.default_rng([_BOOTSTRAP_SEED, len(known)]).integers(len(known), size=(RESAMPLES, len(known)))
-    low, high = np.quantile(np.median(np.sort(known)[chosen], axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(median, float(low), float(high), len(known))
+    low, high = np.quantile(np.median(ordered[chosen], axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    rank = order_statistic(len(known))
+    return Interval(
+        median, min(float(low), float(ordered[rank - 1])), max(float(high), float(ordered[-rank])), len(known)
+    )
+
+
+@functools.cache
+def order_statistic(count: int) -> int:
+    """Return k so that the k-th least and the k-th greatest of *count* values hold the median between them with 95 %, at least 1.
+
+    They miss it where fewer than k of the values are on one side of it, and each is on either side by the toss of a coin.
+
+    >>> [order_statistic(count) for count in (1, 5, 6, 8, 9, 10, 20)]
+    [1, 1, 1, 1, 2, 2, 6]
+    """
+    rank, ways = 0, 1  # in which `rank` tosses of *count* come down on one side
+    below, allowed = 1, int((1 - CONFIDENCE) / 2 * 2**53) * 2**count >> 53
+    while below <= allowed:
+        rank += 1
+        ways = ways * (count - rank + 1) // rank
+        below += ways
+    return max(1, rank)
+
+
+def repeated_simulations(group: Group) -> list[RunResult]:
+    """Return the simulated runs of *group* that have a seed which one before them has: the same run once more, not another one."""
+    seen: set[int] = set()
+    again: list[RunResult] = []
+    for run in group.runs:
+        if run.mode == "simulated" and run.seed in seen:
+            again.append(run)
+        seen.add(run.seed)
+    return again
 
 
 def _bounds(interval: Interval) -> tuple[float, float, float]:
@@ -164,7 +208,7 @@ def _values(runs: Sequence[RunResult], metric: str) -> Floats:
     return np.array([run.metrics.get(metric, np.nan) for run in runs], dtype=np.float64)
 
 
-def _pairs(reference: Group, group: Group) -> list[tuple[RunResult, RunResult]]:
+def pairs_by_seed(reference: Group, group: Group) -> list[tuple[RunResult, RunResult]]:
     """Return runs of the same seed; several of one seed are paired in the order in which they were given."""
     waiting: dict[int, list[RunResult]] = {}
     for run in reversed(reference.runs):

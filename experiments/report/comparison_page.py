@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.analysis.comparison import CONFIDENCE, Comparison, Group, Interval, RunResult, compare, group_runs
+from experiments.analysis.comparison import (
+    CONFIDENCE,
+    Comparison,
+    Group,
+    Interval,
+    RunResult,
+    compare,
+    group_runs,
+    pairs_by_seed,
+    repeated_simulations,
+)
 from experiments.analysis.csv_files import write_csv
 from experiments.columns import COMPARISON
 from experiments.report.canvas import PLOTS_DIR, new_figure, plotting, save
@@ -36,10 +47,11 @@ HEADLINES: Final = (
 )
 _PLOTTED: Final = (0, 1, 4, 5)
 _ON_INTERVALS: Final = (
-    f"Median over runs and its bootstrap interval ({CONFIDENCE:.0%}) in brackets. One run has no interval, and of fewer than six it is "
-    "narrower than it says. comparison.csv has every metric."
+    f"Median over runs and its bootstrap interval ({CONFIDENCE:.0%}) in brackets, at least as wide as the order statistics that hold "
+    "the median as often. One run has no interval, and of fewer than six it is narrower than it says. (of n): so many runs have a "
+    "value. comparison.csv has every metric."
 )
-#: Deliveries of one run that are drawn; of more, evenly spaced ones of those in order.
+#: Deliveries that are drawn, of one run in the mean of its group; of more, evenly spaced ones of those in order.
 _DRAWN_MAX: Final = 50_000
 _SHORT_MAX: Final = 20
 #: Medians that differ by more than this ratio are on a log scale.
@@ -61,7 +73,7 @@ def write_comparison(
         write_csv(directory, COMPARISON, comparison.frame)
         with plotting():
             sections = list(_sections(comparison, directory))
-        page = Page(title, _subtitle(comparison), list(_banners(runs, directory)), sections)
+        page = Page(title, _subtitle(comparison), list(_banners(comparison, runs, directory)), sections)
         write_whole(directory / PAGE_FILE, page.html().encode())
     except OSError as error:
         raise InputError(
@@ -77,12 +89,23 @@ def _subtitle(comparison: Comparison) -> str:
     return f"{runs} runs in {len(comparison.groups)} groups; reference: {comparison.groups[0].label}"
 
 
-def _banners(runs: Sequence[RunResult], directory: Path) -> Iterator[Banner]:
+def _banners(comparison: Comparison, runs: Sequence[RunResult], directory: Path) -> Iterator[Banner]:
     unfaithful = [run for run in runs if run.unfaithful]
     if unfaithful:
         rows = [(_place(run, directory), ", ".join(run.unfaithful)) for run in unfaithful]
         text = f"{len(unfaithful)} of {len(runs)} runs: the machine or the testbed did not do all that was asked of it."
         yield Banner("warn", "Fidelity failed", text, HtmlTable(("run", "checks"), rows))
+    again = [
+        (group.label, _place(run, directory), run.seed)
+        for group in comparison.groups
+        for run in repeated_simulations(group)
+    ]
+    if again:
+        text = (
+            "These are simulated with a seed that a run of their group has already: the same run once more, not another repetition. "
+            "The intervals of their groups are narrower than they say."
+        )
+        yield Banner("warn", "Runs that count twice", text, HtmlTable(("group", "run", "seed"), again))
     bad = [run for run in runs if run.verdict != "pass"]
     if bad:
         text = f"{len(bad)} of {len(runs)} runs did not pass: read the figures of their groups with care."
@@ -100,11 +123,12 @@ def _sections(comparison: Comparison, directory: Path) -> Iterator[Section]:
         [_ON_INTERVALS],
     )  # fmt: skip
     if len(comparison.groups) > 1:
-        yield Section("Differences, paired by seed", tables=[_paired_table(comparison)], notes=[_pairing(comparison)])
+        yield Section("Differences, paired by seed", tables=_paired_tables(comparison), notes=_pairing(comparison))
     figure, table = _distributions(comparison.groups)
     yield Section(
-        "Latency against the path delay", save(figure, plots, "latency"), "Distributions of latency by group", [table]
-    )
+        "Latency against the path delay", save(figure, plots, "latency"), "Distributions of latency by group", [table],
+        list(_never_came(comparison.groups)),
+    )  # fmt: skip
     rows: list[tuple[Cell, ...]] = [
         (group.label, _place(run, directory), run.seed, run.mode, run.verdict)
         for group in comparison.groups
@@ -127,7 +151,8 @@ def headline_table(comparison: Comparison) -> HtmlTable:
     for metric, words, unit in HEADLINES:
         intervals = [comparison.medians.get((group.label, metric)) for group in comparison.groups]
         if any(interval is not None and interval.count for interval in intervals):
-            rows.append((f"{words} ({unit})", *(spell_interval(interval) for interval in intervals)))
+            cells = zip(intervals, comparison.groups, strict=True)
+            rows.append((f"{words} ({unit})", *(spell_interval(each, of=len(group.runs)) for each, group in cells)))
     columns = (
         "metric",
         *(f"{name} (n={len(group.runs)})" for name, group in zip(_names(comparison), comparison.groups, strict=True)),
@@ -147,34 +172,64 @@ def _keys_of(comparison: Comparison) -> str:
     return ", ".join(dict.fromkeys(key for key, equals, _ in parts if equals))
 
 
-def spell_interval(interval: Interval | None) -> str:
-    """Return a median with its interval.
+def spell_interval(interval: Interval | None, *, of: int | None = None) -> str:
+    """Return a median with its interval, and of how many values, unless that is *of*.
 
-    >>> spell_interval(Interval(1.25, 1.2, 1.31, 10)), spell_interval(Interval(4, float("nan"), float("nan"), 1))
-    ('1.25 [1.2, 1.31]', '4')
+    >>> spell_interval(Interval(1.25, 1.2, 1.31, 10)), spell_interval(Interval(4, float("nan"), float("nan"), 1), of=3)
+    ('1.25 [1.2, 1.31]', '4 (of 1)')
     """
     if interval is None or not interval.count:
         return "-"
-    if np.isnan(interval.low):
-        return spell_number(interval.median)
-    return f"{spell_number(interval.median)} [{spell_number(interval.low)}, {spell_number(interval.high)}]"
+    text = spell_number(interval.median)
+    if not np.isnan(interval.low):
+        text += f" [{spell_number(interval.low)}, {spell_number(interval.high)}]"
+    return text if of is None or interval.count == of else f"{text} (of {interval.count})"
 
 
-def _paired_table(comparison: Comparison) -> HtmlTable:
-    rows: list[tuple[Cell, ...]] = []
-    for metric, words, _ in HEADLINES:
-        intervals = [comparison.ratios.get((group.label, metric)) for group in comparison.groups[1:]]
-        if any(interval is not None and interval.count for interval in intervals):
-            rows.append((words, *(spell_interval(interval) for interval in intervals)))
-    columns = ("value over that of the reference", *_names(comparison)[1:])
-    return HtmlTable(columns, rows, _keys_of(comparison))
+def _paired_tables(comparison: Comparison) -> list[HtmlTable]:
+    """Return how the other groups differ from the reference: as a difference, which there always is, and as a ratio."""
+    keys = _keys_of(comparison)
+    others = [(group, len(pairs_by_seed(comparison.groups[0], group))) for group in comparison.groups[1:]]
+    tables = []
+    for what, intervals in (
+        ("value minus that of the reference", comparison.differences),
+        ("value over that of the reference", comparison.ratios),
+    ):
+        rows: list[tuple[Cell, ...]] = []
+        for metric, words, unit in HEADLINES:
+            mine = [(intervals.get((group.label, metric)), pairs) for group, pairs in others]
+            if any(interval is not None and interval.count for interval, _ in mine):
+                name = words if intervals is comparison.ratios else f"{words} ({unit})"
+                rows.append((name, *(spell_interval(interval, of=pairs) for interval, pairs in mine)))
+        named = zip(_names(comparison)[1:], others, strict=True)
+        tables.append(HtmlTable((what, *(f"{name} (pairs={pairs})" for name, (_, pairs) in named)), rows, keys))
+    return tables
 
 
-def _pairing(comparison: Comparison) -> str:
-    return (
-        f"Each run against the one of the same seed in {comparison.groups[0].label}; the median of the ratios and its interval. "
-        "1 is no difference; an interval without 1 in it is a difference that the choice of seeds does not explain."
+def _pairing(comparison: Comparison) -> list[str]:
+    how = (
+        f"Each run against the one of the same seed in {comparison.groups[0].label}: medians over these pairs, with intervals. 0 is no "
+        "difference, and 1 no ratio; an interval without it is a difference that the choice of seeds does not explain."
     )
+    care = (
+        "A ratio to 0 is none: (of n) says how many pairs are left. Of twenty such intervals one is wrong by chance alone: what "
+        "was asked before the runs counts for more than what was found in these tables."
+    )
+    return [how, care]
+
+
+def _never_came(groups: Sequence[Group]) -> Iterator[str]:
+    """Say what is missing from the distributions: only what was delivered has a latency."""
+    for group in groups:
+        lost, expected = (
+            sum(value for run in group.runs if not math.isnan(value := run.metrics.get(metric, math.nan)))
+            for metric in ("deliveries.lost", "deliveries.expected")
+        )
+        if lost > 0:
+            yield (
+                f"{group.label}: {spell_number(lost)} of {spell_number(expected)} expected deliveries never happened, and are in no "
+                "distribution, quantile or median of latencies."
+            )
 
 
 def medians_figure(comparison: Comparison) -> Figure:
@@ -233,9 +288,9 @@ def _distributions(groups: Sequence[Group]) -> tuple[Figure, HtmlTable]:
     rows: list[tuple[Cell, ...]] = []
     for group in groups[:_GROUPS_DRAWN_MAX]:
         parts = [read_deliveries(run.path) for run in group.runs[:_RUNS_DRAWN_MAX]]
-        latency = np.concatenate([_drawn(part.latency_ms) for part in parts])
-        ratio = np.concatenate([_drawn(part.ratio) for part in parts])
-        floors += [_drawn(part.path_delay_ms[part.path_delay_ms > 0]) for part in parts]
+        latency = np.concatenate(_drawn([part.latency_ms for part in parts]))
+        ratio = np.concatenate(_drawn([part.ratio for part in parts]))
+        floors += _drawn([part.path_delay_ms[part.path_delay_ms > 0] for part in parts])
         latencies.append(Distribution(short_label(group.label), latency))
         ratios.append(Distribution(short_label(group.label), ratio))
         deliveries = sum(len(part.latency_ms) for part in parts)
@@ -259,9 +314,15 @@ def short_label(label: str) -> str:
     return short if len(short) <= _SHORT_MAX else f"{short[: _SHORT_MAX - 3]}..."
 
 
-def _drawn(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return *values*, or of very many an even choice that keeps the least and the greatest."""
-    if len(values) <= _DRAWN_MAX:
+def _drawn(parts: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Return the values of each run, or of very many an even choice: of each run the same share, or the small ones would outweigh."""
+    share = _DRAWN_MAX * len(parts) / max(1, sum(map(len, parts)))
+    return list(parts) if share >= 1 else [_thinned(part, max(2, round(len(part) * share))) for part in parts]
+
+
+def _thinned(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Return *count* of *values*, evenly spaced among those in order, the least and the greatest with them."""
+    if len(values) <= count:
         return values
-    places = np.linspace(0, len(values) - 1, _DRAWN_MAX).round().astype(np.int64)
+    places = np.linspace(0, len(values) - 1, count).round().astype(np.int64)
     return np.sort(values)[places]

@@ -90,7 +90,7 @@ def _draw_distributions(axes: Axes, distributions: Sequence[Distribution], *, fl
             shares,
             where="post",
             color=colour,
-            linewidth=1.2 if is_floor else 1.6,
+            linewidth=1.2 if is_floor else _line_width(nth, len(drawn) - floor),
             linestyle="-" if is_floor else DASHES[nth % len(DASHES)],
         )
         labels.append((0.95 - 0.11 * index, f"{_LINE.get(nth, '')}{distribution.label}", colour))
@@ -100,6 +100,11 @@ def _draw_distributions(axes: Axes, distributions: Sequence[Distribution], *, fl
     label_at_right(axes, labels)
     if not drawn:
         _say_nothing(axes)
+
+
+def _line_width(nth: int, lines: int) -> float:
+    """Return the width of a line: the first are wider, so that those drawn over them do not hide them where all are the same."""
+    return 1.4 + 0.8 * max(0, min(lines, 4) - 1 - nth)
 
 
 _LINE: Final = {-1: "— ", 0: "— ", 1: "-- ", 2: "-· ", 3: "·· ", 4: "-·· ", 5: "—— ", 6: "··· "}

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.analysis.comparison import RunResult, bootstrap_median, compare, flatten, group_runs
+from experiments.analysis.comparison import (
+    RunResult,
+    bootstrap_median,
+    compare,
+    flatten,
+    group_runs,
+    repeated_simulations,
+)
 
 METRIC = "deliveries.ratio.p50"
 
@@ -77,17 +84,42 @@ def test_of_one_run_there_is_no_interval_and_of_none_nothing() -> None:
 
 
 def test_the_interval_covers_the_median_as_often_as_it_says() -> None:
-    """Of skewed samples of 15 from a distribution with median ln 2: the percentile bootstrap holds it 93 to 97 times in 100."""
+    """Of skewed samples of 15 from a distribution with median ln 2: the interval holds it 93 to 99 times in 100."""
     rng = np.random.default_rng(1)
     intervals = [bootstrap_median(rng.exponential(size=15)) for _ in range(300)]
     held = np.mean([each.low <= np.log(2) <= each.high for each in intervals])
-    assert 0.9 <= held <= 0.99
+    assert 0.93 <= held <= 0.99
+
+
+@pytest.mark.parametrize("runs", [6, 7, 8, 9, 10, 12, 15])
+def test_the_interval_of_few_runs_covers_the_median_as_often_as_it_says(runs: int) -> None:
+    """The percentile bootstrap alone holds the median of seven in 87 cases of 100, and of nine in 89."""
+    rng = np.random.default_rng(runs)
+    intervals = [bootstrap_median(rng.lognormal(size=runs)) for _ in range(1_000)]
+    held = sum(each.low <= 1.0 <= each.high for each in intervals)
+    assert held >= 935  # of a thousand at 95 %, fewer come in one case of 50
 
 
 def test_a_value_over_nothing_is_no_ratio() -> None:
     comparison = compare(group_runs([run(1, 0.0, a=1), run(1, 5.0, a=2)]))
     assert comparison.ratios["a=2", METRIC].count == 0
     assert comparison.frame.iloc[1]["difference_value"] == 5.0
+    assert comparison.differences["a=2", METRIC].median == 5.0
+
+
+def test_of_how_many_pairs_a_ratio_is_stands_beside_it() -> None:
+    """One reference of three is 0: its pair has a difference, and no ratio."""
+    runs = [run(seed, float(seed - 1), a=1) for seed in (1, 2, 3)] + [run(seed, 4.0, a=2) for seed in (1, 2, 3)]
+    row = compare(group_runs(runs)).frame.iloc[1]
+    assert (row["pairs"], row["difference_value"], row["ratio_pairs"], row["reference_ratio"]) == (3, 3.0, 2, 3.0)
+
+
+def test_a_simulated_run_with_a_seed_of_its_group_is_no_repetition() -> None:
+    """It is the same to the byte; of an emulated one the machine makes another."""
+    (simulated,) = group_runs([run(seed, 1.0, name=f"{seed}") for seed in (1, 2, 1)])
+    assert [each.path for each in repeated_simulations(simulated)] == [simulated.runs[2].path]
+    (emulated,) = group_runs([run(1, value, mode="emulated") for value in (1.0, 1.1)])
+    assert repeated_simulations(emulated) == []
 
 
 @pytest.mark.parametrize("value", [[], ["a", "b"], [1, {"x": 2}]])

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments import cli
 from experiments.analysis.results import load_result
 from experiments.columns import COMPARISON
+from experiments.report import comparison_page
 from experiments.run_folder import RunFolder
 
 WriteRun = Callable[..., RunFolder]
@@ -62,6 +64,7 @@ def test_several_runs_are_compared(hconf: Callable[..., Any], write_run: WriteRu
     assert "Fidelity failed" not in page
     assert "<caption>conference.mode</caption>" in page
     assert '<th scope="col">svs (n=2)</th>' in page
+    assert '<th scope="col">svs (pairs=2)</th>' in page
     assert sorted(path.name for path in (tmp_path / "both" / "plots").glob("*.png")) == ["latency.png", "medians.png"]
 
 
@@ -75,6 +78,53 @@ def test_failed_fidelity_of_any_run_stands_first(
     page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
     places = [page.index(text) for text in ("Fidelity failed", "fidelity.cpu", "Not all runs passed", "Medians")]
     assert places == sorted(places)
+
+
+def test_a_run_that_is_given_twice_is_not_two(hconf: Callable[..., Any], write_run: WriteRun, tmp_path: Path) -> None:
+    one, *others = two_modes(write_run)
+    code, _, err = hconf("report", one, *others, tmp_path / "." / one.name, "--out", "both")
+    assert (code, f"{one}: it is given twice" in err) == (2, True)
+    assert not (tmp_path / "both").exists()
+
+
+def test_simulated_runs_of_one_seed_are_said_to_count_twice(
+    hconf: Callable[..., Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    paths = [write_run(manifest={"mode": "simulated", "seed": 1, "verdict": "pass"}).path for _ in range(2)]
+    assert hconf("report", *paths, "--out", "both")[0] == 0
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert page.index("Runs that count twice") < page.index("Medians")
+    assert "CPU time" not in page, "nobody has measured any"
+
+
+def test_where_the_reference_has_nothing_the_difference_is_shown_and_what_was_lost_is_said(
+    hconf: Callable[..., Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    """No outage against one: no ratio says that."""
+    calm = [("ue1", 1, 1.0, {"ue2": 4.0, "ue3": 9.0}), ("ue1", 2, 6.0, {"ue2": 4.0, "ue3": 19.0})]
+    late = [("ue1", 1, 1.0, {"ue2": 4.0}), ("ue1", 2, 6.0, {"ue2": 4.0, "ue3": 219.0})]
+    paths = [
+        write_run(
+            traffic=traffic, manifest={"experiment": {"conference": {"mode": mode}}, "seed": 1, "verdict": "pass"}
+        ).path
+        for mode, traffic in (("push", calm), ("svs", late))
+    ]
+    assert hconf("report", *paths, "--out", "both")[0] == 0
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    minus, over = page.split("value minus that of the reference")[1].split("value over that of the reference")[:2]
+    assert "outage, worst client (ms)" in minus
+    assert "outage, worst client" not in over
+    assert "conference.mode=svs: 1 of 4 expected deliveries never happened" in page
+
+
+def test_of_runs_of_different_size_the_same_share_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the deliveries of the small one would count for more than those of the large one."""
+    monkeypatch.setattr(comparison_page, "_DRAWN_MAX", 100)
+    large, small = np.arange(900, dtype=np.float32), np.arange(5_000, 5_100, dtype=np.float32)
+    drawn = comparison_page._drawn([large, small])
+    assert [len(part) for part in drawn] == [180, 20]
+    assert [(part[0], part[-1]) for part in drawn] == [(0, 899), (5_000, 5_099)]
+    assert [len(part) for part in comparison_page._drawn([large[:90], small])] == [90, 100]
 
 
 def test_a_folder_that_is_none_is_named_before_anything_is_written(
