@@ -171,7 +171,7 @@ def _nodes_ran(run: RecordedRun) -> Check:
 
 def _records_intact(run: RecordedRun) -> Check:
     damage = list(run.history.damage)
-    return _check("fidelity.records", damage, f"{len(damage)} damaged lines in raw records", "0")
+    return _check("fidelity.records", damage, f"{len(damage)} damaged lines or missing files in raw records", "0")
 
 
 def _delay(links: Sequence[LinkRecord]) -> Check:

@@ -73,7 +73,12 @@ class RecordedRun:
             proxy_only=proxy_only(topology, faults, exits.values()) if exits else frozenset(),
             epoch_s=clock.get("epoch_s") or clock.get("start_s") or math.inf,
             quiesced_s=clock.get("quiesced_s"),
-            damage=[*fault_file[1], *link_file[1], *exit_file[1]],
+            damage=[
+                *fault_file[1],
+                *link_file[1],
+                *exit_file[1],
+                *_missing_records(folder.raw, topology, exits, has_ended=clock.get("quiesced_s") is not None),
+            ],
         )
         history = dataclasses.replace(history, sessions=_with_vanished(history.sessions, topology, faults))
         end_s = clock.get("quiesced_s") or last_time_s(history)
@@ -152,6 +157,17 @@ def _read_optional(path: Path, type_: type) -> tuple[list[Any], list[str]]:
         return [], []
     raw = read_lines(path, type_)
     return raw.records, raw.damage
+
+
+def _missing_records(raw_dir: Path, topology: Topology, exits: Collection[str], *, has_ended: bool) -> list[str]:
+    """Return what to say of each process that has run and has no records: those that ended, and of a whole run every node's."""
+    processes = {*exits, *(f"{node.name}.forwarder" for node in topology.nodes if has_ended)}
+    paths = [raw_dir / f"{name}.jsonl" for name in sorted(processes)]
+    return [
+        f"{path.name}: is {'empty' if path.exists() else 'missing'}"
+        for path in paths
+        if not (path.exists() and path.stat().st_size)
+    ]
 
 
 def _latest_of_each(records: Iterable[FaultRecord]) -> list[FaultRecord]:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 #: More runs than these are not each summed up in the terminal, and have no page of their own made anew.
 _PRINTED_MAX: Final = 12
 _GROUPS_PRINTED_MAX: Final = 40
-#: Letters that the settings have on a line, however narrow the terminal is.
-_KEY_WIDTH_MAX: Final = 16
 #: Columns of the table of medians.
 _COLUMNS: Final = {
     "deliveries.ratio.p50": "p50 ratio",
@@ -90,7 +88,7 @@ def print_comparison(console: Console, comparison: Comparison, folder: Path) -> 
 
     table = Table(title="Medians, with 95 % bootstrap intervals; ratio: latency / path delay", title_justify="left")
     key, labels = _without_common_key([group.label for group in comparison.groups])
-    table.add_column(key, overflow="fold", min_width=min(_KEY_WIDTH_MAX, max(map(len, [key, *labels]))))
+    table.add_column(key, overflow="fold")
     table.add_column("runs", justify="right")
     for words in _COLUMNS.values():
         table.add_column(words, justify="right")
@@ -104,14 +102,14 @@ def print_comparison(console: Console, comparison: Comparison, folder: Path) -> 
 
 
 def _without_common_key(labels: Sequence[str]) -> tuple[str, list[str]]:
-    """Return a heading, and the labels without what they all begin with, if they differ in the value of one key.
+    """Return a heading that is as short as it can be, and the labels without their key, if they differ in the value of one.
 
     >>> _without_common_key(["conference.mode=push", "conference.mode=svs"])
-    ('conference.mode', ['push', 'svs'])
+    ('mode', ['push', 'svs'])
     """
     keys = {label.partition("=")[0] for label in labels}
     if len(keys) == 1 and all(label.count("=") == 1 for label in labels):
-        return keys.pop(), [label.partition("=")[2] for label in labels]
+        return keys.pop().rpartition(".")[2], [label.partition("=")[2] for label in labels]
     return "runs with", list(labels)
 
 

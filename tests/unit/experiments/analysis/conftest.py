@@ -105,7 +105,7 @@ def write_run(tmp_path: Path) -> WriteRun:
         _write_lines(folder.raw / FAULTS_FILE, faults)
         _write_lines(folder.raw / LINKS_FILE, [_link(0), _link(1)] if links is None else links)
         _write_lines(folder.raw / NODES_FILE, [_exit(node.name) for node in TOPOLOGY.nodes])
-        by_node: dict[str, list[Any]] = {}
+        by_node: dict[str, list[Any]] = {"core1.forwarder": [_counters("core1", sent=())]}
         for device, csr in SERVED_BY.items():
             by_node[f"{device}.forwarder"] = [SessionChanged(99.0, "main", device, csr, "joined")]
         for publisher, seq, at_s, latencies_ms in traffic:
@@ -152,8 +152,9 @@ def _state(node: str, component: Any) -> StateReported:
     return StateReported(QUIESCED_S + 0.1, "main", node, component, "d" + component, [], [], sorted(SERVED_BY))
 
 
-def _counters(node: str) -> CountersReported:
-    sent = [MessageCount("csr1-csr2", "csr2" if node == "csr1" else "csr1", "sync-update", 5, 900)]
+def _counters(node: str, sent: Sequence[MessageCount] | None = None) -> CountersReported:
+    if sent is None:
+        sent = [MessageCount("csr1-csr2", "csr2" if node == "csr1" else "csr1", "sync-update", 5, 900)]
     lag = LagHistogram()
     lag.add(1.5e-3)
     return CountersReported(
@@ -164,7 +165,7 @@ def _counters(node: str) -> CountersReported:
         30_000_000,
         QUIESCED_S - 1,
         *lag.take(),
-        sent,
+        list(sent),
         {
             "malformed": 2,
             "cs_hits": 3,

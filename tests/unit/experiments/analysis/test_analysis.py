@@ -327,6 +327,16 @@ def test_a_killed_run_is_analysed_as_far_as_it_came(write_run: WriteRun) -> None
     assert "torn off" in damage
 
 
+def test_records_that_are_gone_are_named(write_run: WriteRun) -> None:
+    """A folder that was copied in part is no whole run, and what is missing explains what does not hold."""
+    folder = write_run()
+    (folder.raw / "ue2.forwarder.jsonl").unlink()
+    (folder.raw / "core1.forwarder.jsonl").write_bytes(b"")
+    (check,) = [check for check in analyse(folder).checks if check.name == "fidelity.records"]
+    assert check.verdict == "fail"
+    assert check.detail == "core1.forwarder.jsonl: is empty; ue2.forwarder.jsonl: is missing"
+
+
 def test_a_run_that_never_got_going_has_empty_files(write_run: WriteRun) -> None:
     folder = write_run(traffic=[], faults=[], quiesced_s=None, links=[])
     values = analyse(folder).values
