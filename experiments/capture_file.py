@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 _SECTION_HEADER, _INTERFACE, _ENHANCED_PACKET = 0x0A0D0D0A, 1, 6
 _MAGIC: Final = 0x1A2B3C4D
 _ETHERNET: Final = 1
-_FLAGS, _TIME_RESOLUTION = 2, 9
+_FLAGS, _DESCRIPTION, _TIME_RESOLUTION = 2, 3, 9
 #: No block of a capture is longer: a frame is at most 65,535 octets.
 _BLOCK_MAX_BYTES: Final = 1 << 20
 #: Ethernet, IPv4 without options, UDP.
@@ -38,6 +38,7 @@ class CaptureReader:
     path: Path
     damage: list[str] = field(default_factory=list)
     frames: int = 0
+    node: str = ""  #: that was captured at, as the file says; empty: it has not said so yet, or does not
 
     def __iter__(self) -> Iterator[Datagram]:
         try:
@@ -52,6 +53,8 @@ class CaptureReader:
             at = file.tell()
             header = file.read(8)
             if not header:
+                if at == 0:
+                    self.damage.append(f"{self.path.name}: is empty")
                 return
             if len(header) < 8:
                 self._torn(at)
@@ -78,6 +81,8 @@ class CaptureReader:
                 return
             if kind == _INTERFACE:
                 resolutions_s.append(_resolution_s(body, order))
+                description = (_option(body, 8, order, _DESCRIPTION) or b"").decode(errors="replace")
+                self.node = description.partition(" at ")[2].rstrip("\0") or self.node
             elif kind == _ENHANCED_PACKET:
                 self.frames += 1
                 try:

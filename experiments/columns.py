@@ -358,7 +358,8 @@ CAPTURES: Final = Table(
             "captured_s",
             "number",
             "when the first packet with the update was whole at the node's end of the link, for `delivered` not before those in front of it "
-            "in its publisher's order; captured at the other end it is moved by the configured delay; empty: it is in no packet",
+            "in its publisher's order; access links are captured there (by earlier versions at the other end: then it is moved by the "
+            "configured delay); empty: it is in no packet",
         ),
         Column("difference_ms", "number", "`recorded_s` minus `captured_s`"),
     ),

@@ -134,11 +134,11 @@ def observe(reader: CaptureReader, link: Link, device: str, monotonic_s: Callabl
 
     *monotonic_s*: CLOCK_MONOTONIC at a time in UTC.
     """
-    at_device = link.a == device  # captures are made at end a
-    delay_s = 0.0 if at_device else link.properties.delay_ms / 1e3
     sightings = Sightings(link.name, device)
     parts = _Parts()
     for datagram in reader:
+        at_device = (reader.node or link.a) == device  # captures that do not say where were made at end a
+        delay_s = 0.0 if at_device else link.properties.delay_ms / 1e3
         sightings.until_s = max(sightings.until_s, monotonic_s(datagram.t_s) - delay_s)
         from_device = datagram.is_outbound == at_device
         for is_publishing, updates in _updates_in(datagram, parts):

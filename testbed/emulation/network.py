@@ -296,14 +296,18 @@ class EmulatedNetwork:
         return await trio.to_thread.run_sync(_there(self._links).stats)
 
     async def start_capture(self, link: str, path: Path) -> None:
-        """Capture what passes end `a` of *link* into the pcapng file *path*, until `stop_capture` or the end."""
+        """Capture what passes an end of *link* into the pcapng file *path*, until `stop_capture` or the end.
+
+        Of an access link that is the UE's, where what the link lost, delayed and repeated is as the UE had it; else end `a`.
+        """
         found = self._link(link)
-        end = self.addresses.end(found.name, found.a)
+        ues = [name for name in (found.a, found.b) if self.plan.topology.node(name).role == "ue"]
+        node = ues[0] if len(ues) == 1 else found.a
         start = partial(
             LinkCapture.start,
-            found.name,
-            pid=self.host_pid(found.a),
-            intf=end.intf,
+            f"{found.name} at {node}",
+            pid=self.host_pid(node),
+            intf=self.addresses.end(found.name, node).intf,
             path=path,
             environment=run_environment(self.plan.run_id),
         )

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from experiments.capture_file import CaptureReader
 from experiments.progress import PlainProgress
 from experiments.runner import run_experiment
 from experiments.spec import load_experiment
@@ -29,7 +30,7 @@ Attempt = tuple[str, str, int]  #: (link, kind and name, how often it had been o
 
 @dataclass(frozen=True)
 class SeenRun:
-    """What one run offered to its captured links, from their ends `a`, and which of that was lost."""
+    """What one run offered to its captured links, from the ends that they were captured at, and which of that was lost."""
 
     offered: frozenset[Attempt]
     unnamed: int  #: frames without a name, which go by number
@@ -59,9 +60,13 @@ def seen_run(file: Path, out: Path, *overrides: str) -> SeenRun:
     experiment = load_experiment(file, overrides)
     run_experiment(experiment, out=out, progress=PlainProgress(experiment.settings.name))
     offered: set[Attempt] = set()
+    captured: set[tuple[str, str]] = set()
     unnamed = 0
     for link in experiment.captures:
         counts: Counter[str] = Counter()
+        reader = CaptureReader(out / "captures" / f"{link}.pcapng")
+        end_a = experiment.topology.link(link).a
+        captured |= {(link, "a_to_b" if reader.node == end_a else "b_to_a") for _ in reader}
         for frame in outbound_frames(out / "captures" / f"{link}.pcapng"):
             name = spell(name_in_frame(frame))
             if name:
@@ -75,6 +80,6 @@ def seen_run(file: Path, out: Path, *overrides: str) -> SeenRun:
         (record.link, record.name, record.attempt)
         for record in records
         if isinstance(record, FrameDropped) and record.cause == "loss" and record.name
-        if record.direction == "a_to_b" and record.link in experiment.captures
+        if (record.link, record.direction) in captured
     }
     return SeenRun(frozenset(offered), unnamed, frozenset(lost))

@@ -67,10 +67,10 @@ def in_frame(datagram: bytes, *, port: int = 6363) -> bytes:
     return bytes(12) + b"\x08\x00" + ip
 
 
-def write_capture(folder: RunFolder, link: str, frames: Frames) -> Path:
+def write_capture(folder: RunFolder, link: str, frames: Frames, *, at: str = "") -> Path:
     folder.captures.mkdir(exist_ok=True)
     path = folder.captures / f"{link}.pcapng"
-    blocks = [pcapng.header(application="test", intf="eth0", description=link)]
+    blocks = [pcapng.header(application="test", intf="eth0", description=f"link {link}" + (f" at {at}" if at else ""))]
     for t_s, outbound, datagrams in frames:
         blocks += [
             pcapng.packet(in_frame(datagram), time_ns=round((UTC_S + t_s) * 1e9), outbound=outbound)
@@ -117,6 +117,19 @@ def test_captures_that_agree_pass_with_every_time_beside_that_of_the_records(wri
     ]  # fmt: skip
     assert all(abs(float(row["difference_ms"])) < 0.001 for row in rows)
     assert float(rows[0]["captured_s"]) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_capture_at_the_user_equipment_s_own_end_needs_no_delay_and_stands_loss(write_run: WriteRun) -> None:
+    """What was lost is not in it, and what was repeated is when it came: the link's delay, jitter and loss do not matter."""
+    folder = write_run(manifest=CLOCK)
+    at_csr = as_recorded()
+    frames = [
+        (t_s + (DELAY_S if outbound else -DELAY_S), not outbound, datagrams) for t_s, outbound, datagrams in at_csr
+    ]
+    write_capture(folder, "csr1-ue1", sorted(frames), at="ue1")
+    verdict, measured, _, rows = judged(folder)
+    assert (verdict, "of 6 times on 1 links; 0 missing" in measured) == ("pass", True)
+    assert all(abs(float(row["difference_ms"])) < 0.001 for row in rows)
 
 
 def test_times_that_differ_by_more_than_a_millisecond_fail(write_run: WriteRun) -> None:
@@ -196,7 +209,17 @@ def test_what_is_no_capture_is_named_and_the_rest_reported(write_run: WriteRun, 
     path.write_bytes(content)
     verdict, _, detail, rows = judged(folder)
     assert (verdict, rows == [] or all(not row["captured_s"] for row in rows)) == ("inconclusive", True)
-    assert ("csr1-ue1.pcapng: octet 0" in detail) == bool(content)
+    assert ("csr1-ue1.pcapng: octet 0" if content else "csr1-ue1.pcapng: is empty") in detail
+
+
+def test_an_empty_capture_misses_nothing_and_is_named(write_run: WriteRun) -> None:
+    """It once counted everything of its device as missing."""
+    folder = write_run(manifest=CLOCK)
+    write_capture(folder, "csr1-ue1", as_recorded())
+    write_capture(folder, "csr2-ue3", []).write_bytes(b"")
+    verdict, measured, detail, _ = judged(folder)
+    assert (verdict, "of 6 times on 2 links; 0 missing" in measured) == ("inconclusive", True)
+    assert detail == "csr2-ue3.pcapng: is empty"
 
 
 def test_a_run_that_did_not_compare_its_clocks_says_so(write_run: WriteRun) -> None:
