@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,6 +16,7 @@ from experiments.run_mode import check_mode
 from experiments.spec import Experiment, parse_experiment, read_text
 from experiments.spec_places import KEY, split_key
 from experiments.workloads import check_size
+from testbed.plan import PROXYLESS_MODES
 from topologies.errors import InputError
 
 SweepMode = Literal["emulated", "simulated"]
@@ -23,6 +24,8 @@ SweepMode = Literal["emulated", "simulated"]
 POINTS_MAX: Final = 100_000
 SEED_MAX: Final = 2**63 - 1
 _RANGE: Final = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?")
+#: Tables of an experiment file that are about the mode of that name, and no other.
+_MODE_TABLES: Final = PROXYLESS_MODES | {"central"}
 SEED_KEY: Final = "experiment.seed"
 
 
@@ -131,9 +134,11 @@ def plan_sweep(
         mode=mode,
     )
     _check_count(plan)
+    modes: set[str] = set()
     for values in plan.combinations():
         overrides = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
         experiment = parse_experiment(text, path, overrides)
+        modes.add(experiment.conference.mode)
         check_mode(experiment, mode)
         check_size(
             experiment.workloads,
@@ -141,7 +146,20 @@ def plan_sweep(
             duration_s=experiment.settings.duration_s,
             where=str(path),
         )
+    _check_modes(plan, modes)
     return plan
+
+
+def _check_modes(plan: SweepPlan, modes: Collection[str]) -> None:
+    """Raise InputError for a setting of a mode that no point has: its values would be compared, and all be the same."""
+    for axis in plan.axes:
+        mode = split_key(axis.key)[0]
+        if mode in _MODE_TABLES and mode not in modes:
+            raise InputError(
+                where=f"--set {axis.key}={','.join(axis.values)}",
+                problem=f"it is about mode {mode}, and no point of the sweep has that",
+                remedy=f"add --set conference.mode={mode}, or leave it out",
+            )
 
 
 def _check_count(plan: SweepPlan) -> None:

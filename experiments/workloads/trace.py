@@ -28,7 +28,9 @@ LINE_MAX_BYTES: Final = 65_536
 #: As `from_s`: times of day since 1970 in seconds are far below.
 TIME_MAX_S: Final = 1e12
 
-_INTEGER: Final = re.compile(r"[0-9]{1,12}")
+_INTEGER: Final = re.compile(r"-?[0-9]+")
+#: Digits of a size that are read; one with more is as large as all of these say.
+_DIGITS_MAX: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +301,7 @@ def _size(cell: str, event: str, text: str | None, path: Path, line: int) -> int
             remedy="write the size in bytes, without a unit" + ("" if event == "object" else ", or a text"),
         )
     else:
-        size_bytes = int(cell)
+        size_bytes = int(cell[: _DIGITS_MAX + 1])
     low, high = (1, OBJECT_MAX_BYTES) if event == "object" else (0, 0 if presence else UPDATE_BODY_MAX_BYTES)
     if not low <= size_bytes <= high:
         what = "the text is too long: " if text is not None and not cell else ""
@@ -308,7 +310,8 @@ def _size(cell: str, event: str, text: str | None, path: Path, line: int) -> int
         )
         if event in ("message", "stroke"):
             remedy += "; more goes as event object"
-        raise _error(path, line, problem=f"{what}size_bytes = {size_bytes} is outside {low} to {high}", remedy=remedy)
+        said = size_bytes if not cell else cell if len(cell) <= _DIGITS_MAX else f"{cell[:_DIGITS_MAX]}..."
+        raise _error(path, line, problem=f"{what}size_bytes = {said} is outside {low} to {high}", remedy=remedy)
     if text is not None and size_bytes != text_bytes:
         raise _error(
             path,

@@ -51,6 +51,14 @@ def test_a_list_takes_values_side_by_side_and_one_value_for_all(file: Path) -> N
     assert plan.swept == ["links.core.delay_ms", "links.access.delay_ms"]
 
 
+def test_a_setting_of_a_mode_that_no_point_has_is_refused(file: Path) -> None:
+    """Its values were run and compared, and the comparison said that they make no difference."""
+    with pytest.raises(InputError, match="about mode svs, and no point of the sweep has that") as raised:
+        plan_sweep(file, ["svs.suppression_s=0.1,0.2"], seeds=(1,), mode="simulated")
+    assert "add --set conference.mode=svs" in str(raised.value)
+    plan_sweep(file, ["svs.suppression_s=0.1,0.2", "conference.mode=hybrid,svs"], seeds=(1,), mode="simulated")
+
+
 def test_without_seeds_it_is_the_files_own(file: Path) -> None:
     assert [point.seed for point in plan_sweep(file, [], seeds=None, mode="simulated").points()] == [5]
 
