@@ -433,16 +433,20 @@ def _finish(outcome: Outcome) -> NoReturn:
 
 
 def _parameters(assignments: list[str]) -> dict[str, object]:
+    """Return parameters of a topology; as in ``--set`` of an experiment, a word may stand without quotes."""
+    from experiments.spec_overrides import parse_value
+
     parameters: dict[str, object] = {}
     for assignment in assignments:
         try:
             parameters |= tomllib.loads(assignment)
         except tomllib.TOMLDecodeError as error:
-            raise InputError(
-                where=f"--set {assignment}",
-                problem=f"is no assignment: {error}",
-                remedy="write key=value, text in quotes",
-            ) from error
+            key, equals, value = assignment.partition("=")
+            if not (equals and key.strip().isidentifier()):
+                raise InputError(
+                    where=f"--set {assignment}", problem=f"is no assignment: {error}", remedy="write key=value"
+                ) from error
+            parameters[key.strip()] = parse_value(value)
     return parameters
 
 

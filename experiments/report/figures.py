@@ -90,7 +90,8 @@ def _draw_distributions(axes: Axes, distributions: Sequence[Distribution], *, fl
             shares,
             where="post",
             color=colour,
-            linewidth=1.2 if is_floor else _line_width(nth, len(drawn) - floor),
+            linewidth=5.0 if is_floor else _line_width(nth, len(drawn) - floor),
+            alpha=0.45 if is_floor else 1.0,  # a broad band, to be seen where deliveries take no longer
             linestyle="-" if is_floor else DASHES[nth % len(DASHES)],
         )
         labels.append((0.95 - 0.11 * index, f"{_LINE.get(nth, '')}{distribution.label}", colour))
@@ -259,7 +260,8 @@ def plain_log_ticks(axes: Axes, *, vertical: bool = False) -> None:
     axis = axes.yaxis if vertical else axes.xaxis
     low, high = sorted(axes.get_ylim() if vertical else axes.get_xlim())
     decades = np.log10(max(high, 1e-9) / max(low, 1e-9))
-    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0)))
+    narrow = (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0) if decades > 1 else narrow))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

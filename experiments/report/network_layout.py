@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -10,6 +11,8 @@ from topologies.model import Topology
 
 #: Springs cost the square of the nodes.
 SPRING_ROUTERS_MAX: Final = 400
+#: And whether links cross the square of the links.
+PLANAR_ROUTERS_MAX: Final = 100
 #: Of the box that routers are in, in units of the picture.
 WIDTH: Final = 10.0
 HEIGHT: Final = 7.0
@@ -49,12 +52,33 @@ def _by_springs(topology: Topology, routers: Sequence[str]) -> dict[str, Point]:
     graph = nx.Graph()
     graph.add_nodes_from(routers)
     graph.add_edges_from((link.a, link.b) for link in topology.links if link.tier in ("core", "uplink"))
-    start = nx.circular_layout(graph)
-    if not 3 < len(routers) <= SPRING_ROUTERS_MAX:
+    starts = [nx.circular_layout(graph)]
+    if 3 < len(routers) <= PLANAR_ROUTERS_MAX and nx.check_planarity(graph)[0]:
+        starts.append(nx.planar_layout(graph))  # springs alone do not untangle what need not cross
+    tried: list[dict[str, Point]] = []
+    for start in starts:
         found = start
-    else:
-        found = nx.spring_layout(graph, pos=start, seed=1, iterations=200, k=1.6 / math.sqrt(len(routers)))
-    return {name: (float(x), float(y)) for name, (x, y) in found.items()}
+        if 3 < len(routers) <= SPRING_ROUTERS_MAX:
+            found = nx.spring_layout(graph, pos=start, seed=1, iterations=200, k=1.6 / math.sqrt(len(routers)))
+        tried.append({name: (float(x), float(y)) for name, (x, y) in found.items()})
+    return min(tried, key=lambda places: _crossings([(places[a], places[b]) for a, b in graph.edges]))
+
+
+def _crossings(lines: Sequence[tuple[Point, Point]]) -> int:
+    """Return how many pairs of *lines* cross; those that share an end do not.
+
+    >>> _crossings([((0, 0), (1, 1)), ((0, 1), (1, 0)), ((0, 0), (1, 0))])
+    1
+    """
+
+    def side(line: tuple[Point, Point], point: Point) -> float:
+        (ax, ay), (bx, by) = line
+        return (bx - ax) * (point[1] - ay) - (by - ay) * (point[0] - ax)
+
+    return sum(
+        side(one, other[0]) * side(one, other[1]) < 0 and side(other, one[0]) * side(other, one[1]) < 0
+        for one, other in itertools.combinations(lines, 2)
+    )
 
 
 def _fitted(places: Mapping[str, Point]) -> dict[str, Point]:

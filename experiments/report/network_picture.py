@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from matplotlib.axes import Axes
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
 
 from experiments.report.network_layout import Point, layout
 from experiments.report.palette import GREEN, INK, MUTED, ORANGE, PAPER, ROLE_COLOURS, SKY, VERMILLION, Colour
@@ -30,6 +31,11 @@ UES_DRAWN_MAX: Final = 1_000
 ROUTERS_NAMED_MAX: Final = 150
 DELAYS_MAX: Final = 150
 
+#: Where on a link its delay may stand, the best place first.
+_DELAY_SPOTS: Final = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74)
+#: Half of what a router takes, in the pixels of a figure that is not drawn yet.
+_ROUTER_PX: Final = 8.0
+
 
 def network_figure(topology: Topology, *, struck: Collection[str] = ()) -> Figure:
     """Draw *topology*; the links and nodes named in *struck* are marked as hit by faults."""
@@ -43,7 +49,6 @@ def network_figure(topology: Topology, *, struck: Collection[str] = ()) -> Figur
     axes.margins(0.08)
     _draw_links(axes, topology, places, struck)
     _draw_nodes(axes, topology, places, struck)
-    _draw_delays(axes, topology, places)
     axes.legend(
         handles=_legend(topology, struck),
         loc="upper left",
@@ -55,6 +60,8 @@ def network_figure(topology: Topology, *, struck: Collection[str] = ()) -> Figur
     axes.set_title(
         f"{topology.name}: {len(topology.nodes)} nodes, {len(topology.links)} links; one-way delays in ms", loc="left"
     )
+    figure.draw_without_rendering()  # now it is known where everything comes to be
+    _draw_delays(axes, topology, places)
     return figure
 
 
@@ -140,11 +147,15 @@ def _draw_delays(axes: Axes, topology: Topology, places: Mapping[str, Point]) ->
             alike.setdefault((link.a, _spelt(link)), link)
         if len(alike) <= DELAYS_MAX:
             shown |= {link.name: link for link in alike.values()}
+    routers = [axes.transData.transform(places[name]) for name in (*topology.cores, *topology.csrs)]
+    taken = [text.get_window_extent() for text in axes.texts]
+    taken += [Bbox.from_extents(x - _ROUTER_PX, y - _ROUTER_PX, x + _ROUTER_PX, y + _ROUTER_PX) for x, y in routers]
     for link in shown.values():
-        (ax, ay), (bx, by) = places[link.a], places[link.b]
-        axes.annotate(
+        delay = axes.annotate(
             _spelt(link),
-            ((ax + bx) / 2, (ay + by) / 2),
+            places[link.a],
+            xytext=(0, 0),
+            textcoords="offset points",
             ha="center",
             va="center",
             fontsize=7 * _scale(topology),
@@ -152,6 +163,35 @@ def _draw_delays(axes: Axes, topology: Topology, places: Mapping[str, Point]) ->
             zorder=2,
             bbox={"facecolor": PAPER.light, "edgecolor": "none", "pad": 0.8},
         )
+        extent = delay.get_window_extent()
+        away = (extent.width + extent.height) / 2 * 72 / axes.figure.get_dpi()
+        best, fewest = None, math.inf
+        for spot in _delay_spots(places[link.a], places[link.b], away=away):
+            delay.xy, (across, up) = spot
+            delay.set_position((across, up))
+            hidden = delay.get_window_extent().count_overlaps(taken)
+            if hidden < fewest:
+                best, fewest = spot, hidden
+            if not hidden:
+                break
+        if best is not None:
+            delay.xy, (across, up) = best
+            delay.set_position((across, up))
+        taken.append(delay.get_window_extent())
+
+
+def _delay_spots(a: Point, b: Point, *, away: float) -> Iterator[tuple[Point, Point]]:
+    """Yield where the delay of a link from *a* to *b* may stand, the best place first: a place, and how far aside in points."""
+    for share in _DELAY_SPOTS:
+        yield _along(a, b, share), (0.0, 0.0)
+    length = math.hypot(b[0] - a[0], b[1] - a[1]) or 1.0
+    right = (b[1] - a[1]) / length, -(b[0] - a[0]) / length
+    for steps in (away, -away, 1.6 * away, -1.6 * away):
+        yield _along(a, b, 0.5), (right[0] * steps, right[1] * steps)
+
+
+def _along(a: Point, b: Point, share: float) -> Point:
+    return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
 
 
 def _scale(topology: Topology) -> float:

@@ -111,6 +111,8 @@ def _banners(analysis: Analysis | None, manifest: Mapping[str, Any]) -> Iterator
     held = sum(check.verdict == "pass" for check in analysis.checks)
     failed = _checks_table(analysis.failed) if analysis.failed else None
     text = f"{held} of {len(analysis.checks)} checks passed, {len(analysis.failed)} failed the run."
+    if others := [check.name for check in analysis.checks if check.verdict != "pass" and check not in analysis.failed]:
+        text += f" Neither: {', '.join(others)}."
     if verdict == "running":
         text = f"The run is still going on, or was killed: what is here goes as far as its records. {text}"
     if verdict != recorded:
@@ -177,7 +179,7 @@ def _summary_table(tables: RunTables) -> HtmlTable:
         row("latency in ms", *(f"{latency}.{name}" for name in _QUANTILE_NAMES)),
         row("latency / path delay", *(f"{ratio}.{name}" for name in _QUANTILE_NAMES)),
         row("outage in ms", "recovery.outage_ms.p50", "recovery.outage_ms.max"),
-        row("control packets per update, all links", "messages.packets_per_update"),
+        ("packets per update, all links", spell_number(metrics.get("messages.packets_per_update", float("nan")))),
     ]
     return HtmlTable(("what", "value"), rows)
 

@@ -142,6 +142,8 @@ def test_topologies_are_listed_and_shown(hconf: Hconf) -> None:
     code, out, _ = hconf("topo", "show", "tiers", "--set", "csrs=3")
     assert code == 0
     assert "CSRs: csr1, csr2, csr3\n" in out
+    code, out, _ = hconf("topo", "show", "topozoo/Abilene", "--set", "csrs=2", "--set", "login_node=Denver")
+    assert (code, "Denver-login" in out) == (0, True)
 
 
 def test_the_columns_are_printed(hconf: Hconf) -> None:

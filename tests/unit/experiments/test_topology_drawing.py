@@ -8,6 +8,7 @@ import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 
+from experiments.report import network_layout
 from experiments.report.network_layout import layout
 from experiments.report.network_picture import UES_DRAWN_MAX, network_figure
 from experiments.report.palette import VERMILLION
@@ -37,6 +38,28 @@ def test_every_node_has_its_name_and_every_router_link_its_delay() -> None:
     assert "2 CSRs" in shown
     assert "1 login server" in shown
     assert "access link: 2 ms" in shown
+
+
+@pytest.mark.parametrize("name", ["topozoo/Abilene", "tiers"])
+def test_no_delay_is_hidden_by_another_or_by_a_name(name: str) -> None:
+    """The delay between NewYork and WashingtonDC was written under the latter's name."""
+    topology = build(name, {"csrs": 4})
+    figure = network_figure(topology)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    named = [text for text in axes.texts if text.get_text() in (*topology.cores, *topology.csrs)]
+    delays = [text for text in axes.texts if text.get_text().replace(".", "").isdigit()]
+    assert len(delays) == sum(link.tier in ("core", "uplink") for link in topology.links)
+    boxes = [text.get_window_extent() for text in (*named, *delays)]
+    for delay in delays:
+        assert sum(delay.get_window_extent().overlaps(box) for box in boxes) == 1, delay.get_text()  # itself
+
+
+def test_what_need_not_cross_does_not() -> None:
+    """A ring of four, whose links are not named in its order, was drawn as an hourglass."""
+    links = [Link.between(a, b, "core", LinkProperties(delay_ms=1)) for a, b in ("ab", "ac", "bd", "cd")]
+    places = layout(Topology("ring", tuple(Node(name, "core") for name in "abcd"), tuple(links)))
+    assert network_layout._crossings([(places[link.a], places[link.b]) for link in links]) == 0
 
 
 def test_access_links_that_differ_are_labelled_and_loss_is_shown() -> None:
