@@ -11,31 +11,41 @@ What topohub's data cannot be used as it is:
   node without a name becomes ``n<id>``; a name that is taken gets ``_2``, ``_3`` … in the order of the file.
 - Parallel links between two nodes become one: the shortest. A link from a node to itself is left out.
 - A disconnected network is refused.
+- Some networks of SNDlib have places in a drawing, in pixels, of which topohub reckons lengths as if they were degrees (up to
+  19,000 km): nobody knows how long their links are, so `default_delay_ms` has to say it for all of them.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from importlib import resources
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import topohub
+from msgspec import Meta
 
 from topologies.attach import UesPerCsr
-from topologies.model import LinkProperties, Topology
+from topologies.errors import InputError
+from topologies.model import DELAY_MAX_MS, LinkProperties, Topology
 from topologies.names import host_names, natural_key
 from topologies.placement import PlacementParameters, RouterGraph, merged_links, place
 
 #: Light in fibre travels 1 km in 5 us (refractive index 1.5).
 DELAY_MS_PER_KM: Final = 0.005
+#: Drawn, too, though one cannot tell by the numbers: India is at other degrees than 0 to 49.
+_DRAWN: Final = frozenset({"sndlib/india35"})
 
 
 class TopohubParameters(PlacementParameters, frozen=True, forbid_unknown_fields=True):
     """``[topology]`` for a network from topohub."""
 
     ues_per_csr: UesPerCsr = 3  #: UEs behind each CSR
+    default_delay_ms: Annotated[float, Meta(ge=0, le=DELAY_MAX_MS)] | None = (
+        None  #: of every link, and required, where the nodes have no places on the earth (zib54 and others of SNDlib)
+    )
 
 
 @functools.cache
@@ -53,12 +63,40 @@ def build_topohub(name: str, parameters: TopohubParameters) -> Topology:
 def topology_from_graph(name: str, graph: Mapping[str, Any], parameters: TopohubParameters) -> Topology:
     """Return the network of a node-link dictionary as topohub has them. Raises: InputError."""
     names = host_names([(node["id"], node.get("name")) for node in graph["nodes"]])
+    drawn = name in _DRAWN or _is_drawn(graph)
+    if drawn and parameters.default_delay_ms is None:
+        raise InputError(
+            where=f"topology {name}",
+            problem="its nodes have places in a drawing, not on the earth, and nothing else says how long its links are",
+            remedy='give default_delay_ms in [topology], for all of them; [links."A-B"] for single ones',
+        )
+    if not drawn and parameters.default_delay_ms is not None:
+        raise InputError(
+            where=f"topology {name}",
+            problem="default_delay_ms is given, and the lengths of its links are known",
+            remedy="leave it out, or give delay_ms in [links.core]",
+        )
     links = [
-        (names[edge["source"]], names[edge["target"]], LinkProperties(delay_ms=fibre_delay_ms(float(edge["dist"]))))
+        (
+            names[edge["source"]],
+            names[edge["target"]],
+            LinkProperties(delay_ms=parameters.default_delay_ms if drawn else fibre_delay_ms(float(edge["dist"]))),
+        )
         for edge in graph["edges"]
     ]
-    positions = {names[node["id"]]: _position(node) for node in graph["nodes"]}
+    positions = {names[node["id"]]: None if drawn else _position(node) for node in graph["nodes"]}
     return place(name, RouterGraph(positions, merged_links(links)), parameters, ues_per_csr=parameters.ues_per_csr)
+
+
+def _is_drawn(graph: Mapping[str, Any]) -> bool:
+    """Tell whether the nodes have places that are not on the earth, and links lengths that are not between these either."""
+    places = {node["id"]: position for node in graph["nodes"] if (position := _position(node)) is not None}
+    if all(abs(x) <= 180 and abs(y) <= 90 for x, y in places.values()):
+        return False
+    lengths = [
+        (math.dist(places[edge["source"]], places[edge["target"]]), float(edge["dist"])) for edge in graph["edges"]
+    ]  # of collections in a plane, such as gabriel, both are the same
+    return any(abs(straight - given) > 1 + given / 100 for straight, given in lengths)
 
 
 def fibre_delay_ms(length_km: float) -> float:

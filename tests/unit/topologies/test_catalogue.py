@@ -24,15 +24,37 @@ def test_every_collection_is_listed() -> None:
     assert names.index("gabriel/5/0") < names.index("gabriel/10/0")
 
 
+#: Of SNDlib, with places in pixels.
+DRAWN = tuple(
+    f"sndlib/{name}" for name in (
+        "atlanta", "di-yuan", "france", "giul39", "india35", "newyork", "norway", "pioro40", "sun", "ta1", "ta2", "zib54",
+    )
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("collection", ["topozoo", "sndlib"])
 def test_every_network_of_the_real_world_builds(collection: str) -> None:
     names = [name for name in topohub_names() if name.startswith(collection)]
     assert names
     for name in names:
-        topology = build(name)
+        topology = build(name, {"default_delay_ms": 3.0} if name in DRAWN else {})
+        assert max(link.properties.delay_ms for link in topology.links) < 100, "half-way round the earth"
         assert len(topology.csrs) == min(4, len(topology.csrs + topology.cores))
         assert len(topology.ues) == 3 * len(topology.csrs)
         assert len(topology.login_servers) == 1
+
+
+def test_where_the_places_are_those_of_a_drawing_nobody_makes_up_delays() -> None:
+    """topohub reckons pixels as degrees: links of up to 19,000 km, a delay of 95 ms."""
+    for name in DRAWN:
+        with pytest.raises(InputError, match="places in a drawing, not on the earth"):
+            build(name)
+    topology = build("sndlib/zib54", {"default_delay_ms": 0.5})
+    assert {link.properties.delay_ms for link in topology.links if link.tier == "core"} == {0.5}
+    assert {topology.node(name).position for name in topology.cores} == {None}
+    with pytest.raises(InputError, match="the lengths of its links are known"):
+        build("sndlib/germany50", {"default_delay_ms": 0.5})
+    assert build("gabriel/25/0").link("R0-R16").properties.delay_ms == pytest.approx(127.58 * 0.005)
 
 
 def test_abilene_has_its_cities_and_fibre_delays() -> None:
