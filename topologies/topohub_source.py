@@ -63,14 +63,14 @@ def build_topohub(name: str, parameters: TopohubParameters) -> Topology:
 def topology_from_graph(name: str, graph: Mapping[str, Any], parameters: TopohubParameters) -> Topology:
     """Return the network of a node-link dictionary as topohub has them. Raises: InputError."""
     names = host_names([(node["id"], node.get("name")) for node in graph["nodes"]])
-    drawn = name in _DRAWN or _is_drawn(graph)
-    if drawn and parameters.default_delay_ms is None:
+    drawn, given_ms = name in _DRAWN or _is_drawn(graph), parameters.default_delay_ms
+    if drawn and given_ms is None:
         raise InputError(
             where=f"topology {name}",
             problem="its nodes have places in a drawing, not on the earth, and nothing else says how long its links are",
             remedy='give default_delay_ms in [topology], for all of them; [links."A-B"] for single ones',
         )
-    if not drawn and parameters.default_delay_ms is not None:
+    if given_ms is not None and not drawn:
         raise InputError(
             where=f"topology {name}",
             problem="default_delay_ms is given, and the lengths of its links are known",
@@ -80,7 +80,7 @@ def topology_from_graph(name: str, graph: Mapping[str, Any], parameters: Topohub
         (
             names[edge["source"]],
             names[edge["target"]],
-            LinkProperties(delay_ms=parameters.default_delay_ms if drawn else fibre_delay_ms(float(edge["dist"]))),
+            LinkProperties(delay_ms=fibre_delay_ms(float(edge["dist"])) if given_ms is None else given_ms),
         )
         for edge in graph["edges"]
     ]
