@@ -28,7 +28,7 @@ from experiments.report.canvas import PLOTS_DIR, new_figure, plotting, save
 from experiments.report.figures import Distribution, latency_figure, plain_log_ticks
 from experiments.report.page import Banner, Cell, HtmlTable, Page, Section, spell_number
 from experiments.report.palette import SERIES
-from experiments.report.run_page import PAGE_FILE, quantiles
+from experiments.report.run_page import PAGE_FILE, quantiles, spell_verdict
 from experiments.report.run_tables import read_deliveries
 from experiments.run_folder import write_whole
 from topologies.errors import InputError
@@ -109,7 +109,7 @@ def _banners(comparison: Comparison, runs: Sequence[RunResult], directory: Path)
     bad = [run for run in runs if run.verdict != "pass"]
     if bad:
         text = f"{len(bad)} of {len(runs)} runs did not pass: read the figures of their groups with care."
-        rows = [(_place(run, directory), run.verdict) for run in bad]
+        rows = [(_place(run, directory), spell_verdict(run.verdict)) for run in bad]
         yield Banner("fail", "Not all runs passed", text, HtmlTable(("run", "verdict"), rows, verdict_column=1))
     else:
         yield Banner("pass", "All runs passed", f"{len(runs)} runs.")
@@ -122,15 +122,19 @@ def _sections(comparison: Comparison, directory: Path) -> Iterator[Section]:
         [headline_table(comparison)],
         [_ON_INTERVALS],
     )  # fmt: skip
-    if len(comparison.groups) > 1:
+    reference, *others = comparison.groups
+    if any(pairs_by_seed(reference, group) for group in others):
         yield Section("Differences, paired by seed", tables=_paired_tables(comparison), notes=_pairing(comparison))
+    elif others:
+        note = f"No run of another group has a seed that one of {reference.label} has, so nothing can be paired: give both the same seeds."
+        yield Section("Differences, paired by seed", notes=[note])
     figure, table = _distributions(comparison.groups)
     yield Section(
         "Latency against the path delay", save(figure, plots, "latency"), "Distributions of latency by group", [table],
         list(_never_came(comparison.groups)),
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = [
-        (group.label, _place(run, directory), run.seed, run.mode, run.verdict)
+        (group.label, _place(run, directory), run.seed, run.mode, spell_verdict(run.verdict))
         for group in comparison.groups
         for run in group.runs
     ]
@@ -290,13 +294,16 @@ def _distributions(groups: Sequence[Group]) -> tuple[Figure, HtmlTable]:
         parts = [read_deliveries(run.path) for run in group.runs[:_RUNS_DRAWN_MAX]]
         latency = np.concatenate(_drawn([part.latency_ms for part in parts]))
         ratio = np.concatenate(_drawn([part.ratio for part in parts]))
-        floors += _drawn([part.path_delay_ms[part.path_delay_ms > 0] for part in parts])
+        floors.append(np.concatenate(_drawn([part.path_delay_ms[part.path_delay_ms > 0] for part in parts])))
         latencies.append(Distribution(short_label(group.label), latency))
         ratios.append(Distribution(short_label(group.label), ratio))
         deliveries = sum(len(part.latency_ms) for part in parts)
         rows.append((group.label, "latency (ms)", deliveries, *quantiles(latency)))
         rows.append((group.label, "ratio", deliveries, *quantiles(ratio)))
-    figure = latency_figure(latencies, ratios, Distribution("path delay (floor)", np.concatenate(floors)))
+    # Groups of different networks have no floor in common; each has its own in the plot of the ratios.
+    is_common = all(np.allclose(quantiles(each), quantiles(floors[0]), rtol=0.02, equal_nan=True) for each in floors)
+    floor = Distribution("path delay (floor)" if is_common else "path delay, all", np.concatenate(floors))
+    figure = latency_figure(latencies, ratios, floor)
     more = len(groups) - _GROUPS_DRAWN_MAX
     caption = "all deliveries of a group together" + (
         f"; {more} more groups are in comparison.csv only" if more > 0 else ""

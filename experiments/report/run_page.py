@@ -104,7 +104,7 @@ def _banners(analysis: Analysis | None, manifest: Mapping[str, Any]) -> Iterator
     recorded = str(manifest.get("verdict", "unknown"))
     verdict = verdict_now(recorded, analysis.checks if analysis is not None else ())
     kind = {"pass": "pass", "fail": "fail", "error": "fail"}.get(verdict, "warn")
-    spelt = "unfinished" if verdict == "running" else verdict
+    spelt = spell_verdict(verdict)
     if analysis is None:
         yield Banner(kind, spelt, "There was nothing to analyse.")
         return
@@ -118,6 +118,11 @@ def _banners(analysis: Analysis | None, manifest: Mapping[str, Any]) -> Iterator
     if verdict != recorded:
         text = f"The run ended with {recorded}; what is left of its records, or this version of hconf, says otherwise. {text}"
     yield Banner(kind, spelt, text, failed)
+
+
+def spell_verdict(verdict: str) -> str:
+    """Return the verdict of a run in words: one that is still running may have been killed as well."""
+    return "unfinished" if verdict == "running" else verdict
 
 
 def _checks_table(checks: Sequence[Check]) -> HtmlTable:

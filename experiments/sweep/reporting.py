@@ -8,8 +8,6 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.reporting import print_comparison, remake
-from experiments.run_folder import RunFolder
-from experiments.sweep import POINTS_DIR
 from experiments.sweep.execution import DaskCluster, Execution, Here, Processes
 from experiments.sweep.plan import SweepPlan
 from experiments.sweep.run import finished_points, load_plan, run_sweep, sweep_folder
@@ -39,7 +37,7 @@ def sweep_and_report(plan: SweepPlan, *, out: Path | None, jobs: int | None, das
 
 def report_sweep(path: Path) -> None:
     """Make the files of every finished point anew, and the comparison. Raises: InputError."""
-    from experiments.sweep.results import write_results  # noqa: PLC0415  # loads pandas
+    from experiments.sweep.results import open_point, write_results  # noqa: PLC0415  # loads pandas
 
     folder = path.absolute()
     plan = load_plan(folder)
@@ -49,7 +47,7 @@ def report_sweep(path: Path) -> None:
             where=str(path), problem="no point of the sweep is finished", remedy="give the command of the sweep again"
         )
     for point in finished:
-        remake(RunFolder.open(folder / POINTS_DIR / point.folder_name), None)
+        remake(open_point(folder, point), None)
     print_comparison(Console(), write_results(plan, folder, finished), folder)
 
 

@@ -15,6 +15,7 @@ from experiments.analysis.results import load_result
 from experiments.columns import SWEEP, SWEPT_KEY
 from experiments.report.comparison_page import write_comparison
 from experiments.run_folder import RunFolder, write_whole
+from experiments.sweep import POINTS_DIR
 from experiments.sweep.plan import Point, SweepPlan
 from topologies.errors import InputError
 
@@ -55,7 +56,19 @@ def sweep_csv(plan: SweepPlan, points: Sequence[Point], results: Sequence[RunRes
     return text.getvalue()
 
 
+def open_point(folder: Path, point: Point) -> RunFolder:
+    """Take the run folder of a finished point. Raises: InputError where it is damaged, which says how to have it made again."""
+    path = folder / POINTS_DIR / point.folder_name
+    try:
+        run = RunFolder.open(path)
+        run.read_manifest()
+    except InputError as error:
+        remedy = f"remove {path}, and give the command of the sweep again: it runs that point once more"
+        raise InputError(where=error.where, problem=error.problem, remedy=remedy) from error
+    return run
+
+
 def _result(plan: SweepPlan, folder: Path, point: Point) -> RunResult:
-    result = load_result(RunFolder.open(folder / "points" / point.folder_name))
+    result = load_result(open_point(folder, point))
     swept = {axis.key: value for axis, value in zip(plan.axes, point.values, strict=True)}
     return dataclasses.replace(result, settings={**result.settings, **swept})

@@ -19,6 +19,7 @@ from experiments.run_folder import RunFolder
 from experiments.sweep.execution import DaskCluster, Here, Processes
 from experiments.sweep.plan import Point, SweepPlan, plan_sweep
 from experiments.sweep.point import run_point
+from experiments.sweep.reporting import report_sweep
 from experiments.sweep.run import SweepOutcome, run_sweep
 from topologies.errors import CapabilityError, InputError
 
@@ -149,6 +150,20 @@ def _ends(session: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_damaged_point_is_named_with_what_has_it_made_again(file: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    point = out / "points" / "00003"
+    (point / "manifest.json").write_text("{")
+    for attempt in (lambda: sweep(file, out), lambda: report_sweep(out)):
+        with pytest.raises(InputError, match="is damaged") as raised:
+            attempt()
+        assert f"remove {point}, and give the command of the sweep again" in str(raised.value)
+    shutil.rmtree(point)
+    assert sweep(file, out).ran == 1
+    assert (out / "sweep.csv").read_bytes() == (whole / "sweep.csv").read_bytes()
 
 
 def test_another_sweep_does_not_go_into_the_same_folder(file: Path, whole: Path, tmp_path: Path) -> None:

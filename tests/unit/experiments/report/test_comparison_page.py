@@ -117,6 +117,20 @@ def test_where_the_reference_has_nothing_the_difference_is_shown_and_what_was_lo
     assert "conference.mode=svs: 1 of 4 expected deliveries never happened" in page
 
 
+def test_without_a_seed_in_common_it_is_said_that_nothing_is_paired_and_a_killed_run_is_unfinished(
+    hconf: Callable[..., Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    paths = [
+        write_run(quiesced_s=None, manifest={"experiment": {"conference": {"mode": mode}}, "seed": seed}).path
+        for seed, mode in enumerate(("push", "svs"))
+    ]
+    assert hconf("report", *paths, "--out", "both")[0] == 0
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert "nothing can be paired" in page
+    assert "value minus that of the reference" not in page
+    assert page.count('<td class="unfinished">unfinished</td>') == 4
+
+
 def test_of_runs_of_different_size_the_same_share_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the deliveries of the small one would count for more than those of the large one."""
     monkeypatch.setattr(comparison_page, "_DRAWN_MAX", 100)
