@@ -37,12 +37,12 @@ table { border-collapse: collapse; font-size: .86rem; margin: .3rem 0 1rem; font
 caption { text-align: left; color: var(--muted); padding: .2rem 0; }
 th, td { padding: .18rem .6rem .18rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
 th { font-weight: 600; white-space: nowrap; } td.number, th.number { text-align: right; white-space: nowrap; }
-td.text { overflow-wrap: anywhere; min-width: 7rem; max-width: 26rem; }
+td.text { overflow-wrap: anywhere; min-width: 7rem; max-width: 26rem; } td.text:first-child { overflow-wrap: break-word; }
 code { font: .92em ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 @media print { @page { margin: 14mm; } :root { color-scheme: light; LIGHT
     --good: #00734f; --bad: #b3261e; --warn: #8a5a00; --bad-back: #fff; --good-back: #fff; --warn-back: #fff; }
   body { padding: 0; max-width: none; font-size: 10pt; background: #fff; } h2 { break-after: avoid; } .beside { display: block; }
-  figure, tr, .verdict { break-inside: avoid; } thead { display: table-header-group; } .tables { overflow: visible; }
+  figure, table, tr, .verdict { break-inside: avoid; } thead { display: table-header-group; } .tables { overflow: visible; }
   figure svg { max-height: 12cm; } }
 """
 
