@@ -93,7 +93,7 @@ def group_runs(runs: Sequence[RunResult], keys: Sequence[str] | None = None) -> 
 
     *keys*: the settings that may differ, where that is known; otherwise all do.
     """
-    differing = list(keys) if keys is not None else _differing(runs)
+    differing = list(keys) if keys is not None else differing_settings(runs)
     groups: dict[tuple[str, ...], list[RunResult]] = {}
     for run in runs:
         groups.setdefault(tuple(repr(_setting(run, key)) for key in differing), []).append(run)
@@ -216,7 +216,8 @@ def pairs_by_seed(reference: Group, group: Group) -> list[tuple[RunResult, RunRe
     return [(waiting[run.seed].pop(), run) for run in group.runs if waiting.get(run.seed)]
 
 
-def _differing(runs: Sequence[RunResult]) -> list[str]:
+def differing_settings(runs: Sequence[RunResult]) -> list[str]:
+    """Return the settings, and "mode", that are not the same in all *runs*, but for those that make no difference."""
     keys = dict.fromkeys(key for run in runs for key in ("mode", *run.settings) if not key.startswith(_IGNORED))
     return [key for key in keys if len({repr(_setting(run, key)) for run in runs}) > 1]
 

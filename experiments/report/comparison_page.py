@@ -18,6 +18,7 @@ from experiments.analysis.comparison import (
     Interval,
     RunResult,
     compare,
+    differing_settings,
     group_runs,
     pairs_by_seed,
     repeated_simulations,
@@ -53,6 +54,8 @@ _ON_INTERVALS: Final = (
 )
 #: Deliveries that are drawn, of one run in the mean of its group; of more, evenly spaced ones of those in order.
 _DRAWN_MAX: Final = 50_000
+#: Settings that decide, with the seed, who publishes what and when.
+_SCHEDULE_KEYS: Final = ("workload.", "attendance.", "topology.", "experiment.duration_s")
 _SHORT_MAX: Final = 20
 #: Medians that differ by more than this ratio are on a log scale.
 _LOG_FROM: Final = 10.0
@@ -219,7 +222,13 @@ def _pairing(comparison: Comparison) -> list[str]:
         "A ratio to 0 is none: (of n) says how many pairs are left. Of twenty such intervals one is wrong by chance alone: what "
         "was asked before the runs counts for more than what was found in these tables."
     )
-    return [how, care]
+    runs = [run for group in comparison.groups for run in group.runs]
+    schedule = [key for key in differing_settings(runs) if key.startswith(_SCHEDULE_KEYS)]
+    other = (
+        f"The groups differ in {', '.join(schedule[:3])}{' and more' if len(schedule) > 3 else ''}, so who publishes what and when is not "
+        "the same in both runs of a pair: pairing takes out little of what the seed does."
+    )
+    return [how, care, *([other] if schedule else [])]
 
 
 def _never_came(groups: Sequence[Group]) -> Iterator[str]:

@@ -62,6 +62,7 @@ def test_several_runs_are_compared(hconf: Callable[..., Any], write_run: WriteRu
     page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
     assert "Differences, paired by seed" in page
     assert "Fidelity failed" not in page
+    assert "pairing takes out little" not in page
     assert "<caption>conference.mode</caption>" in page
     assert '<th scope="col">svs (n=2)</th>' in page
     assert '<th scope="col">svs (pairs=2)</th>' in page
@@ -129,6 +130,18 @@ def test_without_a_seed_in_common_it_is_said_that_nothing_is_paired_and_a_killed
     assert "nothing can be paired" in page
     assert "value minus that of the reference" not in page
     assert page.count('<td class="unfinished">unfinished</td>') == 4
+
+
+def test_one_seed_and_two_workloads_are_not_one_schedule(
+    hconf: Callable[..., Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    paths = [
+        write_run(manifest={"experiment": {"workload": [{"rate_per_s": rate}]}, "seed": 1, "verdict": "pass"}).path
+        for rate in (1.0, 2.0)
+    ]
+    assert hconf("report", *paths, "--out", "both")[0] == 0
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert "The groups differ in workload.1.rate_per_s, so who publishes" in page
 
 
 def test_of_runs_of_different_size_the_same_share_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
