@@ -196,6 +196,13 @@ def _node(path: Path, key: str, element: _Element, parameters: GraphmlParameters
     where = f"{path}:{element.line}"
     data = {name.casefold(): value for name, value in element.data.items()}
     longitude, latitude = (_number(_first(data, names), where, names[0]) for names in (_LONGITUDES, _LATITUDES))
+    for name, degrees, most in ((_LONGITUDES[0], longitude, 180), (_LATITUDES[0], latitude, 90)):
+        if degrees is not None and abs(degrees) > most:
+            raise InputError(
+                where=where,
+                problem=f"{name} = {degrees:g} is no place on the earth, so it tells no length of a link",
+                remedy=f"write degrees, from -{most} to {most}; places in a drawing go by other names, such as x and y",
+            )
     word = element.data.get(parameters.role_key)
     return FileNode(
         key=key,
@@ -215,7 +222,8 @@ def _link(
     assert element.ends is not None
     where, (a, b) = f"{path}:{element.line}", element.ends
     data = {name.casefold(): value for name, value in element.data.items()}
-    delay_ms = 0.0 if a == b else _delay_ms(element.data, data, (positions[a], positions[b]), parameters, where)
+    link = " to ".join(str(end)[:40] for end in (a, b))
+    delay_ms = 0.0 if a == b else _delay_ms(element.data, data, (positions[a], positions[b]), parameters, where, link)
     properties: LinkProperties = link_properties(
         where,
         delay_ms=delay_ms,
@@ -233,6 +241,7 @@ def _delay_ms(
     ends: tuple[tuple[float, float] | None, tuple[float, float] | None],
     parameters: GraphmlParameters,
     where: str,
+    link: str,
 ) -> float:
     key = parameters.delay_key
     if key is not None:
@@ -242,7 +251,7 @@ def _delay_ms(
             known = pick_one_of(key, sorted(written)) if written else "leave delay_key out"
             raise InputError(
                 where=where,
-                problem=f"the link has no `{key}`",
+                problem=f"the link {link} has no `{key}`",
                 remedy=f"{known}; or give default_delay_ms in [topology]",
             )
         return parameters.default_delay_ms
@@ -259,7 +268,7 @@ def _delay_ms(
         return parameters.default_delay_ms
     raise InputError(
         where=where,
-        problem="nothing says how long the link is: it has no delay_ms, delay or length_km, and not both its ends have "
+        problem=f"nothing says how long the link {link} is: it has no delay_ms, delay or length_km, and not both its ends have "
         "coordinates",
         remedy="add one of them, or give delay_key or default_delay_ms in [topology]",
     )

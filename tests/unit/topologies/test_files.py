@@ -152,7 +152,7 @@ GRAPHML_MISTAKES = [
     (graphml('<node id="a"><graph/></node>'), 2, "it has more than one graph", "leave one"),
     (graphml('<node id="a"><data key="zz">1</data></node>'), 2, "the key 'zz' is not declared", "use one of"),
     (graphml('<node id="a"><data key="r">boss</data></node>'), 2, "role = 'boss' is no role", "`csr`"),
-    (graphml('<node id="a"/><node id="b"/>', '<edge source="a" target="b"/>'), 3, "nothing says how long the link is", "default_delay_ms"),
+    (graphml('<node id="a"/><node id="b"/>', '<edge source="a" target="b"/>'), 3, "nothing says how long the link a to b is", "default_delay_ms"),
     (graphml('<node id="a"/><node id="b"/>', '<edge source="a" target="b"><data key="d">5 ms</data></edge>'), 3, "delay_ms = '5 ms' is no number", "without a unit"),
     (graphml('<node id="a"/><node id="b"/>', '<edge source="a" target="b"><data key="d">-5</data></edge>'), 3, "delay_ms = -5", ""),
     (graphml('<node id="a"/><node id="b"/>', '<edge source="a" target="b"><data key="d">1e9</data></edge>'), 3, "a delay of 1e+09 ms is above 60000", "milliseconds"),
@@ -170,6 +170,14 @@ def test_a_wrong_graphml_file_is_refused_with_its_line(
     assert caught.value.where.endswith("bad.graphml" if line is None else f"bad.graphml:{line}")
     assert problem in caught.value.problem
     assert remedy in caught.value.remedy
+
+
+def test_places_of_a_drawing_tell_no_lengths(built: Build) -> None:
+    """Great circles between them were half of the earth long."""
+    keys = '<key id="x" attr.name="Longitude" for="node"/><key id="y" attr.name="Latitude" for="node"/>'
+    nodes = '<node id="a"><data key="x">500</data><data key="y">40</data></node><node id="b"/>'
+    with pytest.raises(InputError, match="longitude = 500 is no place on the earth"):
+        built("drawn.graphml", graphml(nodes, '<edge source="a" target="b"/>', keys), default_delay_ms=1)
 
 
 # ---------------------------------------------------------------------- Mini-NDN
