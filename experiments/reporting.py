@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: More runs than these are not each summed up in the terminal, and have no page of their own made anew.
 _PRINTED_MAX: Final = 12
 _GROUPS_PRINTED_MAX: Final = 40
+#: So many runs make a 95 % interval of a median.
+_RUNS_MIN: Final = 6
 #: Columns of the table of medians.
 _COLUMNS: Final = {
     "deliveries.ratio.p50": "p50 ratio",
@@ -87,29 +89,43 @@ def print_comparison(console: Console, comparison: Comparison, folder: Path) -> 
     from experiments.report.run_page import PAGE_FILE  # noqa: PLC0415
 
     table = Table(title="Medians, with 95 % bootstrap intervals; ratio: latency / path delay", title_justify="left")
-    key, labels = _without_common_key([group.label for group in comparison.groups])
+    key, labels = _without_common_keys([group.label for group in comparison.groups])
     table.add_column(key, overflow="fold")
     table.add_column("runs", justify="right")
-    for words in _COLUMNS.values():
+    shown = comparison.groups[:_GROUPS_PRINTED_MAX]
+    columns = {
+        words: [spell_interval(comparison.medians.get((group.label, metric))) for group in shown]
+        for metric, words in _COLUMNS.items()
+    }
+    columns = {words: cells for words, cells in columns.items() if set(cells) != {"-"}}
+    for words in columns:
         table.add_column(words, justify="right")
-    for group, label in zip(comparison.groups[:_GROUPS_PRINTED_MAX], labels, strict=False):
-        medians = (comparison.medians.get((group.label, metric)) for metric in _COLUMNS)
-        table.add_row(escape(label), str(len(group.runs)), *(escape(spell_interval(each)) for each in medians))
+    for group, label, *cells in zip(shown, labels, *columns.values(), strict=False):
+        table.add_row(escape(label), str(len(group.runs)), *map(escape, cells))
+    if any(1 < len(group.runs) < _RUNS_MIN for group in shown):
+        table.caption = f"Of fewer than {_RUNS_MIN} runs an interval is narrower than it says."
+        table.caption_justify = "left"
     console.print(table)
     if (more := len(comparison.groups) - _GROUPS_PRINTED_MAX) > 0:
         console.print(f"... and {more} more, in comparison.csv", highlight=False)
     console.print(f"comparison: {folder / PAGE_FILE}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _without_common_key(labels: Sequence[str]) -> tuple[str, list[str]]:
-    """Return a heading that is as short as it can be, and the labels without their key, if they differ in the value of one.
+def _without_common_keys(labels: Sequence[str]) -> tuple[str, list[str]]:
+    """Return a heading that is as short as it can be, and the labels without their keys, if they differ in values of the same keys.
 
-    >>> _without_common_key(["conference.mode=push", "conference.mode=svs"])
+    >>> _without_common_keys(["conference.mode=push", "conference.mode=svs"])
     ('mode', ['push', 'svs'])
+    >>> _without_common_keys(["topology.csrs=2, conference.mode=svs", "topology.csrs=3, conference.mode=svs"])
+    ('csrs, mode', ['2, svs', '3, svs'])
+    >>> _without_common_keys(["push", "svs"])
+    ('runs with', ['push', 'svs'])
     """
-    keys = {label.partition("=")[0] for label in labels}
-    if len(keys) == 1 and all(label.count("=") == 1 for label in labels):
-        return keys.pop().rpartition(".")[2], [label.partition("=")[2] for label in labels]
+    parted = [[part.partition("=") for part in label.split(", ")] for label in labels]
+    keys = {tuple(key for key, _, _ in parts) for parts in parted}
+    if len(keys) == 1 and all(equals for parts in parted for _, equals, _ in parts):
+        heading = ", ".join(key.rpartition(".")[2] for key in keys.pop())
+        return heading, [", ".join(value for _, _, value in parts) for parts in parted]
     return "runs with", list(labels)
 
 

@@ -50,6 +50,8 @@ def test_several_runs_are_compared(hconf: Callable[..., Any], write_run: WriteRu
     code, out, err = hconf("report", *two_modes(write_run), "--out", "both")
     assert code == 0, err
     assert "svs" in out
+    assert "mode=" not in out, "the key of the settings stands in the heading, the last part of it"
+    assert "Of fewer than 6 runs an interval is narrower than it says" in " ".join(out.split())
     with (tmp_path / "both" / "comparison.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     assert list(rows[0]) == COMPARISON.names
