@@ -10,7 +10,7 @@ import msgspec
 
 from experiments.spec_places import Source
 from experiments.spec_schema import ExperimentFile
-from proxy.wire.messages import IDENTIFIER_MAX_OCTETS, node_prefix
+from proxy.wire.message_names import IDENTIFIER_MAX_OCTETS, node_prefix
 from proxy.wire.name import VERSION, number
 from proxy.wire.psync import encode_names, numbered
 from proxy.wire.svs import encode_state_vector

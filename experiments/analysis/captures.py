@@ -24,7 +24,7 @@ from experiments.checker import Check, Problems, Verdict, examples
 from experiments.columns import CAPTURES
 from experiments.recorded_run import RecordedRun
 from proxy.wire.lp import LinkPacket, decode_link_packet
-from proxy.wire.messages import message_type
+from proxy.wire.message_names import message_type
 from proxy.wire.packet import DATA, INTEREST, decode_data, peek_interest
 from proxy.wire.tlv import MalformedError
 from topologies.model import Link

@@ -5,10 +5,10 @@ from __future__ import annotations
 from proxy.core.conference import Conference
 from proxy.core.outbox import Outbox
 from proxy.core.packing import cut, lacking_first
+from proxy.wire.message_names import MessageName
 from proxy.wire.messages import (
     PAYLOAD_MAX_BYTES,
     REPLY_MAX_BYTES,
-    MessageName,
     Position,
     RecoveryReply,
     SnapshotManifest,

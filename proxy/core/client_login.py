@@ -10,7 +10,8 @@ from proxy.core.client_outbox import ClientOutbox
 from proxy.core.login_server import login_proof
 from proxy.core.timers import Timers
 from proxy.core.trust import Refusal
-from proxy.wire.messages import LOGIN, LoginReply, LoginRequest, encode, message_name, node_prefix, parse_message_name
+from proxy.wire.message_names import LOGIN, message_name, node_prefix, parse_message_name
+from proxy.wire.messages import LoginReply, LoginRequest, encode
 
 #: A login is tried so often before it waits: LOGIN_WAIT_S, and twice as long each time, up to LOGIN_WAIT_MAX_S.
 LOGIN_ATTEMPTS: Final = 4

@@ -13,7 +13,8 @@ from proxy.core.session_key import KeyExchange, SessionKey, proven_heartbeat
 from proxy.core.signing import Signer
 from proxy.core.trust import Grant, Trust
 from proxy.records import Record, SessionChanged, SessionState
-from proxy.wire.messages import PRESENCE, ClientHeartbeat, encode, message_name, node_prefix
+from proxy.wire.message_names import PRESENCE, message_name, node_prefix
+from proxy.wire.messages import ClientHeartbeat, encode
 from proxy.wire.packet import encode_interest
 
 #: Interests that want no answer live in PITs only as long as copies of them may still meet.

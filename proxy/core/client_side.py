@@ -15,18 +15,23 @@ from proxy.core.packing import STATES_MAX_BYTES, pieces
 from proxy.core.positions import vector_digest
 from proxy.core.session_key import check_heartbeat
 from proxy.core.trust import OBSERVER_EVENTS, Grant, Refusal, place_of, seal
-from proxy.wire.messages import (
-    FIRST_JOIN,
-    HANDING_OVER,
+from proxy.wire.message_names import (
     HEARTBEAT,
     NOTIFY,
     REVOKE,
+    MessageName,
+    message_name,
+    node_prefix,
+    without_parameters_digest,
+)
+from proxy.wire.messages import (
+    FIRST_JOIN,
+    HANDING_OVER,
     ClientHeartbeat,
     CloseRequest,
     FpUpdate,
     JoinReply,
     JoinRequest,
-    MessageName,
     Notification,
     Position,
     Revocations,
@@ -37,9 +42,6 @@ from proxy.wire.messages import (
     UpdateAck,
     decode,
     encode,
-    message_name,
-    node_prefix,
-    without_parameters_digest,
 )
 from proxy.wire.packet import Interest
 from proxy.wire.tlv import MalformedError

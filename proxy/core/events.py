@@ -7,27 +7,39 @@ monotonic clock.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
 from msgspec import Struct
 
 from proxy.records import Record
 from proxy.wire.messages import Snapshot, StreamEntry
+from proxy.wire.value import Value
 
 #: The face between a forwarder and its own application (client, login server) or service proxy.
-LOCAL_FACE = 0
+LOCAL_FACE: Final = 0
 #: A UE's forwarder has its client at LOCAL_FACE; here it has the service proxy of the UE, if that is one.
-SERVICE_FACE = -1
+SERVICE_FACE: Final = -1
 
 
-class PacketReceived(Struct, frozen=True):
+class PacketReceived(Value):
     """A datagram arrived on a face; for an application, a packet from its forwarder."""
 
-    face_id: int
-    packet: bytes
-    more: bool = (
-        False  #: another one has come already, and will be told of next: what can be done for both may wait for it
+    __match_args__: ClassVar[tuple[Literal["face_id"], Literal["packet"], Literal["more"]]] = (
+        "face_id",
+        "packet",
+        "more",
     )
+
+    def __init__(self, face_id: int, packet: bytes, *, more: bool = False) -> None:
+        self.face_id: Final = face_id
+        self.packet: Final = packet
+        self.more: Final = (
+            more  #: another one has come already, and will be told of next: what can be done for both may wait for it
+        )
+
+    def fields(self) -> tuple[object, ...]:
+        """As of `Value`."""
+        return (self.face_id, self.packet, self.more)
 
 
 class CarrierChanged(Struct, frozen=True):
@@ -147,17 +159,31 @@ Event = (
 )
 
 
-class Send(Struct, frozen=True):
+class Send(Value):
     """Send *packet* on *face_id*; it may get lost."""
 
-    face_id: int
-    packet: bytes
+    __match_args__: ClassVar[tuple[Literal["face_id"], Literal["packet"]]] = ("face_id", "packet")
+
+    def __init__(self, face_id: int, packet: bytes) -> None:
+        self.face_id: Final = face_id
+        self.packet: Final = packet
+
+    def fields(self) -> tuple[object, ...]:
+        """As of `Value`."""
+        return (self.face_id, self.packet)
 
 
-class Log(Struct, frozen=True):
+class Log(Value):
     """Write *record* down; session and face changes also go to the supervisor."""
 
-    record: Record
+    __match_args__: ClassVar[tuple[Literal["record"]]] = ("record",)
+
+    def __init__(self, record: Record) -> None:
+        self.record: Final = record
+
+    def fields(self) -> tuple[object, ...]:
+        """As of `Value`."""
+        return (self.record,)
 
 
 class EntryLogged(Struct, frozen=True):

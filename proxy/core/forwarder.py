@@ -33,7 +33,7 @@ from proxy.core.table.dead_nonce_list import DeadNonceList
 from proxy.core.table.fib import Fib, NextHop
 from proxy.core.table.pit import InRecord, OutRecord, Pit, PitEntry
 from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet, encode_nack
-from proxy.wire.messages import OBJECT_ROOT, message_type
+from proxy.wire.message_names import OBJECT_ROOT, message_type
 from proxy.wire.name import from_uri
 from proxy.wire.packet import INTEREST, Interest, decode_data, peek_interest, with_nonce
 from proxy.wire.tlv import MalformedError
@@ -106,12 +106,13 @@ class Forwarder:
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take in one event, return what is to be done, in order."""
+        if isinstance(event, PacketReceived):
+            try:
+                self._on_packet(self.faces[event.face_id], event.packet, now_s)
+            except MalformedError:
+                self.counters["malformed"] += 1
+            return self._table.take_effects()
         match event:
-            case PacketReceived(face_id, packet):
-                try:
-                    self._on_packet(self.faces[face_id], packet, now_s)
-                except MalformedError:
-                    self.counters["malformed"] += 1
             case CarrierChanged(face_id, up):
                 self._table.set_carrier(self.faces[face_id], now_s, up=up)
             case MtuChanged(face_id, mtu_bytes):
@@ -297,7 +298,14 @@ class Forwarder:
         lifetime_s = min(interest.lifetime_ms / 1e3, INTEREST_LIFETIME_MAX_S)
         previous = entry.in_records.get(face.face_id)
         record = InRecord(
-            interest.nonce, now_s + lifetime_s, lifetime_s, wire, interest.nonce_at, stays, pit_token, is_lossy_path
+            interest.nonce,
+            now_s + lifetime_s,
+            lifetime_s,
+            wire,
+            interest.nonce_at,
+            stays=stays,
+            pit_token=pit_token,
+            is_lossy_path=is_lossy_path,
         )
         entry.in_records[face.face_id] = record
         if previous is not None and previous.nonce != record.nonce:

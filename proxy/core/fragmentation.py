@@ -10,8 +10,6 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-from msgspec.structs import replace
-
 from proxy.wire.lp import LinkPacket
 from proxy.wire.tlv import PACKET_MAX_BYTES, MalformedError
 
@@ -44,7 +42,7 @@ def payload_max_bytes(mtu_bytes: int) -> int:
 def fragments(packet: LinkPacket, *, payload_bytes: int) -> list[LinkPacket]:
     """Cut *packet*; nothing of the header but what the fragments themselves need is on any but the first."""
     pieces = [packet.fragment[at : at + payload_bytes] for at in range(0, len(packet.fragment), payload_bytes)]
-    first = replace(packet, fragment=pieces[0], frag_count=len(pieces))
+    first = packet.as_fragment(pieces[0], index=0, count=len(pieces))
     return [first, *(LinkPacket(piece, frag_index=n, frag_count=len(pieces)) for n, piece in enumerate(pieces[1:], 1))]
 
 
@@ -96,7 +94,7 @@ class Reassembler:
             return None
         self._forget(first)
         whole = b"".join(partial.pieces[index].fragment for index in range(partial.count))
-        return replace(partial.pieces[0], fragment=whole, frag_count=1)
+        return partial.pieces[0].as_fragment(whole, index=0, count=1)
 
     def clear(self) -> None:
         """Forget everything: the session is down."""

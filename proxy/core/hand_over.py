@@ -18,15 +18,8 @@ from proxy.core.events import Log
 from proxy.core.outbox import Outbox
 from proxy.core.trust import Refusal, place_of
 from proxy.records import ServiceChanged, ServiceState
-from proxy.wire.messages import (
-    SERVE,
-    MessageName,
-    Position,
-    Sealed,
-    ServeReply,
-    ServeRequest,
-    decode,
-)
+from proxy.wire.message_names import SERVE, MessageName
+from proxy.wire.messages import Position, Sealed, ServeReply, ServeRequest, decode
 from proxy.wire.packet import Interest
 
 

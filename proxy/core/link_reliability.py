@@ -17,8 +17,6 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from msgspec.structs import replace
-
 from proxy.core.consumer import RoundTripEstimator
 from proxy.core.fragmentation import ACK_BYTES, ACKS_ALWAYS, fragments, payload_max_bytes
 from proxy.core.seeded import SplitMix64
@@ -135,7 +133,7 @@ class LinkReliability:
         return [self._wrap(packet, packet, now_s, is_asking=is_asking)]
 
     def _wrap(self, packet: LinkPacket, whole: LinkPacket, now_s: float, *, is_asking: bool) -> bytes:
-        packet = replace(packet, sequence=self._sequence)
+        packet = packet.as_transmission(self._sequence)
         self._sequence += 1
         if not is_asking:
             return self._encode(packet, None)
@@ -245,9 +243,8 @@ class LinkReliability:
 
     def _encode(self, packet: LinkPacket, tx_sequence: int | None) -> bytes:
         if tx_sequence is not None or self._acks or self._gaps_seen:
-            packet = replace(
-                packet, tx_sequence=tx_sequence, acks=self._take_acks(packet), gaps_seen=self._gaps_seen or None
-            )
+            acks = self._take_acks(packet)
+            packet = packet.as_transmission(packet.sequence, tx_sequence, acks, self._gaps_seen or None)
         return encode_link_packet(packet)
 
     def _take_acks(self, packet: LinkPacket) -> tuple[int, ...]:

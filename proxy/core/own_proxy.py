@@ -9,7 +9,8 @@ from proxy.core.events import Effect
 from proxy.core.signing import Signer
 from proxy.core.timers import Timers
 from proxy.core.trust import place_of, seal
-from proxy.wire.messages import SERVE, ServeReply, ServeRequest, encode, message_name, node_prefix
+from proxy.wire.message_names import SERVE, message_name, node_prefix
+from proxy.wire.messages import ServeReply, ServeRequest, encode
 
 #: Under which the request is pending, and the timer of the next.
 REQUEST: Final = ("serve", 0)

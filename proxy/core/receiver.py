@@ -14,16 +14,13 @@ from proxy.core.snapshot_transfer import SnapshotFetch
 from proxy.core.trust import Refusal, place_of
 from proxy.core.view import AppliedUpdate, View
 from proxy.records import Applied, SnapshotApplied
+from proxy.wire.message_names import HEARTBEAT, KEYS, RECOVER, MessageName
 from proxy.wire.messages import (
-    HEARTBEAT,
-    KEYS,
-    RECOVER,
     ClientHeartbeat,
     FpUpdate,
     JoinReply,
     KeysReply,
     KeysRequest,
-    MessageName,
     Position,
     RecoveryReply,
     RecoveryRequest,

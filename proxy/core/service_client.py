@@ -42,11 +42,9 @@ from proxy.core.timetable import Timetable
 from proxy.core.trust import Refusal, place_of_message
 from proxy.core.view import View
 from proxy.wire.lp import NackReason, decode_link_packet
+from proxy.wire.message_names import HEARTBEAT, NOTIFY, OBJECT_ROOT, node_prefix, parse_message_name
 from proxy.wire.messages import (
     HANDING_OVER,
-    HEARTBEAT,
-    NOTIFY,
-    OBJECT_ROOT,
     ClientHeartbeat,
     JoinReply,
     KeysReply,
@@ -57,8 +55,6 @@ from proxy.wire.messages import (
     ServeReply,
     UpdateAck,
     decode,
-    node_prefix,
-    parse_message_name,
 )
 from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest, encode_data
 from proxy.wire.tlv import MalformedError
@@ -157,14 +153,23 @@ class ServiceClient:
         Raises: PublishError where an update cannot be accepted from the user.
         """
         self._out.begin(now_s)
+        if isinstance(event, PacketReceived):
+            try:
+                self._on_packet(event.packet)
+            except MalformedError:
+                self.counters["malformed"] += 1
+            except Refusal as refusal:
+                self._out.count_refusal(refusal.reason)
+        else:
+            self._on_other_event(event)
+        if self._leaving and self.state == "joined":
+            self._leaving = False
+            self._close()
+        return self._out.effects
+
+    def _on_other_event(self, event: Event) -> None:
+        """Raises: PublishError."""
         match event:
-            case PacketReceived(_, packet):
-                try:
-                    self._on_packet(packet)
-                except MalformedError:
-                    self.counters["malformed"] += 1
-                except Refusal as refusal:
-                    self._out.count_refusal(refusal.reason)
             case TimerExpired():
                 self._on_timer()
             case PublishRequested(kind, body, object_name):
@@ -185,10 +190,6 @@ class ServiceClient:
                 self._join.on_neighbour(node, up=up)
             case CarrierChanged():
                 pass  # the forwarder deals with it; what concerns us it tells as a neighbour's change
-        if self._leaving and self.state == "joined":
-            self._leaving = False
-            self._close()
-        return self._out.effects
 
     def _on_packet(self, packet: bytes) -> None:
         link_packet = decode_link_packet(packet)

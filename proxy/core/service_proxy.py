@@ -43,7 +43,7 @@ from proxy.core.timers import Timers
 from proxy.core.trust import Refusal, place_of, place_of_message, seal
 from proxy.core.view import View
 from proxy.wire.lp import decode_link_packet
-from proxy.wire.messages import (
+from proxy.wire.message_names import (
     CLOSE,
     HEARTBEAT,
     JOIN,
@@ -56,6 +56,9 @@ from proxy.wire.messages import (
     SNAPSHOT,
     SYNC,
     UPDATE,
+    parse_message_name,
+)
+from proxy.wire.messages import (
     ConferenceState,
     KeysReply,
     ProxyHeartbeat,
@@ -64,7 +67,6 @@ from proxy.wire.messages import (
     StreamEntry,
     decode,
     encode,
-    parse_message_name,
 )
 from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest
 from proxy.wire.tlv import MalformedError
@@ -139,15 +141,24 @@ class ServiceProxy:
         """Take in one event, return what is to be done, in order."""
         self._out.begin(now_s)
         more_to_come = False
+        if isinstance(event, PacketReceived):
+            self._clients.collects = more_to_come = event.more
+            try:
+                self._on_packet(event.packet)
+            except MalformedError:
+                self.counters["malformed"] += 1
+            except Refusal as refusal:
+                self._out.count_refusal(refusal.reason)
+        else:
+            self._on_other_event(event)
+        if not more_to_come:
+            self._clients.send_collected()
+            self._keeper.flush()
+        return self._out.left_to_do()
+
+    def _on_other_event(self, event: Event) -> None:
+        now_s = self._out.now_s
         match event:
-            case PacketReceived(_, packet, more_to_come):
-                self._clients.collects = more_to_come
-                try:
-                    self._on_packet(packet)
-                except MalformedError:
-                    self.counters["malformed"] += 1
-                except Refusal as refusal:
-                    self._out.count_refusal(refusal.reason)
             case TimerExpired():
                 self._on_timer()
             case CarrierChanged(_, up):
@@ -161,10 +172,6 @@ class ServiceProxy:
                 self._restore(stored)
             case _:
                 raise TypeError(f"not for a service proxy: {event!r}")
-        if not more_to_come:
-            self._clients.send_collected()
-            self._keeper.flush()
-        return self._out.left_to_do()
 
     def _restore(self, stored: tuple[StoredConference, ...]) -> None:
         """Take back the logs of earlier boots; what the disk has lost, the other proxies' heartbeats will show."""

@@ -16,18 +16,8 @@ from proxy.core.consumer import Consumer
 from proxy.core.digest_log import DigestLog
 from proxy.core.events import Effect
 from proxy.core.trust import Refusal
-from proxy.wire.messages import (
-    SEGMENT_BYTES,
-    SNAPSHOT,
-    SNAPSHOT_MAX_BYTES,
-    Position,
-    Snapshot,
-    SnapshotManifest,
-    decode,
-    encode,
-    message_name,
-    node_prefix,
-)
+from proxy.wire.message_names import SNAPSHOT, message_name, node_prefix
+from proxy.wire.messages import SEGMENT_BYTES, SNAPSHOT_MAX_BYTES, Position, Snapshot, SnapshotManifest, decode, encode
 
 #: Frozen snapshots kept per conference; the one not asked for the longest goes first.
 FROZEN_MAX = 4

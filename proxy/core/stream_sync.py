@@ -19,16 +19,22 @@ from proxy.core.outbox import Outbox, RequestKey, conference_and_device
 from proxy.core.packing import cut, known_for_request
 from proxy.core.trust import Refusal, place_of
 from proxy.records import PeerChanged
-from proxy.wire.messages import (
+from proxy.wire.message_names import (
     HEARTBEAT,
     KEYS,
-    PAYLOAD_MAX_BYTES,
     PUSH,
     RECOVER,
     SYNC,
+    MessageName,
+    component_text,
+    message_name,
+    node_prefix,
+    parse_message_name,
+)
+from proxy.wire.messages import (
+    PAYLOAD_MAX_BYTES,
     KeysReply,
     KeysRequest,
-    MessageName,
     Position,
     ProxyHeartbeat,
     RecoveryReply,
@@ -37,12 +43,8 @@ from proxy.wire.messages import (
     StreamEntry,
     SyncUpdate,
     Via,
-    component_text,
     decode,
     encode,
-    message_name,
-    node_prefix,
-    parse_message_name,
 )
 from proxy.wire.packet import Data, Interest
 from proxy.wire.tlv import MalformedError

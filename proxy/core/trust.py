@@ -15,10 +15,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from proxy.core.signing import Signer, Verifier, fingerprint
+from proxy.wire.message_names import MessageName
 from proxy.wire.messages import (
     FpUpdate,
     JoinRequest,
-    MessageName,
     Sealed,
     SignedToken,
     SignedUpdate,

@@ -80,7 +80,7 @@ class PacketSocket:
         packet, left = self._next(meter), BURST_MAX - 1
         while packet is not None:
             following = self._next() if looks_ahead and left else None
-            dispatch(PacketReceived(face_id, packet, following is not None))
+            dispatch(PacketReceived(face_id, packet, more=following is not None))
             if not left:
                 break
             packet, left = following if looks_ahead else self._next(), left - 1

@@ -32,7 +32,6 @@ from proxy.core.events import (
     Log,
     MtuChanged,
     PacketReceived,
-    Persist,
     Restored,
     Send,
     TimerExpired,
@@ -145,22 +144,21 @@ class NodeProgram:
         self._meter.handled(now_s, time.monotonic(), size_bytes=size_bytes, sent_packets=self._sent_packets)
 
     def _perform(self, effect: Effect) -> None:
-        match effect:
-            case Send(face_id, packet):
-                self._sent_packets += 1
-                if face_id == self._local.face_id:
-                    self._local.send(packet)
-                elif (face := self._faces.get(face_id)) is not None:
-                    face.send(packet)
-                else:
-                    self.counters["send_errors"] += 1  # that application has just gone
-            case Persist():
-                assert self._log is not None, "the core persists only where there is a log"
-                self._log.put(effect)
-            case Log(record):
-                self._records.write(record)
-                if isinstance(record, SessionChanged | FaceChanged | PrefixChanged):
-                    self._control.say_record(record)
+        if isinstance(effect, Send):
+            self._sent_packets += 1
+            if effect.face_id == self._local.face_id:
+                self._local.send(effect.packet)
+            elif (face := self._faces.get(effect.face_id)) is not None:
+                face.send(effect.packet)
+            else:
+                self.counters["send_errors"] += 1  # that application has just gone
+        elif isinstance(effect, Log):
+            self._records.write(effect.record)
+            if isinstance(effect.record, SessionChanged | FaceChanged | PrefixChanged):
+                self._control.say_record(effect.record)
+        else:
+            assert self._log is not None, "the core persists only where there is a log"
+            self._log.put(effect)
 
     def _on_log_written(self) -> None:
         assert self._log is not None, "it was watched"

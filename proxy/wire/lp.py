@@ -8,10 +8,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, Final
 
-from msgspec import Struct
-
 from proxy.wire.packet import DATA, INTEREST
 from proxy.wire.tlv import MalformedError, non_negative_integer, read_element, read_non_negative_integer, tlv
+from proxy.wire.value import Value
 
 LP_PACKET: Final = 0x64
 #: Fragments of one packet; NFD's limit, too.
@@ -51,27 +50,98 @@ class NackReason(IntEnum):
     NO_ROUTE = 150
 
 
-class LinkPacket(Struct, frozen=True):
+class LinkPacket(Value):
     """One datagram between the ends of a link."""
 
-    fragment: bytes  #: the network-layer packet; empty in an IDLE packet, which carries header fields only
-    nack_reason: int | None = None
-    session_state: int | None = None
-    is_detour: bool = False  #: an Interest off its best way: not to be aggregated without a look for loops
-    sequence: int | None = None  #: of the packet; a repetition has the same
-    tx_sequence: int | None = None  #: of this transmission; asks for an ack
-    acks: tuple[int, ...] = ()  #: TxSequences received
-    gaps_seen: int | None = None
-    sent_count: int | None = None
-    is_poll: bool = False
-    hop_count: int | None = (
-        None  #: of a Data of the data plane: links crossed since a store or its producer gave it out
-    )
-    frag_index: int = 0  #: which part of a network packet this is
-    frag_count: int = 1  #: of so many
-    min_tx_ms: int | None = None  #: in an IDLE packet: the sender's interval, while it is longer than configured
-    pit_token: bytes = b""  #: of an Interest: its sender wants it back with the answer; nothing: none
-    is_lossy_path: bool = False  #: an Interest that has crossed a lossy link
+    def __init__(  # noqa: PLR0913 - the header fields that there are
+        self,
+        fragment: bytes,
+        nack_reason: int | None = None,
+        session_state: int | None = None,
+        *,
+        is_detour: bool = False,
+        sequence: int | None = None,
+        tx_sequence: int | None = None,
+        acks: tuple[int, ...] = (),
+        gaps_seen: int | None = None,
+        sent_count: int | None = None,
+        is_poll: bool = False,
+        hop_count: int | None = None,
+        frag_index: int = 0,
+        frag_count: int = 1,
+        min_tx_ms: int | None = None,
+        pit_token: bytes = b"",
+        is_lossy_path: bool = False,
+    ) -> None:
+        self.fragment: Final = (
+            fragment  #: the network-layer packet; empty in an IDLE packet, which carries header fields only
+        )
+        self.nack_reason: Final = nack_reason
+        self.session_state: Final = session_state
+        self.is_detour: Final = (
+            is_detour  #: an Interest off its best way: not to be aggregated without a look for loops
+        )
+        self.sequence: Final = sequence  #: of the packet; a repetition has the same
+        self.tx_sequence: Final = tx_sequence  #: of this transmission; asks for an ack
+        self.acks: Final = acks  #: TxSequences received
+        self.gaps_seen: Final = gaps_seen
+        self.sent_count: Final = sent_count
+        self.is_poll: Final = is_poll
+        self.hop_count: Final = (
+            hop_count  #: of a Data of the data plane: links crossed since a store or its producer gave it out
+        )
+        self.frag_index: Final = frag_index  #: which part of a network packet this is
+        self.frag_count: Final = frag_count  #: of so many
+        self.min_tx_ms: Final = (
+            min_tx_ms  #: in an IDLE packet: the sender's interval, while it is longer than configured
+        )
+        self.pit_token: Final = pit_token  #: of an Interest: its sender wants it back with the answer; nothing: none
+        self.is_lossy_path: Final = is_lossy_path  #: an Interest that has crossed a lossy link
+
+    def fields(self) -> tuple[object, ...]:
+        """As of `Value`."""
+        return (
+            self.fragment,
+            self.nack_reason,
+            self.session_state,
+            self.is_detour,
+            self.sequence,
+            self.tx_sequence,
+            self.acks,
+            self.gaps_seen,
+            self.sent_count,
+            self.is_poll,
+            self.hop_count,
+            self.frag_index,
+            self.frag_count,
+            self.min_tx_ms,
+            self.pit_token,
+            self.is_lossy_path,
+        )
+
+    def as_fragment(self, fragment: bytes, *, index: int, count: int) -> LinkPacket:
+        """Return the same header over *fragment*, which is one part of so many of a network packet."""
+        return LinkPacket(
+            fragment, self.nack_reason, self.session_state, is_detour=self.is_detour, sequence=self.sequence,
+            tx_sequence=self.tx_sequence, acks=self.acks, gaps_seen=self.gaps_seen, sent_count=self.sent_count,
+            is_poll=self.is_poll, hop_count=self.hop_count, frag_index=index, frag_count=count,
+            min_tx_ms=self.min_tx_ms, pit_token=self.pit_token, is_lossy_path=self.is_lossy_path,
+        )  # fmt: skip
+
+    def as_transmission(
+        self,
+        sequence: int | None,
+        tx_sequence: int | None = None,
+        acks: tuple[int, ...] = (),
+        gaps_seen: int | None = None,
+    ) -> LinkPacket:
+        """Return the same packet as it goes over the link, with what its reliability says there."""
+        return LinkPacket(
+            self.fragment, self.nack_reason, self.session_state, is_detour=self.is_detour, sequence=sequence,
+            tx_sequence=tx_sequence, acks=acks, gaps_seen=gaps_seen, sent_count=self.sent_count,
+            is_poll=self.is_poll, hop_count=self.hop_count, frag_index=self.frag_index, frag_count=self.frag_count,
+            min_tx_ms=self.min_tx_ms, pit_token=self.pit_token, is_lossy_path=self.is_lossy_path,
+        )  # fmt: skip
 
     @property
     def is_plain(self) -> bool:

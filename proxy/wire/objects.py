@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from proxy.wire.messages import OBJECT_ROOT
+from proxy.wire.message_names import OBJECT_ROOT
 from proxy.wire.name import KEYWORD, SEGMENT, SEQUENCE, VERSION, boundaries, component, keyword, number, read_number
 from proxy.wire.tlv import MalformedError
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from msgspec import Struct
-
 from proxy.wire.name import IMPLICIT_SHA256, PARAMETERS_SHA256
 from proxy.wire.tlv import (
     PACKET_MAX_BYTES,
@@ -17,6 +15,7 @@ from proxy.wire.tlv import (
     read_non_negative_integer,
     tlv,
 )
+from proxy.wire.value import Value
 
 INTEREST: Final = 0x05
 DATA: Final = 0x06
@@ -38,28 +37,62 @@ _INTEREST_ORDER = {
 }  # fmt: skip
 
 
-class Interest(Struct, frozen=True):
+class Interest(Value):
     """An Interest; *wire* is what arrived."""
 
-    name: bytes
-    nonce: int  #: -1 where the packet has none
-    nonce_at: int  #: offset of the nonce's 4 octets in *wire*, 0 where there is none
-    lifetime_ms: int
-    can_be_prefix: bool
-    must_be_fresh: bool
-    hop_limit_at: int  #: offset of the HopLimit octet in *wire*, 0 where there is none
-    parameters: bytes | None  #: ApplicationParameters
-    parameters_at: int  #: offset of that element in *wire*, 0 where there is none
-    wire: bytes
+    def __init__(  # noqa: PLR0913 - the elements that there are
+        self,
+        *,
+        name: bytes,
+        nonce: int,
+        nonce_at: int,
+        lifetime_ms: int,
+        can_be_prefix: bool,
+        must_be_fresh: bool,
+        hop_limit_at: int,
+        parameters: bytes | None,
+        parameters_at: int,
+        wire: bytes,
+    ) -> None:
+        self.name: Final = name
+        self.nonce: Final = nonce  #: -1 where the packet has none
+        self.nonce_at: Final = nonce_at  #: offset of the nonce's 4 octets in *wire*, 0 where there is none
+        self.lifetime_ms: Final = lifetime_ms
+        self.can_be_prefix: Final = can_be_prefix
+        self.must_be_fresh: Final = must_be_fresh
+        self.hop_limit_at: Final = hop_limit_at  #: offset of the HopLimit octet in *wire*, 0 where there is none
+        self.parameters: Final = parameters  #: ApplicationParameters
+        self.parameters_at: Final = parameters_at  #: offset of that element in *wire*, 0 where there is none
+        self.wire: Final = wire
+
+    def fields(self) -> tuple[object, ...]:
+        """As of `Value`."""
+        return (
+            self.name,
+            self.nonce,
+            self.nonce_at,
+            self.lifetime_ms,
+            self.can_be_prefix,
+            self.must_be_fresh,
+            self.hop_limit_at,
+            self.parameters,
+            self.parameters_at,
+            self.wire,
+        )
 
 
-class Data(Struct, frozen=True):
+class Data(Value):
     """A Data; *wire* is what arrived."""
 
-    name: bytes
-    freshness_ms: int
-    content: bytes
-    wire: bytes
+    def __init__(self, name: bytes, freshness_ms: int, content: bytes, wire: bytes) -> None:
+        self.name: Final = name
+        self.freshness_ms: Final = freshness_ms
+        self.content: Final = content
+        self.wire: Final = wire
+
+    def fields(self) -> tuple[object, ...]:
+        """As of `Value`."""
+        return (self.name, self.freshness_ms, self.content, self.wire)
 
 
 def decode_interest(wire: bytes) -> Interest:
@@ -121,16 +154,16 @@ def peek_interest(wire: bytes) -> Interest:
         elif kind == _MUST_BE_FRESH:
             must_be_fresh = True
     return Interest(
-        name,
-        nonce,
-        nonce_at,
-        lifetime_ms,
-        can_be_prefix,
-        must_be_fresh,
-        hop_limit_at,
-        parameters,
-        parameters_at,
-        wire,
+        name=name,
+        nonce=nonce,
+        nonce_at=nonce_at,
+        lifetime_ms=lifetime_ms,
+        can_be_prefix=can_be_prefix,
+        must_be_fresh=must_be_fresh,
+        hop_limit_at=hop_limit_at,
+        parameters=parameters,
+        parameters_at=parameters_at,
+        wire=wire,
     )
 
 

@@ -12,17 +12,8 @@ from typing import Final
 from msgspec import Struct
 
 from proxy.core.signing import Signer, fingerprint
-from proxy.wire.messages import (
-    EMPTY_DIGEST,
-    JOIN,
-    UPDATE,
-    FpUpdate,
-    SignedToken,
-    SignedUpdate,
-    encode,
-    message_name,
-    node_prefix,
-)
+from proxy.wire.message_names import JOIN, UPDATE, message_name, node_prefix
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedToken, SignedUpdate, encode
 from proxy.wire.packet import encode_interest
 from tests.simulated.attacker import signed_join, token
 

@@ -16,19 +16,8 @@ from experiments.history import read_history
 from proxy.core.admission import JOIN_REPEAT_S
 from proxy.core.signing import Signer
 from proxy.core.trust import entry_statement, place_of, seal
-from proxy.wire.messages import (
-    ALL_PROXIES,
-    HEARTBEAT,
-    PUSH,
-    SYNC,
-    ConferenceState,
-    ProxyHeartbeat,
-    StreamEntry,
-    SyncUpdate,
-    encode,
-    message_name,
-    node_prefix,
-)
+from proxy.wire.message_names import ALL_PROXIES, HEARTBEAT, PUSH, SYNC, message_name, node_prefix
+from proxy.wire.messages import ConferenceState, ProxyHeartbeat, StreamEntry, SyncUpdate, encode
 from proxy.wire.name import component, from_uri
 from testbed.emulation.network import EmulatedNetwork, emulated_network
 from testbed.node_config import device_key_seed

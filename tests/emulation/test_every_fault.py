@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from proxy.wire.lp import encode_sequenced
-from proxy.wire.messages import PUSH, SYNC, message_name, node_prefix
+from proxy.wire.message_names import PUSH, SYNC, message_name, node_prefix
 from proxy.wire.tlv import tlv
 from testbed.emulation.hosts import read_process_state
 from testbed.emulation.network import EmulatedNetwork, emulated_network

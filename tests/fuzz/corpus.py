@@ -21,8 +21,9 @@ from proxy.core.events import (
     TimerExpired,
 )
 from proxy.core.host import Host
-from proxy.wire import messages
-from proxy.wire.messages import ALL_PROXIES, MESSAGE_TYPES, encode, message_name, node_prefix
+from proxy.wire import message_names, messages
+from proxy.wire.message_names import ALL_PROXIES, MESSAGE_TYPES, message_name, node_prefix
+from proxy.wire.messages import encode
 from proxy.wire.packet import encode_data, encode_interest
 from testbed.plan import PROXYLESS_MODES, Mode, NetworkPlan
 from testbed.simulation.network import SimulatedNetwork
@@ -156,7 +157,6 @@ def mutations(draw: st.DrawFn, packets: list[bytes]) -> bytes:
 IDENTIFIERS = ["main", "csr1", "csr2", "ue1", "ue2", "ue3", "login", "elsewhere"]
 MESSAGES = [kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
 MESSAGES.remove(msgspec.Struct)
-MESSAGES.remove(messages.MessageName)
 #: Fields that carry another message in encoded form.
 ENCODED = {
     ("SignedUpdate", "update"): messages.FpUpdate,
@@ -166,30 +166,30 @@ ENCODED = {
 }
 #: What the parameters of an Interest, and the content of a Data, hold.
 PARAMETERS = {
-    messages.LOGIN: messages.LoginRequest,
-    messages.JOIN: messages.JoinRequest,
-    messages.UPDATE: messages.SignedUpdate,
-    messages.NOTIFY: messages.Notification,
-    messages.PUSH: messages.StreamEntry,
-    messages.HEARTBEAT: messages.Sealed,
-    messages.PRESENCE: messages.ClientHeartbeat,
-    messages.RECOVER: messages.RecoveryRequest,
-    messages.CLOSE: messages.CloseRequest,
-    messages.KEYS: messages.KeysRequest,
-    messages.REVOKE: messages.Sealed,
-    messages.SERVE: messages.Sealed,
+    message_names.LOGIN: messages.LoginRequest,
+    message_names.JOIN: messages.JoinRequest,
+    message_names.UPDATE: messages.SignedUpdate,
+    message_names.NOTIFY: messages.Notification,
+    message_names.PUSH: messages.StreamEntry,
+    message_names.HEARTBEAT: messages.Sealed,
+    message_names.PRESENCE: messages.ClientHeartbeat,
+    message_names.RECOVER: messages.RecoveryRequest,
+    message_names.CLOSE: messages.CloseRequest,
+    message_names.KEYS: messages.KeysRequest,
+    message_names.REVOKE: messages.Sealed,
+    message_names.SERVE: messages.Sealed,
 }
 CONTENTS = {
-    messages.LOGIN: messages.Sealed,
-    messages.JOIN: messages.Sealed,
-    messages.UPDATE: messages.UpdateAck,
-    messages.SYNC: messages.SyncUpdate,
-    messages.RECOVER: messages.Sealed,
-    messages.CLOSE: messages.UpdateAck,
-    messages.KEYS: messages.KeysReply,
-    messages.SERVE: messages.ServeReply,
-    messages.PUBLICATION: messages.SignedUpdate,
-    messages.CERTIFICATE: messages.SignedToken,
+    message_names.LOGIN: messages.Sealed,
+    message_names.JOIN: messages.Sealed,
+    message_names.UPDATE: messages.UpdateAck,
+    message_names.SYNC: messages.SyncUpdate,
+    message_names.RECOVER: messages.Sealed,
+    message_names.CLOSE: messages.UpdateAck,
+    message_names.KEYS: messages.KeysReply,
+    message_names.SERVE: messages.ServeReply,
+    message_names.PUBLICATION: messages.SignedUpdate,
+    message_names.CERTIFICATE: messages.SignedToken,
 }
 numbers = st.integers(0, 12) | st.integers(0, 2**63 - 1)
 

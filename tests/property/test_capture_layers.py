@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.packet import Packet, Raw
 
-from proxy.wire import messages, objects
+from proxy.wire import message_names, messages, objects
 from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet
 from proxy.wire.messages import encode
 from proxy.wire.name import component, from_uri, number, to_uri
@@ -221,7 +221,9 @@ def test_an_edit_deep_inside_changes_all_lengths_above_it(wire: bytes, octets: b
 def test_an_edited_message_is_read_by_nodes_with_digests_computed_anew() -> None:
     update = messages.FpUpdate("main", "ue1", 1, 7, "message", "", b"", 0.5, bytes(16), bytes(16), b"hello")
     signed = encode(messages.SignedUpdate(encode(update), bytes(64)))
-    name = messages.message_name(messages.node_prefix("csr1"), messages.UPDATE, "main", "ue1", boot=1, seq=7)
+    name = message_names.message_name(
+        message_names.node_prefix("csr1"), message_names.UPDATE, "main", "ue1", boot=1, seq=7
+    )
     layers = NdnPacket(encode_link_packet(LinkPacket(encode_interest(name, nonce=1, parameters=signed)[1], sequence=3)))
     layers["FpUpdate"].body = b"good-bye" * 100
     layers["ParametersSha256DigestComponent"].value = None
@@ -303,26 +305,26 @@ KINDS = [
 @pytest.mark.parametrize(("word", "is_data", "inside"), KINDS)
 def test_a_message_is_found_by_the_name_of_its_packet(word: bytes, is_data: bool, inside: type[msgspec.Struct]) -> None:  # noqa: FBT001
     content = bytes(MESSAGE_LAYERS[inside.__name__]())
-    name = messages.message_name(messages.node_prefix("csr1"), word, "main", "ue1", boot=1, seq=1)
+    name = message_names.message_name(message_names.node_prefix("csr1"), word, "main", "ue1", boot=1, seq=1)
     wire = encode_data(name, content) if is_data else encode_interest(name, nonce=1, parameters=content)[1]
     assert NdnPacket(wire).haslayer(inside.__name__)
 
 
 SEALED = [
-    (messages.LOGIN, True, messages.node_prefix("login"), "LoginReply"),
-    (messages.JOIN, True, messages.node_prefix("csr1"), "JoinReply"),
-    (messages.RECOVER, True, messages.node_prefix("csr1"), "RecoveryReply"),
-    (messages.HEARTBEAT, False, messages.node_prefix("ue1"), "ClientHeartbeat"),
-    (messages.HEARTBEAT, False, messages.ALL_PROXIES, "ProxyHeartbeat"),
-    (messages.REVOKE, False, messages.ALL_PROXIES, "Revocations"),
-    (messages.SERVE, False, messages.node_prefix("ue1"), "ServeRequest"),
+    (message_names.LOGIN, True, message_names.node_prefix("login"), "LoginReply"),
+    (message_names.JOIN, True, message_names.node_prefix("csr1"), "JoinReply"),
+    (message_names.RECOVER, True, message_names.node_prefix("csr1"), "RecoveryReply"),
+    (message_names.HEARTBEAT, False, message_names.node_prefix("ue1"), "ClientHeartbeat"),
+    (message_names.HEARTBEAT, False, message_names.ALL_PROXIES, "ProxyHeartbeat"),
+    (message_names.REVOKE, False, message_names.ALL_PROXIES, "Revocations"),
+    (message_names.SERVE, False, message_names.node_prefix("ue1"), "ServeRequest"),
 ]
 
 
 @pytest.mark.parametrize(("word", "is_data", "to", "inside"), SEALED)
 def test_what_is_sealed_is_opened(word: bytes, is_data: bool, to: bytes, inside: str) -> None:  # noqa: FBT001
     content = encode(messages.Sealed(bytes(MESSAGE_LAYERS[inside]()), bytes(64)))
-    name = messages.message_name(to, word, "main", "csr1", boot=1, seq=1)
+    name = message_names.message_name(to, word, "main", "csr1", boot=1, seq=1)
     wire = encode_data(name, content) if is_data else encode_interest(name, nonce=1, parameters=content)[1]
     layers = NdnPacket(wire)
     assert layers.haslayer(inside)
@@ -354,7 +356,7 @@ def test_a_message_in_encoded_form_is_decoded(outer: str, field: str) -> None:
 
 def test_what_sync_groups_say_is_understood_too() -> None:
     """Of the modes `svs` and `psync`, whose packets are few among those recorded."""
-    of_groups = [NdnPacket(wire) for wire in RECORDED if messages.GROUP in wire]
+    of_groups = [NdnPacket(wire) for wire in RECORDED if message_names.GROUP in wire]
     for layer in ("SeqNo", "PSyncContent"):
         assert any(packet.haslayer(layer) for packet in of_groups)
     assert not [octets for packet in of_groups for octets in unknown_in(packet) if octets.load]

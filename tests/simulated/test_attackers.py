@@ -10,10 +10,9 @@ from proxy.core.events import LOCAL_FACE, PacketReceived, RevokeRequested
 from proxy.core.session_key import proven_ack
 from proxy.core.signing import fingerprint
 from proxy.core.trust import entry_statement, place_of, place_of_message, seal
-from proxy.wire.messages import (
+from proxy.wire.message_names import (
     ALL_PROXIES,
     CLOSE,
-    EMPTY_DIGEST,
     HEARTBEAT,
     JOIN,
     LOGIN,
@@ -24,6 +23,12 @@ from proxy.wire.messages import (
     REVOKE,
     SYNC,
     UPDATE,
+    message_name,
+    node_prefix,
+    parse_message_name,
+)
+from proxy.wire.messages import (
+    EMPTY_DIGEST,
     ClientHeartbeat,
     CloseRequest,
     ConferenceState,
@@ -43,9 +48,6 @@ from proxy.wire.messages import (
     SyncUpdate,
     UpdateAck,
     encode,
-    message_name,
-    node_prefix,
-    parse_message_name,
 )
 from proxy.wire.name import component, from_uri
 from proxy.wire.packet import Interest, encode_data, encode_interest

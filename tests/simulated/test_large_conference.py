@@ -12,10 +12,10 @@ from proxy.core.events import JoinRequested
 from proxy.core.signing import Signer, fingerprint
 from proxy.core.snapshot_transfer import FROZEN_MAX
 from proxy.core.view import View
+from proxy.wire.message_names import SNAPSHOT
 from proxy.wire.messages import (
     EMPTY_DIGEST,
     SEGMENT_BYTES,
-    SNAPSHOT,
     FpUpdate,
     SignedToken,
     SignedUpdate,

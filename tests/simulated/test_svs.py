@@ -9,7 +9,7 @@ import pytest
 from proxy.core.events import CloseRequested, Effect, Event, JoinRequested, PacketReceived, PublishRequested
 from proxy.core.service_client import PublishError
 from proxy.records import Acked, SessionChanged
-from proxy.wire.messages import GROUP
+from proxy.wire.message_names import GROUP
 from proxy.wire.packet import INTEREST, peek_interest
 from testbed.faults.targets import processes_of
 from tests.simulated.conference import ABILENE, EDGE, TIERS, Conference, impair_everywhere

@@ -9,15 +9,8 @@ from proxy.core.client_outbox import ClientOutbox
 from proxy.core.consumer import Consumer
 from proxy.core.events import LOCAL_FACE, Send
 from proxy.core.signing import Verifier
-from proxy.wire.messages import (
-    CERTIFICATE,
-    IDENTIFIER_MAX_OCTETS,
-    SignedToken,
-    component_text,
-    decode,
-    message_name,
-    node_prefix,
-)
+from proxy.wire.message_names import CERTIFICATE, IDENTIFIER_MAX_OCTETS, component_text, message_name, node_prefix
+from proxy.wire.messages import SignedToken, decode
 from proxy.wire.messages import encode as encode_message
 from proxy.wire.name import component
 from proxy.wire.packet import Data, Interest, encode_data

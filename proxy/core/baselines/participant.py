@@ -44,16 +44,8 @@ from proxy.core.trust import OBSERVER_EVENTS, Refusal, place_of_message
 from proxy.core.view import View
 from proxy.records import Acked
 from proxy.wire.lp import NackReason, decode_link_packet
-from proxy.wire.messages import (
-    CERTIFICATE,
-    GROUP,
-    OBJECT_ROOT,
-    PUBLICATION,
-    LoginReply,
-    Sealed,
-    decode,
-    parse_message_name,
-)
+from proxy.wire.message_names import CERTIFICATE, GROUP, OBJECT_ROOT, PUBLICATION, parse_message_name
+from proxy.wire.messages import LoginReply, Sealed, decode
 from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest
 from proxy.wire.tlv import MalformedError
 

@@ -21,7 +21,7 @@ from proxy.core.baselines.signed_inbox import SignedInbox
 from proxy.core.client_outbox import ClientOutbox
 from proxy.core.events import LOCAL_FACE, Send
 from proxy.core.timers import Timers
-from proxy.wire.messages import IDENTIFIER_MAX_OCTETS, PSYNC, component_text, node_prefix, sync_group
+from proxy.wire.message_names import IDENTIFIER_MAX_OCTETS, PSYNC, component_text, node_prefix, sync_group
 from proxy.wire.name import GENERIC, SEGMENT, VERSION, boundaries, component, number, read_number
 from proxy.wire.packet import Data, Interest, encode_interest
 from proxy.wire.psync import BloomFilter, decode_filter, decode_names, encode_names, numbered

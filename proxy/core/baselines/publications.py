@@ -15,15 +15,8 @@ from proxy.core.receiver import log_applied
 from proxy.core.timers import Timers
 from proxy.core.trust import Refusal
 from proxy.core.view import View
-from proxy.wire.messages import (
-    PUBLICATION,
-    FpUpdate,
-    SignedUpdate,
-    decode,
-    encode,
-    message_name,
-    node_prefix,
-)
+from proxy.wire.message_names import PUBLICATION, message_name, node_prefix
+from proxy.wire.messages import FpUpdate, SignedUpdate, decode, encode
 from proxy.wire.packet import Data, Interest, encode_data
 
 #: A publication never changes; content stores keep it as long as there is room.

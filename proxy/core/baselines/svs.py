@@ -18,7 +18,7 @@ from proxy.core.baselines.signed_inbox import SignedInbox
 from proxy.core.baselines.state_vector import StateVectorSync
 from proxy.core.client_outbox import ClientOutbox
 from proxy.core.events import LOCAL_FACE, Send
-from proxy.wire.messages import SVS, component_text, node_prefix, sync_group
+from proxy.wire.message_names import SVS, component_text, node_prefix, sync_group
 from proxy.wire.packet import Data, Interest, encode_interest
 from proxy.wire.signed_data import SignedData, decode_signed_data, encode_signed_data
 from proxy.wire.svs import SVS_VERSION, decode_state_vector, encode_state_vector

@@ -7,18 +7,22 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from typing import Final
 
-from msgspec import Struct
-
 from proxy.wire.name import boundaries, split_implicit_digest
 from proxy.wire.packet import Data, Interest
+from proxy.wire.value import Value
 
 #: Stale Data that a look-up by prefix with MustBeFresh steps over before it gives up.
 STEPS_MAX: Final = 32
 
 
-class Stored(Struct, frozen=True):
-    wire: bytes
-    stale_s: float  #: from then on it does not satisfy MustBeFresh
+class Stored(Value):
+    def __init__(self, wire: bytes, stale_s: float) -> None:
+        self.wire: Final = wire
+        self.stale_s: Final = stale_s  #: from then on it does not satisfy MustBeFresh
+
+    def fields(self) -> tuple[object, ...]:
+        """As of `Value`."""
+        return (self.wire, self.stale_s)
 
 
 class ContentStore:

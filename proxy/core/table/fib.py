@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal
 
-from msgspec import Struct
-
 from proxy.wire.name import boundaries
+from proxy.wire.value import Value
 
 StrategyName = Literal["best-route", "multicast"]
 
@@ -19,9 +18,14 @@ ROUTES_MAX: Final = 65_536
 STRATEGIES_MAX: Final = 4_096
 
 
-class NextHop(Struct, frozen=True):
-    face_id: int
-    cost_ms: float  #: path delay through this face
+class NextHop(Value):
+    def __init__(self, face_id: int, cost_ms: float) -> None:
+        self.face_id: Final = face_id
+        self.cost_ms: Final = cost_ms  #: path delay through this face
+
+    def fields(self) -> tuple[object, ...]:
+        """As of `Value`."""
+        return (self.face_id, self.cost_ms)
 
 
 class Fib:

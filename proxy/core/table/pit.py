@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from proxy.core.table.fib import NextHop, StrategyName
 from proxy.core.timers import Timers
@@ -17,51 +16,65 @@ EXPIRY_GRAIN_S = 0.1
 PitKey = tuple[bytes, bool, bool]
 
 
-@dataclass
 class InRecord:
     """A downstream face that waits."""
 
-    nonce: int
-    expiry_s: float
-    lifetime_s: float
-    wire: bytes  #: the Interest as it will be forwarded
-    nonce_at: int  #: offset of its nonce
-    stays: bool = False  #: its hop limit allows no further hop: only this node may answer
-    pit_token: bytes = b""  #: what an application wants back with the answer (NDNLPv2, "PitToken")
-    is_lossy_path: bool = False  #: on its way here the Interest has crossed a lossy link
+    def __init__(
+        self,
+        nonce: int,
+        expiry_s: float,
+        lifetime_s: float,
+        wire: bytes,
+        nonce_at: int,
+        *,
+        stays: bool = False,
+        pit_token: bytes = b"",
+        is_lossy_path: bool = False,
+    ) -> None:
+        self.nonce, self.expiry_s, self.lifetime_s = nonce, expiry_s, lifetime_s
+        self.wire = wire  #: the Interest as it will be forwarded
+        self.nonce_at = nonce_at  #: offset of its nonce
+        self.stays = stays  #: its hop limit allows no further hop: only this node may answer
+        self.pit_token = pit_token  #: what an application wants back with the answer (NDNLPv2, "PitToken")
+        self.is_lossy_path = is_lossy_path  #: on its way here the Interest has crossed a lossy link
 
     def renewed(self, nonce: int) -> InRecord:
         """Return the same question under another nonce, for asking again on behalf of this downstream."""
         wire = self.wire[: self.nonce_at] + nonce.to_bytes(4, "big") + self.wire[self.nonce_at + 4 :]
         return InRecord(
-            nonce, self.expiry_s, self.lifetime_s, wire, self.nonce_at, self.stays, self.pit_token, self.is_lossy_path
+            nonce,
+            self.expiry_s,
+            self.lifetime_s,
+            wire,
+            self.nonce_at,
+            stays=self.stays,
+            pit_token=self.pit_token,
+            is_lossy_path=self.is_lossy_path,
         )
 
 
-@dataclass
 class OutRecord:
     """An upstream face that was asked."""
 
-    nonce: int
-    sent_s: float
-    expiry_s: float  #: until then the upstream holds our Interest pending
-    nacked: int | None = None  #: the NackReason it answered with
-    suppression_s: float = 0.0  #: of multicast: so long, who asks the same relies on this
+    def __init__(self, nonce: int, sent_s: float, expiry_s: float) -> None:
+        self.nonce, self.sent_s = nonce, sent_s
+        self.expiry_s = expiry_s  #: until then the upstream holds our Interest pending
+        self.nacked: int | None = None  #: the NackReason it answered with
+        self.suppression_s = 0.0  #: of multicast: so long, who asks the same relies on this
 
     def refuse(self, reason: int, *, until_s: float) -> None:
         """It has answered with a Nack, which counts until then."""
         self.nacked, self.expiry_s = reason, min(self.expiry_s, until_s)
 
 
-@dataclass
 class PitEntry:
-    key: PitKey
-    strategy: StrategyName
-    next_hops: tuple[NextHop, ...]
-    opener: int = 0  #: the face whose Interest made the entry
-    has_digest: bool = False  #: its name ends in the implicit digest of the one Data that will do
-    in_records: dict[int, InRecord] = field(default_factory=dict)
-    out_records: dict[int, OutRecord] = field(default_factory=dict)
+    """A name that somebody waits for; *opener* is the face whose Interest made the entry."""
+
+    def __init__(self, key: PitKey, strategy: StrategyName, next_hops: tuple[NextHop, ...], opener: int) -> None:
+        self.key, self.strategy, self.next_hops, self.opener = key, strategy, next_hops, opener
+        self.has_digest = False  #: its name ends in the implicit digest of the one Data that will do
+        self.in_records: dict[int, InRecord] = {}
+        self.out_records: dict[int, OutRecord] = {}
 
     @property
     def expiry_s(self) -> float:

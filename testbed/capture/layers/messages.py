@@ -29,6 +29,7 @@ from msgspec.inspect import (
 )
 from scapy.packet import Packet, Raw
 
+from proxy.wire import message_names as names
 from proxy.wire import messages as wire
 from proxy.wire.name import boundaries
 from proxy.wire.tlv import MalformedError
@@ -43,30 +44,30 @@ _ENCODED: Final[dict[tuple[type[Struct], str], type[Struct] | None]] = {
 }
 #: What the parameters of an Interest, and the content of a Data, hold; of what is sealed, what it holds in turn.
 _PARAMETERS: Final[dict[bytes, tuple[type[Struct], ...]]] = {
-    wire.LOGIN: (wire.LoginRequest,),
-    wire.JOIN: (wire.JoinRequest,),
-    wire.UPDATE: (wire.SignedUpdate,),
-    wire.NOTIFY: (wire.Notification,),
-    wire.PUSH: (wire.StreamEntry,),
-    wire.HEARTBEAT: (wire.Sealed, wire.ClientHeartbeat),
-    wire.PRESENCE: (wire.ClientHeartbeat,),
-    wire.RECOVER: (wire.RecoveryRequest,),
-    wire.CLOSE: (wire.CloseRequest,),
-    wire.KEYS: (wire.KeysRequest,),
-    wire.REVOKE: (wire.Sealed, wire.Revocations),
-    wire.SERVE: (wire.Sealed, wire.ServeRequest),
+    names.LOGIN: (wire.LoginRequest,),
+    names.JOIN: (wire.JoinRequest,),
+    names.UPDATE: (wire.SignedUpdate,),
+    names.NOTIFY: (wire.Notification,),
+    names.PUSH: (wire.StreamEntry,),
+    names.HEARTBEAT: (wire.Sealed, wire.ClientHeartbeat),
+    names.PRESENCE: (wire.ClientHeartbeat,),
+    names.RECOVER: (wire.RecoveryRequest,),
+    names.CLOSE: (wire.CloseRequest,),
+    names.KEYS: (wire.KeysRequest,),
+    names.REVOKE: (wire.Sealed, wire.Revocations),
+    names.SERVE: (wire.Sealed, wire.ServeRequest),
 }
 _CONTENTS: Final[dict[bytes, tuple[type[Struct], ...]]] = {
-    wire.LOGIN: (wire.Sealed, wire.LoginReply),
-    wire.JOIN: (wire.Sealed, wire.JoinReply),
-    wire.UPDATE: (wire.UpdateAck,),
-    wire.SYNC: (wire.SyncUpdate,),
-    wire.RECOVER: (wire.Sealed, wire.RecoveryReply),
-    wire.CLOSE: (wire.UpdateAck,),
-    wire.KEYS: (wire.KeysReply,),
-    wire.SERVE: (wire.ServeReply,),
-    wire.PUBLICATION: (wire.SignedUpdate,),
-    wire.CERTIFICATE: (wire.SignedToken,),
+    names.LOGIN: (wire.Sealed, wire.LoginReply),
+    names.JOIN: (wire.Sealed, wire.JoinReply),
+    names.UPDATE: (wire.UpdateAck,),
+    names.SYNC: (wire.SyncUpdate,),
+    names.RECOVER: (wire.Sealed, wire.RecoveryReply),
+    names.CLOSE: (wire.UpdateAck,),
+    names.KEYS: (wire.KeysReply,),
+    names.SERVE: (wire.ServeReply,),
+    names.PUBLICATION: (wire.SignedUpdate,),
+    names.CERTIFICATE: (wire.SignedToken,),
 }
 
 
@@ -230,7 +231,7 @@ def _default(info: Type, made: dict[str, type[Message]]) -> Any:  # noqa: ANN401
 def _make_layers() -> dict[str, type[Message]]:
     made: dict[str, type[Message]] = {}
     for value in list(vars(wire).values()):
-        if isinstance(value, type) and issubclass(value, Struct) and value not in (Struct, wire.MessageName):
+        if isinstance(value, type) and issubclass(value, Struct) and value not in (Struct, names.MessageName):
             _layer_of(value, made)
     return made
 
@@ -241,14 +242,14 @@ MESSAGE_LAYERS: Final[Mapping[str, type[Message]]] = _make_layers()
 
 def message_in(octets: bytes, *, name: bytes, is_data: bool) -> Packet | None:
     """Return the message in the parameters of an Interest, or in the content of a Data, of this name; None: no known one."""
-    if name.startswith(wire.OBJECT_ROOT):
+    if name.startswith(names.OBJECT_ROOT):
         return dissected_as(MESSAGE_LAYERS[wire.StreamFrame.__name__], octets)
     kinds = (_CONTENTS if is_data else _PARAMETERS).get(_kind_of(name))
     if kinds is None:
         return None
     message = dissected_as(MESSAGE_LAYERS[kinds[0].__name__], octets)
     if message is not None and kinds[0] is wire.Sealed:
-        to_all = name.startswith(wire.ALL_PROXIES) and kinds[1] is wire.ClientHeartbeat
+        to_all = name.startswith(names.ALL_PROXIES) and kinds[1] is wire.ClientHeartbeat
         sealed = wire.ProxyHeartbeat if to_all else kinds[1]
         message.content = dissected_as(MESSAGE_LAYERS[sealed.__name__], bytes(message.content)) or message.content
     return message
@@ -281,4 +282,4 @@ def _kind_of(name: bytes) -> bytes:
         ends = boundaries(name)
     except MalformedError:
         return b""
-    return name[ends[1] : ends[2]] if len(ends) > 2 and name.startswith(wire.ROOT) else b""
+    return name[ends[1] : ends[2]] if len(ends) > 2 and name.startswith(names.ROOT) else b""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Self
 
 from scapy.packet import Packet
 
-from proxy.wire.messages import GROUP
+from proxy.wire.message_names import GROUP
 from proxy.wire.name import from_uri, to_uri
 from proxy.wire.tlv import MalformedError, tlv
 from testbed.capture.layers.messages import message_in

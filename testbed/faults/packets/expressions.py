@@ -15,7 +15,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from proxy.wire.messages import ALL_PROXIES, HEARTBEAT, MESSAGE_TYPES, PUSH, message_name, node_prefix
+from proxy.wire.message_names import ALL_PROXIES, HEARTBEAT, MESSAGE_TYPES, PUSH, message_name, node_prefix
 from proxy.wire.name import to_uri
 from testbed.capture.layers import (
     MESSAGE_LAYERS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.wire.messages import MESSAGE_TYPES, message_type
+from proxy.wire.message_names import MESSAGE_TYPES, message_type
 from proxy.wire.name import DIGEST_OCTETS, IMPLICIT_SHA256, PARAMETERS_SHA256, boundaries
 from proxy.wire.tlv import MalformedError, read_element, read_non_negative_integer
 

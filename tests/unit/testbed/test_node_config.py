@@ -7,7 +7,7 @@ import pytest
 from proxy.config import NodeConfig
 from proxy.core.signing import Signer
 from proxy.driver.config_file import load_config
-from proxy.wire.messages import TO_CLIENTS
+from proxy.wire.message_names import TO_CLIENTS
 from proxy.wire.name import to_uri
 from testbed.addresses import AddressPlan
 from testbed.node_config import (

@@ -8,10 +8,9 @@ from proxy.core.events import JoinRequested
 from proxy.core.service_client import ServiceClient
 from proxy.core.trust import place_of, seal
 from proxy.records import SessionChanged
+from proxy.wire.message_names import HEARTBEAT, NOTIFY
 from proxy.wire.messages import (
     EMPTY_DIGEST,
-    HEARTBEAT,
-    NOTIFY,
     ClientHeartbeat,
     JoinReply,
     LoginReply,

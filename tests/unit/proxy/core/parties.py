@@ -18,15 +18,22 @@ from proxy.core.session_key import KeyExchange, proven_ack
 from proxy.core.signing import Signer, fingerprint
 from proxy.core.trust import KEY_EVENTS, Trust, entry_statement, join_statement, place_of_message, seal
 from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet, encode_nack
+from proxy.wire.message_names import (
+    JOIN,
+    MessageName,
+    component_text,
+    message_name,
+    message_type,
+    node_prefix,
+    parse_message_name,
+)
 from proxy.wire.messages import (
     EMPTY_DIGEST,
-    JOIN,
     FpUpdate,
     JoinReply,
     JoinRequest,
     LoginReply,
     LoginRequest,
-    MessageName,
     Position,
     RecoveryReply,
     Sealed,
@@ -36,13 +43,8 @@ from proxy.wire.messages import (
     SyncUpdate,
     Token,
     UpdateAck,
-    component_text,
     decode,
     encode,
-    message_name,
-    message_type,
-    node_prefix,
-    parse_message_name,
 )
 from proxy.wire.packet import INTEREST, Interest, decode_data, decode_interest, encode_data, encode_interest
 
@@ -153,7 +155,7 @@ class Party:
         )
         if lossy_path:
             packet = encode_link_packet(LinkPacket(packet, is_lossy_path=True))
-        return self.handle(PacketReceived(LOCAL_FACE, packet, more))
+        return self.handle(PacketReceived(LOCAL_FACE, packet, more=more))
 
     def answer(self, question: Sent, payload: msgspec.Struct | bytes) -> list[Sent]:
         """Answer an Interest that it sent; a reply of a proxy or of the login server, as that one seals it."""

@@ -7,14 +7,9 @@ from typing import Any
 from proxy.core.conference import Conference
 from proxy.core.service_proxy import ServiceProxy
 from proxy.core.trust import place_of, seal
+from proxy.wire.message_names import ALL_PROXIES, HEARTBEAT, JOIN, PRESENCE, PUSH, UPDATE
 from proxy.wire.messages import (
-    ALL_PROXIES,
     EMPTY_DIGEST,
-    HEARTBEAT,
-    JOIN,
-    PRESENCE,
-    PUSH,
-    UPDATE,
     ClientHeartbeat,
     ConferenceState,
     JoinReply,

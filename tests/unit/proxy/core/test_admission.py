@@ -10,18 +10,9 @@ import pytest
 from proxy.core.admission import Admission, Refusal
 from proxy.core.client_session import ClientSession
 from proxy.core.trust import Trust
-from proxy.wire.messages import (
-    JOIN,
-    FpUpdate,
-    JoinRequest,
-    MessageName,
-    Revocation,
-    SignedToken,
-    SignedUpdate,
-    decode,
-    encode,
-)
-from proxy.wire.messages import UPDATE as KIND
+from proxy.wire.message_names import JOIN, MessageName
+from proxy.wire.message_names import UPDATE as KIND
+from proxy.wire.messages import FpUpdate, JoinRequest, Revocation, SignedToken, SignedUpdate, decode, encode
 from tests.unit.proxy.core.parties import LOGIN, NOW_S, STRANGER, UE1, UE2, join_request, signed_update, token
 
 TRUST = Trust(login_public_key_hex=LOGIN.public_key.hex(), proxy_keys_hex={})

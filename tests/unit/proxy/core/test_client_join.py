@@ -9,9 +9,9 @@ from proxy.core.events import JoinRequested, PublishRequested
 from proxy.core.trust import place_of, seal
 from proxy.core.view import View
 from proxy.records import Applied, Published, SnapshotApplied
+from proxy.wire.message_names import HEARTBEAT
 from proxy.wire.messages import (
     EMPTY_DIGEST,
-    HEARTBEAT,
     ClientHeartbeat,
     FpUpdate,
     JoinRequest,

@@ -19,10 +19,9 @@ from proxy.core.service_client import ServiceClient
 from proxy.core.trust import entry_statement, place_of, seal
 from proxy.records import Applied, SessionChanged
 from proxy.wire.lp import NackReason, encode_nack
+from proxy.wire.message_names import HEARTBEAT, NOTIFY
 from proxy.wire.messages import (
     EMPTY_DIGEST,
-    HEARTBEAT,
-    NOTIFY,
     ClientHeartbeat,
     JoinReply,
     LoginReply,

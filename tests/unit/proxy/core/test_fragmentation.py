@@ -7,7 +7,6 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from proxy.config import FaceConfig
 from proxy.core.fragmentation import (
@@ -33,7 +32,7 @@ PAYLOAD_BYTES = payload_max_bytes(1_500)
 
 def numbered(packet: LinkPacket, first: int = 100, *, payload_bytes: int = PAYLOAD_BYTES) -> list[LinkPacket]:
     pieces = fragments(packet, payload_bytes=payload_bytes)
-    return [replace(piece, sequence=first + number) for number, piece in enumerate(pieces)]
+    return [piece.as_transmission(first + number) for number, piece in enumerate(pieces)]
 
 
 def test_mtu_is_that_of_the_links() -> None:
@@ -87,7 +86,7 @@ def test_fragments_may_come_in_any_order(order: tuple[int, ...]) -> None:
     pieces = numbered(packet, payload_bytes=10)
     reassembler = Reassembler()
     assert [reassembler.take(pieces[n], now_s=0.0) for n in order[:-1]] == [None, None]
-    assert reassembler.take(pieces[order[-1]], now_s=0.0) == replace(packet, sequence=100)
+    assert reassembler.take(pieces[order[-1]], now_s=0.0) == packet.as_transmission(100)
     assert (len(reassembler), reassembler.bytes) == (0, 0)
 
 

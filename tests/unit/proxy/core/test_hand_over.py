@@ -24,10 +24,8 @@ from proxy.core.service_proxy import ServiceProxy
 from proxy.core.trust import place_of, seal
 from proxy.records import ServiceChanged, SessionChanged
 from proxy.wire.lp import decode_link_packet
-from proxy.wire.messages import (
+from proxy.wire.message_names import (
     ALL_PROXIES,
-    EMPTY_DIGEST,
-    HANDING_OVER,
     HEARTBEAT,
     JOIN,
     KEYS,
@@ -39,6 +37,12 @@ from proxy.wire.messages import (
     SERVE,
     SYNC,
     UPDATE,
+    message_name,
+    node_prefix,
+)
+from proxy.wire.messages import (
+    EMPTY_DIGEST,
+    HANDING_OVER,
     ClientHeartbeat,
     ConferenceState,
     JoinReply,
@@ -53,8 +57,6 @@ from proxy.wire.messages import (
     UpdateAck,
     decode,
     encode,
-    message_name,
-    node_prefix,
 )
 from proxy.wire.packet import decode_interest, encode_data, encode_interest
 from tests.unit.proxy.core.parties import (

@@ -13,20 +13,15 @@ from proxy.core.service_proxy import ServiceProxy
 from proxy.core.signing import Signer
 from proxy.core.snapshot_transfer import FROZEN_IDLE_S
 from proxy.core.trust import place_of, place_of_message, seal
+from proxy.wire.message_names import ALL_PROXIES, HEARTBEAT, JOIN, RECOVER, SNAPSHOT, MessageName, message_name
 from proxy.wire.messages import (
-    ALL_PROXIES,
     EMPTY_DIGEST,
-    HEARTBEAT,
-    JOIN,
-    RECOVER,
     SEGMENT_BYTES,
-    SNAPSHOT,
     ClientHeartbeat,
     ConferenceState,
     Head,
     JoinReply,
     LoginReply,
-    MessageName,
     Position,
     ProxyHeartbeat,
     RecoveryReply,
@@ -36,7 +31,6 @@ from proxy.wire.messages import (
     StreamHead,
     decode,
     encode,
-    message_name,
 )
 from proxy.wire.packet import decode_data, encode_interest
 from tests.unit.proxy.core.parties import (

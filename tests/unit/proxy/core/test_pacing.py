@@ -14,7 +14,7 @@ from proxy.core.forwarder import Forwarder
 from proxy.core.liveness import State
 from proxy.core.pacing import CATCH_UP_S, FRAMING_BYTES, SHARE, WAITING_MAX_BYTES, Pacer
 from proxy.wire.lp import LinkPacket, decode_link_packet, encode_link_packet
-from proxy.wire.messages import UPDATE, message_name, node_prefix
+from proxy.wire.message_names import UPDATE, message_name, node_prefix
 from proxy.wire.objects import object_name, segment_name
 from proxy.wire.packet import INTEREST, encode_data, encode_interest
 

@@ -10,14 +10,9 @@ from proxy.core.service_client import ServiceClient
 from proxy.core.service_proxy import ServiceProxy
 from proxy.core.signing import Signer
 from proxy.core.trust import place_of, seal
+from proxy.wire.message_names import ALL_PROXIES, HEARTBEAT, JOIN, KEYS, NUMBER_MAX, RECOVER
 from proxy.wire.messages import (
-    ALL_PROXIES,
     EMPTY_DIGEST,
-    HEARTBEAT,
-    JOIN,
-    KEYS,
-    NUMBER_MAX,
-    RECOVER,
     ClientHeartbeat,
     ConferenceState,
     Head,

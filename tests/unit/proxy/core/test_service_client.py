@@ -7,8 +7,8 @@ import pytest
 from proxy.core.events import CloseRequested, JoinRequested, PublishRequested
 from proxy.core.service_client import PublishError
 from proxy.records import Acked, Applied, SessionChanged
+from proxy.wire.message_names import NOTIFY
 from proxy.wire.messages import (
-    NOTIFY,
     ClientHeartbeat,
     CloseRequest,
     FpUpdate,

@@ -6,16 +6,9 @@ from typing import Any
 
 import pytest
 
+from proxy.wire.message_names import CLOSE, HEARTBEAT, JOIN, NOTIFY, PRESENCE, PUSH, RECOVER, UPDATE
 from proxy.wire.messages import (
-    CLOSE,
     EMPTY_DIGEST,
-    HEARTBEAT,
-    JOIN,
-    NOTIFY,
-    PRESENCE,
-    PUSH,
-    RECOVER,
-    UPDATE,
     ClientHeartbeat,
     CloseRequest,
     JoinRequest,

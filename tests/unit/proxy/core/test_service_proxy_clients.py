@@ -10,18 +10,13 @@ import pytest
 from proxy.core.events import TimerExpired
 from proxy.core.session_key import KeyExchange, proven_heartbeat
 from proxy.core.trust import join_statement
+from proxy.wire.message_names import ALL_PROXIES, CLOSE, JOIN, NOTIFY, PRESENCE, MessageName, message_name
 from proxy.wire.messages import (
-    ALL_PROXIES,
-    CLOSE,
     EMPTY_DIGEST,
-    JOIN,
-    NOTIFY,
-    PRESENCE,
     ClientHeartbeat,
     CloseRequest,
     Head,
     JoinReply,
-    MessageName,
     Notification,
     ProxyHeartbeat,
     RosterEvent,
@@ -30,7 +25,6 @@ from proxy.wire.messages import (
     Snapshot,
     UpdateAck,
     decode,
-    message_name,
 )
 from tests.unit.proxy.core.parties import (
     SOON_S,

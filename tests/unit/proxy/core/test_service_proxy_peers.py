@@ -7,13 +7,9 @@ import pytest
 from proxy.core.armed_width import ARMED_MIN, NARROW_AFTER_S
 from proxy.core.stream_sync import LOSSY_HOLD_S
 from proxy.records import PeerChanged
+from proxy.wire.message_names import ALL_PROXIES, HEARTBEAT, PUSH, RECOVER, SYNC
 from proxy.wire.messages import (
-    ALL_PROXIES,
     EMPTY_DIGEST,
-    HEARTBEAT,
-    PUSH,
-    RECOVER,
-    SYNC,
     ClientHeartbeat,
     Notification,
     ProxyHeartbeat,

@@ -18,7 +18,8 @@ from proxy.core.snapshot_transfer import (
     SnapshotFetch,
 )
 from proxy.core.trust import Refusal
-from proxy.wire.messages import SEGMENT_BYTES, SNAPSHOT, Head, Snapshot, SnapshotManifest, encode, parse_message_name
+from proxy.wire.message_names import SNAPSHOT, parse_message_name
+from proxy.wire.messages import SEGMENT_BYTES, Head, Snapshot, SnapshotManifest, encode
 from proxy.wire.packet import Interest, decode_interest
 from tests.unit.proxy.core.parties import signed_update
 

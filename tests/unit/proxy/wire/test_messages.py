@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.wire.messages import (
+from proxy.wire.message_names import (
     ALL_PROXIES,
-    BODY_MAX_BYTES,
-    EMPTY_DIGEST,
     IDENTIFIER_MAX_OCTETS,
     MESSAGE_TYPES,
     NOTIFY,
     NUMBER_MAX,
-    OBJECT_NAME_MAX_OCTETS,
     PUSH,
     RECOVER,
-    REPLY_MAX_BYTES,
     SYNC,
     UPDATE,
-    FpUpdate,
     MessageName,
+    component_text,
+    message_name,
+    message_type,
+    node_prefix,
+    parse_message_name,
+)
+from proxy.wire.messages import (
+    BODY_MAX_BYTES,
+    EMPTY_DIGEST,
+    OBJECT_NAME_MAX_OCTETS,
+    REPLY_MAX_BYTES,
+    FpUpdate,
     Notification,
     RecoveryReply,
     Sealed,
     SignedUpdate,
     StreamEntry,
     SyncUpdate,
-    component_text,
     encode,
-    message_name,
-    message_type,
-    node_prefix,
-    parse_message_name,
 )
 from proxy.wire.name import component, from_uri, keyword, to_uri
 from proxy.wire.packet import encode_data, encode_interest

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.messages import ObjectDescription, message_type
+from proxy.wire.message_names import message_type
+from proxy.wire.messages import ObjectDescription
 from proxy.wire.name import from_uri, to_uri
 from proxy.wire.objects import ObjectName, data_prefix, manifest_name, object_name, parse_object_name, segment_name
 from proxy.wire.packet import decode_data, encode_data

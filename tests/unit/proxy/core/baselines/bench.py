@@ -11,7 +11,7 @@ from proxy.core.events import LOCAL_FACE, Effect, Event, JoinRequested, Log, Pac
 from proxy.core.login_server import LoginServer
 from proxy.core.signing import Signer
 from proxy.wire.lp import decode_link_packet
-from proxy.wire.messages import message_type
+from proxy.wire.message_names import message_type
 from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest
 
 NOW_S = 1_000.0

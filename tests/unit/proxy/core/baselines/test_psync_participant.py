@@ -10,7 +10,7 @@ from proxy.config import PsyncConfig
 from proxy.core.events import PublishRequested
 from proxy.core.signing import Signer
 from proxy.wire.lp import NackReason, encode_nack
-from proxy.wire.messages import PSYNC, node_prefix, sync_group
+from proxy.wire.message_names import PSYNC, node_prefix, sync_group
 from proxy.wire.name import VERSION, boundaries, component, number, to_uri
 from proxy.wire.packet import INTEREST, encode_interest, peek_interest
 from proxy.wire.psync import decode_names, encode_names, numbered

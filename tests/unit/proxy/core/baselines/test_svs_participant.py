@@ -10,7 +10,8 @@ from proxy.core.publisher import PublishError
 from proxy.core.signing import Signer
 from proxy.records import Applied, Published, SessionChanged
 from proxy.wire.lp import NackReason, encode_nack
-from proxy.wire.messages import SVS, SignedToken, SignedUpdate, Token, decode, encode, node_prefix, sync_group
+from proxy.wire.message_names import SVS, node_prefix, sync_group
+from proxy.wire.messages import SignedToken, SignedUpdate, Token, decode, encode
 from proxy.wire.name import to_uri
 from proxy.wire.packet import encode_data, encode_interest
 from proxy.wire.signed_data import decode_signed_data, encode_signed_data

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from proxy.wire.lp import encode_sequenced
-from proxy.wire.messages import PUSH, SYNC, message_name, node_prefix
+from proxy.wire.message_names import PUSH, SYNC, message_name, node_prefix
 from proxy.wire.tlv import tlv
 from testbed.capture.layers import NdnPacket
 from testbed.faults.packets.frames import LaneEnds, datagram_in

@@ -1,7 +1,7 @@
 import pytest
 
 from proxy.wire.lp import LinkPacket, NackReason, encode_link_packet, encode_nack, encode_sequenced
-from proxy.wire.messages import HEARTBEAT, OBJECT_ROOT, PRESENCE, SYNC, message_name, node_prefix
+from proxy.wire.message_names import HEARTBEAT, OBJECT_ROOT, PRESENCE, SYNC, message_name, node_prefix
 from proxy.wire.name import PARAMETERS_SHA256, component, from_uri
 from proxy.wire.tlv import tlv
 from testbed.faults.packets.view import PacketView, view_of, without_digest
