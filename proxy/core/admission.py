@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import Struct
 
@@ -15,14 +16,14 @@ from proxy.wire.messages import FpUpdate, JoinRequest, Revocation, SignedToken, 
 __all__ = ["Admission", "Refusal"]
 
 #: An update further ahead of its predecessors than any window reaches is no update of an honest client.
-SEQUENCE_JUMP_MAX = 10_000
+SEQUENCE_JUMP_MAX: Final = 10_000
 #: A join is answered again under the same name so long after the first time: its reply may have been lost.
-JOIN_REPEAT_S = 10.0
+JOIN_REPEAT_S: Final = 10.0
 #: Joins refused at one proxy, whoever they are from.
-FAILURES_PER_S = 50.0
-FAILURES_BURST = 100
+FAILURES_PER_S: Final = 50.0
+FAILURES_BURST: Final = 100
 #: Devices whose last join is remembered; they hold tokens, so there are no more of them than are registered.
-JOINS_MAX = 65_536
+JOINS_MAX: Final = 65_536
 
 
 class _LastJoin(Struct, frozen=True):

@@ -7,17 +7,19 @@ question was there before the question.
 
 from __future__ import annotations
 
+from typing import Final
+
 #: Sync interests kept armed per stream while all is quiet. One allows one entry a round trip; the others cost one
 #: packet a link per lifetime and save a push when publishers burst.
-ARMED_MIN = 4
+ARMED_MIN: Final = 4
 #: Once so many have been enough for so long, half as many are kept, if those would have been enough too.
-NARROW_AFTER_S = 5.0
+NARROW_AFTER_S: Final = 5.0
 #: An answer within so many round trips was hardly waited for.
-LATE_RATIO = 1.5
+LATE_RATIO: Final = 1.5
 #: Half the width halves the time that a sync interest waits; it must not come near LATE_RATIO.
-AMPLE_RATIO = 2.5 * LATE_RATIO
+AMPLE_RATIO: Final = 2.5 * LATE_RATIO
 #: Answers that were waited for longer say nothing about rate or round trip.
-AGE_MAX_S = 1.0
+AGE_MAX_S: Final = 1.0
 
 
 class ArmedWidth:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.core.conference import Conference
 from proxy.core.outbox import Outbox
 from proxy.core.packing import cut, lacking_first
@@ -18,9 +20,9 @@ from proxy.wire.packet import Interest
 from proxy.wire.tlv import MalformedError
 
 #: What a reply holds beside what is missing and the proxy's state.
-REPLY_OVERHEAD_BYTES = 100
+REPLY_OVERHEAD_BYTES: Final = 100
 #: Segments never change, so stores may keep them as long as they like.
-SEGMENT_FRESHNESS_MS = 600_000
+SEGMENT_FRESHNESS_MS: Final = 600_000
 
 
 class CatchUp:

@@ -43,13 +43,15 @@ class ClientLogin:
         name = message_name(node_prefix(server), LOGIN, out.device, boot=out.boot, seq=out.next_number())
         request = LoginRequest(out.device, out.conference, out.config.role, out.signer.public_key, b"")
         proof = login_proof(request, parse_message_name(name))
-        out.effects += out.consumer.express(
-            ("login", 0),
-            name,
-            now_s=out.now_s,
-            peer=server,
-            parameters=encode(replace(request, signature=out.signer.sign(proof))),
-            attempts_max=LOGIN_ATTEMPTS,
+        out.effects.extend(
+            out.consumer.express(
+                ("login", 0),
+                name,
+                now_s=out.now_s,
+                peer=server,
+                parameters=encode(replace(request, signature=out.signer.sign(proof))),
+                attempts_max=LOGIN_ATTEMPTS,
+            )
         )
 
     def wait(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal
+from collections.abc import Callable
+from typing import Final, Literal
 
 from proxy.config import ClientConfig
 from proxy.core.consumer import Consumer
+from proxy.core.effects import Effects
 from proxy.core.events import LOCAL_FACE, Effect, Log, Send
 from proxy.core.seeded import SplitMix64
 from proxy.core.session_key import KeyExchange, SessionKey, proven_heartbeat
@@ -18,7 +20,7 @@ from proxy.wire.messages import ClientHeartbeat, encode
 from proxy.wire.packet import encode_interest
 
 #: Interests that want no answer live in PITs only as long as copies of them may still meet.
-NO_REPLY_LIFETIME_MS = 250
+NO_REPLY_LIFETIME_MS: Final = 250
 
 ClientState = SessionState | Literal["idle"]
 #: ("login", 0), ("join", 0), ("update", seq), ("recover", 0), ("close", 0), ("keys", 0), ("move", 0), ("segment", number), ("serve", 0)
@@ -42,13 +44,18 @@ class ClientOutbox:
         self.grant: Grant | None = None
         self.heard_s = float("-inf")  #: when we last heard our proxy
         self.sent_s = float("-inf")  #: when we last sent something that tells the proxy that we are there
-        self.effects: list[Effect] = []
+        self.effects = Effects()
         self.now_s = 0.0
         self._numbered = 0
 
+    def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
+        """Have every effect performed as it comes, in the same order, instead of returned."""
+        self.effects.perform_at_once(perform)
+
     def begin(self, now_s: float) -> None:
         """A new event: no effects yet."""
-        self.effects, self.now_s = [], now_s
+        self.effects.take()
+        self.now_s = now_s
 
     def next_number(self) -> int:
         """Return a number that no message of this boot has had."""
@@ -95,13 +102,15 @@ class ClientOutbox:
     ) -> None:
         """Send our proxy, or another, a message and keep at it; attempts_max None: until cancelled."""
         proxy = proxy or self.proxy
-        self.effects += self.consumer.express(
-            key,
-            self.name_at(proxy, kind, seq=seq),
-            now_s=self.now_s,
-            peer=proxy,
-            parameters=parameters,
-            attempts_max=attempts_max,
+        self.effects.extend(
+            self.consumer.express(
+                key,
+                self.name_at(proxy, kind, seq=seq),
+                now_s=self.now_s,
+                peer=proxy,
+                parameters=parameters,
+                attempts_max=attempts_max,
+            )
         )
 
     def beat(self, beat: ClientHeartbeat) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from proxy.core.session_key import SessionKey
 from proxy.core.trust import Grant
@@ -12,15 +12,15 @@ from proxy.wire.message_names import NUMBER_MAX
 from proxy.wire.messages import PAYLOAD_MAX_BYTES, Position, RosterEvent, SignedUpdate, StreamEntry, encoded_size_bytes
 
 #: Notifications sent and not acked; what comes meanwhile is collected into the next one.
-IN_FLIGHT_MAX = 16
+IN_FLIGHT_MAX: Final = 16
 #: The same where all that waits is who comes and goes: the slower the client, the more it is told at once.
-ROSTERS_IN_FLIGHT_MAX = 1
+ROSTERS_IN_FLIGHT_MAX: Final = 1
 #: Entries that wait for a slow client; beyond that they are dropped and the client recovers them by itself.
-QUEUE_MAX_ENTRIES = 2_048
+QUEUE_MAX_ENTRIES: Final = 2_048
 #: Updates of one publisher held while an earlier one is missing.
-HELD_MAX = 128
+HELD_MAX: Final = 128
 #: Acks remembered, so that a repeated update is acked as it was the first time.
-ACKS_MAX = 256
+ACKS_MAX: Final = 256
 
 
 @dataclass

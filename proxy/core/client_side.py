@@ -47,7 +47,9 @@ from proxy.wire.packet import Interest
 from proxy.wire.tlv import MalformedError
 
 #: Why a join is refused, where the device can do something about it (log in again) or has to know (it is out).
-TOLD = frozenset({"token_expired", "token_forged", "token_of_other_device", "token_of_other_conference", "revoked"})
+TOLD: Final = frozenset(
+    {"token_expired", "token_forged", "token_of_other_device", "token_of_other_conference", "revoked"}
+)
 #: How long news of who comes and goes wait for more of them: 250 notifications a second tell them, whatever happens.
 GATHER_S_PER_CLIENT: Final = 0.004
 #: With so few clients they do not wait.
@@ -231,7 +233,6 @@ class ClientSide:
     ) -> None:
         if grant.token.expires_s > session.grant.token.expires_s:
             session.grant = grant
-        conference.log.view.offer(signed, "push", grant=grant)
         entry = conference.log.append_own(conference.own, (signed,), signer=self._out.signer)
         session.remember_ack(seq, entry.seq)
         session.accepted_seq = seq
@@ -239,6 +240,7 @@ class ClientSide:
         self._on_accepted(conference, entry)
         self._keeper.ack(conference, session, interest_name, entry.seq)
         self.notify(conference, entry, except_device=session.device)
+        conference.log.view.offer(signed, "push", grant=grant)  # the others need not wait for that
 
     def notify(self, conference: Conference, entry: StreamEntry, except_device: str = "") -> None:
         """Push an entry to every client that is there; one that only says who comes and goes, in a while."""

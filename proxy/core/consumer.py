@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -12,11 +12,11 @@ from proxy.core.seeded import SplitMix64
 from proxy.core.timers import Timers
 from proxy.wire.packet import Data, Interest, encode_interest
 
-RTO_INITIAL_S = 0.25
-RTO_MIN_S = 0.02
-RTO_MAX_S = 1.0
+RTO_INITIAL_S: Final = 0.25
+RTO_MIN_S: Final = 0.02
+RTO_MAX_S: Final = 1.0
 #: An armed Interest is refreshed after at most this part of its lifetime, before routers that aggregated it forget it.
-REFRESH_RATIO = 0.6
+REFRESH_RATIO: Final = 0.6
 
 K = TypeVar("K", bound=Hashable)
 

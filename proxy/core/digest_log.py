@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -33,7 +34,7 @@ from proxy.wire.messages import (
 from proxy.wire.tlv import MalformedError
 
 #: What a snapshot spends on tokens; who lacks one asks for it.
-TOKENS_IN_SNAPSHOT_BYTES = 3_000
+TOKENS_IN_SNAPSHOT_BYTES: Final = 3_000
 
 
 def chain_of(previous: bytes, sync_update: SyncUpdate) -> bytes:
@@ -97,7 +98,7 @@ class DigestLog:
         signer: Signer | None = None,
         roster: tuple[RosterEvent, ...] = (),
     ) -> StreamEntry:
-        """Append what this proxy has just accepted to its own *stream*; the view has taken it in already."""
+        """Append what this proxy has just accepted to its own *stream*; who has accepted it lets the view take it in."""
         sync_update = SyncUpdate(EMPTY_DIGEST, updates, roster=roster)
         stream.chain_digest = chain_of(stream.chain_digest, sync_update)
         stream.seq += 1

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from proxy.config import ForwarderConfig, LivenessConfig
+from proxy.core.effects import Effects
 from proxy.core.events import LOCAL_FACE, SERVICE_FACE, Effect, Log, Send
 from proxy.core.face import JITTER_RATIO, Face
 from proxy.core.hold_down import HoldDown
 from proxy.core.link_reliability import LinkReliability
 from proxy.core.liveness import POLL_INTERVAL_S, State
 from proxy.core.pacing import PACED, Pacer
-from proxy.core.performed_at_once import PerformedAtOnce
 from proxy.core.seeded import SplitMix64
 from proxy.core.starvation import Starvation
 from proxy.core.timers import Timers
@@ -81,19 +81,15 @@ class FaceTable:
         self._beat_s = 0.0
         self._beat_interval_s = config.liveness.desired_min_tx_s
         self._starvation = Starvation()
-        self._effects: list[Effect] | PerformedAtOnce = []
+        self._effects = Effects()
 
     def take_effects(self) -> list[Effect]:
         """Return what is to be done since the last call, in order, and has not been performed."""
-        effects = self._effects
-        if isinstance(effects, PerformedAtOnce):
-            return []
-        self._effects = []
-        return effects
+        return self._effects.take()
 
     def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
         """From now on, have every effect performed as it comes."""
-        self._effects = PerformedAtOnce(perform)
+        self._effects.perform_at_once(perform)
 
     @property
     def deadline_s(self) -> float:

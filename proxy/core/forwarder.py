@@ -27,9 +27,8 @@ from proxy.core.face import Face
 from proxy.core.face_table import FaceTable
 from proxy.core.management import Management
 from proxy.core.seeded import SplitMix64
-from proxy.core.strategy import NACK_HOLD_S, make_strategies
+from proxy.core.strategy import NACK_HOLD_S, Pipelines, make_strategies
 from proxy.core.table.cs import ContentStore
-from proxy.core.table.dead_nonce_list import DeadNonceList
 from proxy.core.table.fib import Fib, NextHop
 from proxy.core.table.pit import InRecord, OutRecord, Pit, PitEntry
 from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet, encode_nack
@@ -49,7 +48,7 @@ LOCALHOST: Final = from_uri("/localhost")
 HOP_COUNT_MAX: Final = 255
 
 
-class Forwarder:
+class Forwarder(Pipelines):
     """Faces, tables and pipelines of one node. Face 0 leads to the node's own application or service proxy.
 
     Where both are there, on a UE that serves as sync proxy, face -1 leads to the service proxy. Which packet is for whom
@@ -59,18 +58,18 @@ class Forwarder:
     def __init__(self, config: ForwarderConfig, *, node: str, seed: int, local_attached: bool) -> None:
         self.node = node
         self._chance = SplitMix64(seed)
-        self.counters: dict[str, int] = Counter()
+        counters: dict[str, int] = Counter()
         self._table = FaceTable(
             config,
             node=node,
             chance=self._chance,
-            counters=self.counters,
+            counters=counters,
             local_attached=local_attached,
             on_face_down=self._on_face_down,
             on_face_suspect=self._on_face_suspect,
             on_link_loss=self._on_link_loss,
         )
-        self.faces = self._table.faces
+        super().__init__(self._table.faces, counters)
         self.fib = Fib()
         for route in config.routes:
             self.fib.insert(from_uri(route.prefix), [NextHop(hop.face_id, hop.cost_ms) for hop in route.next_hops])
@@ -82,7 +81,6 @@ class Forwarder:
             face.face_id: max(1, int(config.pit_max_entries * face.pit_share_ratio)) for face in config.faces
         }
         self.cs = ContentStore(max_entries=config.cs_max_entries, max_bytes=config.cs_max_bytes)
-        self.dead_nonces = DeadNonceList()
         self._strategies = make_strategies(self)
         self.management = Management(self, config.faces, self.counters)
 

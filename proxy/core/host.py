@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from proxy.core.baselines.participant import Participant
 from proxy.core.events import (
@@ -42,6 +43,11 @@ class Host:
         # A service client with one link has its session, which tells it more.
         self._tells_neighbours = isinstance(application, ServiceClient) and links > 1
         self._tells_neighbours |= isinstance(application, Participant)
+        self._perform: Callable[[Effect], None] | None = None
+        self._inside: deque[bytes | NeighbourChanged] = (
+            deque()
+        )  #: for the application, once it is done with what it has
+        self._now_s = 0.0
 
     @property
     def counters(self) -> dict[str, int]:
@@ -54,8 +60,35 @@ class Host:
             (at for at in (self.forwarder.deadline_s, self.application.deadline_s) if at is not None), default=None
         )
 
+    def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
+        """Have what leaves this process performed as it comes, instead of returned by `handle`.
+
+        An update is on its way before the client's own view has taken it in, an ack before what it acks is looked into.
+        """
+        self._perform = perform
+        self.forwarder.perform_at_once(self._perform_forwarders)
+        if not isinstance(self.application, LoginServer):
+            self.application.perform_at_once(self._perform_applications)
+
+    def _perform_forwarders(self, effect: Effect) -> None:
+        assert self._perform is not None, "set before this is called"
+        if isinstance(effect, Send) and effect.face_id == LOCAL_FACE:
+            self._inside.append(effect.packet)
+            return
+        self._perform(effect)
+        if self._tells_neighbours and isinstance(effect, Log) and isinstance(effect.record, FaceChanged):
+            self._inside.append(NeighbourChanged(effect.record.peer, effect.record.state == "up"))
+
+    def _perform_applications(self, effect: Effect) -> None:
+        assert self._perform is not None, "set before this is called"
+        if isinstance(effect, Send) and effect.face_id == LOCAL_FACE:  # the forwarder is idle: it hears the rest later
+            self.forwarder.handle(PacketReceived(LOCAL_FACE, effect.packet), now_s=self._now_s)
+        else:
+            self._perform(effect)
+
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
-        """Take in one event, return what leaves this process, in order."""
+        """Take in one event, return what leaves this process, in order, as far as it was not performed."""
+        self._now_s = now_s
         effects: list[Effect] = []
         inside: deque[tuple[bool, bytes | NeighbourChanged]] = deque()
         if not isinstance(
@@ -85,8 +118,8 @@ class Host:
         self, inside: deque[tuple[bool, bytes | NeighbourChanged]], effects: list[Effect], now_s: float
     ) -> None:
         """Hand what the two have for each other back and forth until there is nothing more."""
-        while inside:
-            to_application, what = inside.popleft()
+        while inside or self._inside:
+            to_application, what = inside.popleft() if inside else (True, self._inside.popleft())
             received = what if isinstance(what, NeighbourChanged) else PacketReceived(LOCAL_FACE, what)
             if to_application:
                 inside += self._outward(self.application.handle(received, now_s=now_s), effects)

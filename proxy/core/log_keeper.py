@@ -6,6 +6,7 @@ Nothing but acks waits: an update is on its way to the others while it is being 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.core.client_session import ClientSession
 from proxy.core.conference import Conference
@@ -14,7 +15,7 @@ from proxy.core.outbox import Outbox
 from proxy.wire.messages import UpdateAck
 
 #: After the disk has refused, it is tried again with the whole log so often.
-RETRY_INTERVAL_S = 1.0
+RETRY_INTERVAL_S: Final = 1.0
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from proxy.config import LoginConfig
 from proxy.core.events import LOCAL_FACE, Effect, Event, Log, PacketReceived, RevokeRequested, Send, TimerExpired
@@ -18,7 +19,7 @@ from proxy.wire.packet import INTEREST, decode_interest, encode_data, encode_int
 from proxy.wire.tlv import MalformedError
 
 #: Revocations in one announcement, so that it fits into a packet; more of them take turns.
-ANNOUNCED_MAX = 64
+ANNOUNCED_MAX: Final = 64
 
 
 class LoginServer:

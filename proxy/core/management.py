@@ -354,8 +354,7 @@ class Management:
     def _general(self, now_s: float) -> bytes:
         counters, total = self._forwarder.counters_now(), PacketCounts()
         for face in self._forwarder.faces.values():
-            for field in PacketCounts.__struct_fields__:
-                setattr(total, field, getattr(total, field) + getattr(face.counts, field))
+            total.add(face.counts)
         return encode_general(
             GeneralStatus(
                 version=VERSION_TEXT,

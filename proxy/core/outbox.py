@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from proxy.config import ProxyConfig
 from proxy.core.consumer import Consumer
+from proxy.core.effects import Effects
 from proxy.core.events import LOCAL_FACE, Effect, Send
-from proxy.core.performed_at_once import PerformedAtOnce
 from proxy.core.seeded import SplitMix64
 from proxy.core.session_key import KeyExchange, SessionKey, proven_ack
 from proxy.core.signing import Signer
@@ -19,7 +20,7 @@ from proxy.wire.packet import Interest, encode_data, encode_interest
 from proxy.wire.tlv import MalformedError
 
 #: Interests that want no answer live in PITs only as long as copies of them may still meet.
-NO_REPLY_LIFETIME_MS = 250
+NO_REPLY_LIFETIME_MS: Final = 250
 
 #: What the consumer's Interests are for: ("sync", conference, proxy, boot, seq), ("notify", conference, device, n, boot)
 #: or ("recover", conference, peer, 0, 0), ("keys", conference, peer, 0, 0), ("segment", conference, "", number, 0).
@@ -37,23 +38,22 @@ class Outbox:
         self.chance = SplitMix64(seed)
         self.consumer: Consumer[RequestKey] = Consumer(self.chance)
         self.counters: dict[str, int] = Counter()
-        self.effects: list[Effect] | PerformedAtOnce = []
-        self._at_once: PerformedAtOnce | None = None
+        self.effects = Effects()
         self.now_s = 0.0
         self._numbered = 0
 
     def begin(self, now_s: float) -> None:
         """A new event: no effects yet."""
-        self.effects = [] if self._at_once is None else self._at_once
+        self.effects.take()
         self.now_s = now_s
 
     def left_to_do(self) -> list[Effect]:
         """Return the effects of the event that have not been performed."""
-        return self.effects if isinstance(self.effects, list) else []
+        return self.effects.take()
 
     def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
-        """From the next event on, have every effect performed as it comes instead of returning it."""
-        self._at_once = PerformedAtOnce(perform)
+        """Have every effect performed as it comes instead of returning it."""
+        self.effects.perform_at_once(perform)
 
     def next_number(self) -> int:
         """Return a number that no message of this boot has had."""

@@ -8,7 +8,7 @@ from proxy.core.client_outbox import ClientOutbox
 from proxy.core.trust import KEY_EVENTS
 from proxy.core.view import View, chained
 from proxy.records import Published
-from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, encode
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, decode, encode
 
 
 class OwnUpdates:
@@ -20,7 +20,10 @@ class OwnUpdates:
         self._digest = EMPTY_DIGEST  #: chained over all of them
 
     def make(self, event: str, body: bytes, object_name: str) -> SignedUpdate:
-        """Make the FP update with our next sequence number. We must hold a token."""
+        """Make the FP update with our next sequence number. We must hold a token.
+
+        It is to be told to the others, and then to be taken in here: see `take_in`.
+        """
         out = self._out
         assert out.grant is not None, "published without a token"
         self.seq += 1
@@ -33,15 +36,18 @@ class OwnUpdates:
                 out.grant.fingerprint, out.now_s, last_digest, self._digest, content,
             )
         )  # fmt: skip
-        signed = SignedUpdate(update, out.signer.sign(update))
+        return SignedUpdate(update, out.signer.sign(update))
+
+    def take_in(self, signed: SignedUpdate) -> None:
+        """Let our view see what was made last, and write down that it was."""
+        out, update = self._out, decode(signed.update, FpUpdate)
         self._view.offer(signed, "push", grant=out.grant)
         out.log(
             Published(
-                out.now_s, out.conference, out.device, out.boot, self.seq, event, len(content),
-                object_name, short_digest(update),
+                out.now_s, out.conference, out.device, out.boot, update.seq, update.event, len(update.body),
+                update.object_name, short_digest(signed.update),
             )
         )  # fmt: skip
-        return signed
 
 
 def short_digest(update: bytes) -> str:

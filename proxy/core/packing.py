@@ -6,16 +6,16 @@ Where a vector is cut, whoever needs the rest learns it from heartbeats: these s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from proxy.wire.messages import ConferenceState, Position, encoded_size_bytes
 
 #: What a request may spend on the asker's state.
-KNOWN_MAX_BYTES = 6_000
+KNOWN_MAX_BYTES: Final = 6_000
 #: What one heartbeat may spend on states.
-STATES_MAX_BYTES = 7_500
+STATES_MAX_BYTES: Final = 7_500
 #: Of a ``ConferenceState`` without its positions and its conference's name: array, digest, lengths.
-STATE_OVERHEAD_BYTES = 32
+STATE_OVERHEAD_BYTES: Final = 32
 
 T = TypeVar("T")
 

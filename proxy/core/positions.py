@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from proxy.core.view import chained
 from proxy.wire.messages import EMPTY_DIGEST, Position
@@ -10,7 +11,7 @@ from proxy.wire.messages import EMPTY_DIGEST, Position
 StreamKey = tuple[str, int]  # (proxy, boot)
 
 #: Early positions remembered per stream; what lies further ahead is learned again by recovery.
-AHEAD_MAX = 1_024
+AHEAD_MAX: Final = 1_024
 
 
 class Positions:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.core.seeded import SplitMix64
 
 #: Clients that lost their proxy together come back one after another: a hold-down is longer by up to this part of itself.
-SPREAD_RATIO = 0.5
+SPREAD_RATIO: Final = 0.5
 
 
 class ProxyChoice:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -20,8 +21,8 @@ from proxy.wire.message_names import CLOSE, IDENTIFIER_MAX_OCTETS, UPDATE
 from proxy.wire.messages import BODY_MAX_BYTES, OBJECT_NAME_MAX_OCTETS, CloseRequest, SignedUpdate, UpdateAck, encode
 
 #: Updates that were acked and are kept, in case a proxy that we re-join at has never heard of them.
-RETAINED_MAX = 64
-CLOSE_ATTEMPTS = 8
+RETAINED_MAX: Final = 64
+CLOSE_ATTEMPTS: Final = 8
 
 
 class PublishError(Exception):
@@ -105,12 +106,15 @@ class Publisher:
         window_max = self._out.config.window_max
         while self._queue and len(self._unacked) < window_max:
             unsent = self._queue.popleft()
-            seq = self._make(unsent)
+            signed = self._own.make(unsent.event, unsent.body, unsent.object_name)
+            seq = self._own.seq
+            self._unacked[seq] = signed
             if unsent.event == "leave":
                 self._leave_seq = seq
                 self._ask_to_close()
             else:
                 self._send(seq)
+            self._own.take_in(signed)
 
     def resend(self, own_seq: int | None) -> None:
         """A proxy has let us in that has our updates up to *own_seq* (None: it does not say): send it what it lacks."""
@@ -122,12 +126,6 @@ class Publisher:
         for seq in seqs:
             if seq != self._leave_seq and ("update", seq) not in self._out.consumer:
                 self._send(seq)
-
-    def _make(self, unsent: Unsent) -> int:
-        """Make the FP update with our next sequence number; return that."""
-        signed = self._own.make(unsent.event, unsent.body, unsent.object_name)
-        self._unacked[self._own.seq] = signed
-        return self._own.seq
 
     def _send(self, seq: int) -> None:
         self._out.sent_s = self._out.now_s

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
 
 #: Buckets kept; the one not used for longest goes first, and is full again when it comes back.
-BUCKETS_MAX = 4_096
+BUCKETS_MAX: Final = 4_096
 
 
 class RateLimit:

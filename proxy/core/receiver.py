@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 from proxy.core.chain_check import ChainCheck
 from proxy.core.client_outbox import ClientOutbox
@@ -33,7 +34,7 @@ from proxy.wire.messages import (
 )
 from proxy.wire.packet import Interest
 
-RECOVERY_ATTEMPTS = 6
+RECOVERY_ATTEMPTS: Final = 6
 
 
 def log_applied(out: ClientOutbox, applied: list[AppliedUpdate], on_update: Callable[[FpUpdate], None]) -> None:
@@ -91,7 +92,7 @@ class Receiver:
         if reply.manifest is None:
             self._fetch.cancel()  # this reply makes up for it
         else:
-            out.effects += self._fetch.start(reply.manifest, out.proxy, current=reply.current, now_s=out.now_s)
+            out.effects.extend(self._fetch.start(reply.manifest, out.proxy, current=reply.current, now_s=out.now_s))
         if reply.snapshot is not None:
             self._install(reply.snapshot)
         self.take([StreamEntry(each.proxy, each.boot, each.seq, "recovery", each.content) for each in reply.entries])
@@ -101,7 +102,7 @@ class Receiver:
         """A segment of the snapshot that is being fetched. Raises: Refusal, MalformedError."""
         current = self._fetch.current
         effects, snapshot = self._fetch.take(number, content, now_s=self._out.now_s)
-        self._out.effects += effects
+        self._out.effects.extend(effects)
         if snapshot is not None:
             self._install(snapshot)
             self.recover_if_behind(current)

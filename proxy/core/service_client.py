@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from msgspec import Struct
 
 from proxy.config import ClientConfig
@@ -62,9 +65,9 @@ from proxy.wire.tlv import MalformedError
 __all__ = ["PublishError", "ServiceClient"]
 
 #: Events that only the client itself publishes.
-RESERVED_EVENTS = frozenset({"join", "renew", "leave"})
+RESERVED_EVENTS: Final = frozenset({"join", "renew", "leave"})
 #: What a proxy refuses because of the token; a new one helps.
-TOKEN_REFUSALS = frozenset({"token_expired", "token_forged"})
+TOKEN_REFUSALS: Final = frozenset({"token_expired", "token_forged"})
 #: What the answers are that are believed for what is in them. (A segment is no message.)
 PLAIN_ANSWERS: dict[str, type[Struct]] = {"keys": KeysReply, "serve": ServeReply}
 
@@ -147,6 +150,10 @@ class ServiceClient:
         """Sequence number of the last update made, sent or not."""
         return self._publisher.published_seq
 
+    def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
+        """Have effects performed as they come, in the same order, instead of returned by `handle`."""
+        self._out.perform_at_once(perform)
+
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take in one event, return what is to be done, in order.
 
@@ -165,7 +172,7 @@ class ServiceClient:
         if self._leaving and self.state == "joined":
             self._leaving = False
             self._close()
-        return self._out.effects
+        return self._out.effects.take()
 
     def _on_other_event(self, event: Event) -> None:
         """Raises: PublishError."""
@@ -274,7 +281,7 @@ class ServiceClient:
             self._publish_object(*what)
         self._objects.on_timer()
         effects, given_up = self._out.consumer.on_timer(now_s)
-        self._out.effects += effects
+        self._out.effects.extend(effects)
         for request in given_up:
             if request.key[0] in ("join", "move"):
                 self._join.on_given_up(request.key[0])
@@ -294,7 +301,7 @@ class ServiceClient:
             elif timer == "expiry":
                 self._expire()
             elif timer == SERVE_TIMER and self._own_proxy is not None:
-                self._out.effects += self._own_proxy.ask(now_s=now_s)
+                self._out.effects.extend(self._own_proxy.ask(now_s=now_s))
             elif timer == "next":
                 self._join.on_waited()
             elif timer == "return":
@@ -311,7 +318,7 @@ class ServiceClient:
             self._leaving = False
             self._out.proxy = ""  # wherever we were before we left, the nearest is the first to ask
             if self._own_proxy is not None:
-                self._out.effects += self._own_proxy.serve(now_s=self._out.now_s)
+                self._out.effects.extend(self._own_proxy.serve(now_s=self._out.now_s))
             self._out.enter("login", "")
             self._login.request()
 
@@ -404,7 +411,7 @@ class ServiceClient:
 
     def _close(self) -> None:
         if self._own_proxy is not None and self.state in ("login", "joining", "joined", "suspect"):
-            self._out.effects += self._own_proxy.hand_over(now_s=self._out.now_s)
+            self._out.effects.extend(self._own_proxy.hand_over(now_s=self._out.now_s))
             if self.state in ("joined", "suspect") and not self._own_proxy.has_handed_over:
                 self._leaving = True
                 return
@@ -512,7 +519,7 @@ class ServiceClient:
         if self.state == "joined" and now_s - out.sent_s >= IN_STEP_RATIO * self._interval_s:
             self._beat(after_ratio=IN_STEP_RATIO)
             self._timers.set("heartbeat", now_s + self._interval_s)
-        return out.effects
+        return out.effects.take()
 
     def _notice_silence(self) -> None:
         """The proxy was last heard a detection time ago, or the timer has to be moved."""

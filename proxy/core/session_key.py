@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Final
 
 from msgspec.structs import replace
 from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
@@ -18,9 +19,9 @@ from proxy.core.trust import Refusal, Trust
 from proxy.wire.messages import ClientHeartbeat, UpdateAck, encode
 
 #: Of HMAC-SHA-256, truncated as RFC 2104 section 5 allows.
-CODE_BYTES = 16
-PUBLIC_KEY_BYTES = 32
-SIGNATURE_BYTES = 64
+CODE_BYTES: Final = 16
+PUBLIC_KEY_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
 
 
 class SessionKey:

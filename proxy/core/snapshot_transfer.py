@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from proxy.core.consumer import Consumer
 from proxy.core.digest_log import DigestLog
@@ -20,19 +20,19 @@ from proxy.wire.message_names import SNAPSHOT, message_name, node_prefix
 from proxy.wire.messages import SEGMENT_BYTES, SNAPSHOT_MAX_BYTES, Position, Snapshot, SnapshotManifest, decode, encode
 
 #: Frozen snapshots kept per conference; the one not asked for the longest goes first.
-FROZEN_MAX = 4
+FROZEN_MAX: Final = 4
 #: A frozen snapshot that nobody has asked for so long is forgotten.
-FROZEN_IDLE_S = 30.0
+FROZEN_IDLE_S: Final = 30.0
 #: Another one is frozen no sooner than this after the last, or those who fetch would see theirs forgotten meanwhile ...
-FREEZE_INTERVAL_S = 1.0
+FREEZE_INTERVAL_S: Final = 1.0
 #: ... and not before what has come since, in entries of about this size, is a quarter as long as the snapshot.
-ENTRY_MEAN_BYTES = 500
+ENTRY_MEAN_BYTES: Final = 500
 #: Segments asked for and not yet there; some 64 kB, about what a link of 10 Mbit/s carries in a round trip of 50 ms.
-IN_FLIGHT_MAX = 8
+IN_FLIGHT_MAX: Final = 8
 #: Times that a segment is asked for before all of it is given up.
-SEGMENT_ATTEMPTS = 6
+SEGMENT_ATTEMPTS: Final = 6
 #: The consumer's estimate of round trips is that of segments, whoever sends them: most of a round trip is their size.
-SEGMENTS = "segments"
+SEGMENTS: Final = "segments"
 
 K = TypeVar("K", bound=Hashable)
 

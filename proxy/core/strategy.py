@@ -6,8 +6,7 @@ of the PIT, and keeps nothing of its own: what was asked, and what came of it, i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from proxy.core.face import Face
 from proxy.core.table.dead_nonce_list import DeadNonceList
@@ -29,42 +28,51 @@ TURNED_BACK: Final = -1
 NACK_HOLD_S: Final = 0.1
 
 
-class Pipelines(Protocol):
+class Pipelines:
     """What a strategy sees of the forwarder, and what it may ask of it."""
 
-    dead_nonces: DeadNonceList
-    counters: dict[str, int]
+    def __init__(self, faces: dict[int, Face], counters: dict[str, int]) -> None:
+        self.faces, self.counters = faces, counters
+        self.dead_nonces = DeadNonceList()
 
-    @property
-    def faces(self) -> Mapping[int, Face]: ...
-
-    def new_nonce(self) -> int: ...
+    def new_nonce(self) -> int:
+        """Return a nonce for an Interest that is asked in another way than it came."""
+        raise NotImplementedError
 
     def send_interest(
         self, entry: PitEntry, face: Face, record: InRecord, now_s: float, *, is_detour: bool = False
     ) -> None:
         """Outgoing Interest."""
+        raise NotImplementedError
 
     def reject(self, entry: PitEntry, reason: NackReason, now_s: float) -> None:
         """Tell all who wait that there is no way, and forget the entry."""
+        raise NotImplementedError
 
 
-class Strategy(Protocol):
+class Strategy:
     """Named as in NFD; *entry* has the in-record of who asks, and the out-records of whom was asked."""
+
+    def __init__(self, pipelines: Pipelines) -> None:
+        self._do = pipelines
 
     def after_interest(
         self, face: Face, entry: PitEntry, previous: InRecord | None, now_s: float, *, is_detour: bool
     ) -> None:
         """An Interest came from *face* that the content store cannot answer; *previous* is what that face asked before."""
+        raise NotImplementedError
 
     def after_nack(self, entry: PitEntry, reason: NackReason, now_s: float) -> None:
         """An upstream has refused, or the link to it did not get the question across; its out-record says so."""
+        raise NotImplementedError
 
     def after_face_down(self, entry: PitEntry, now_s: float) -> None:
         """A face that was asked is dead; its out-record is gone."""
+        raise NotImplementedError
 
     def after_suspicion(self, entry: PitEntry, now_s: float) -> None:
         """A face that was asked may be dead; its out-record is still there."""
+        raise NotImplementedError
 
 
 def _may_take(face: Face, record: InRecord) -> bool:
@@ -72,15 +80,12 @@ def _may_take(face: Face, record: InRecord) -> bool:
     return face.is_up and (face.is_local or not record.stays)
 
 
-class Multicast:
+class Multicast(Strategy):
     """Every Interest to all next hops; there is no other way to try.
 
     What several ask under one name goes on to each next hop once, and again only after a time that doubles (NFD,
     ``retx-suppression-exponential``).
     """
-
-    def __init__(self, pipelines: Pipelines) -> None:
-        self._do = pipelines
 
     def after_interest(
         self,
@@ -116,11 +121,8 @@ class Multicast:
         """Somebody else may answer."""
 
 
-class BestRoute:
+class BestRoute(Strategy):
     """The best ranked next hop; where it fails, the next one that does not lead round in a circle."""
-
-    def __init__(self, pipelines: Pipelines) -> None:
-        self._do = pipelines
 
     def after_interest(
         self, face: Face, entry: PitEntry, previous: InRecord | None, now_s: float, *, is_detour: bool

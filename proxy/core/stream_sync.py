@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from proxy.core.catch_up import CatchUp
 from proxy.core.conference import Conference, Peer
@@ -50,15 +51,15 @@ from proxy.wire.packet import Data, Interest
 from proxy.wire.tlv import MalformedError
 
 #: Entries missing from a stream that are still asked for one by one; more are fetched together by a recovery request.
-MISSING_ONE_BY_ONE_MAX = 8
+MISSING_ONE_BY_ONE_MAX: Final = 8
 #: Times that a missing entry is asked for at its origin before another proxy is asked.
-MISSING_ATTEMPTS = 4
+MISSING_ATTEMPTS: Final = 4
 #: How far ahead of its stream a proxy lets others arm sync interests.
-ARMED_AHEAD_MAX = 512
+ARMED_AHEAD_MAX: Final = 512
 #: For so long after a heartbeat that has crossed a lossy link, that link is taken to be lossy.
-LOSSY_HOLD_S = 1.0
+LOSSY_HOLD_S: Final = 1.0
 #: A sync update never changes, so stores may keep it as long as they like.
-SYNC_UPDATE_FRESHNESS_MS = 600_000
+SYNC_UPDATE_FRESHNESS_MS: Final = 600_000
 
 
 class StreamSync:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -30,11 +30,11 @@ from proxy.wire.messages import (
 )
 
 #: Tokens remembered as verified; the least recently used goes first.
-TOKENS_MAX = 8_192
+TOKENS_MAX: Final = 8_192
 #: Events whose body is the publisher's signed token; everybody learns the key from them, in the publisher's order.
-KEY_EVENTS = frozenset({"join", "renew"})
+KEY_EVENTS: Final = frozenset({"join", "renew"})
 #: What an observer may publish.
-OBSERVER_EVENTS = frozenset({"join", "renew", "leave"})
+OBSERVER_EVENTS: Final = frozenset({"join", "renew", "leave"})
 
 M = TypeVar("M", bound=Struct)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -33,7 +33,7 @@ from proxy.wire.tlv import MalformedError
 #: How a device that ever joined stands.
 Standing = Literal["joined", "away", "left"]
 #: Updates of one publisher kept while an earlier one is missing; beyond that the newest are dropped and recovered later.
-HELD_MAX = 1_024
+HELD_MAX: Final = 1_024
 
 
 def chained(digest: bytes, *contents: bytes) -> bytes:

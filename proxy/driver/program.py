@@ -36,8 +36,6 @@ from proxy.core.events import (
     Send,
     TimerExpired,
 )
-from proxy.core.forwarder import Forwarder
-from proxy.core.service_proxy import ServiceProxy
 from proxy.driver.applications import ApplicationFace, Applications
 from proxy.driver.control import ControlServer
 from proxy.driver.faces import LocalFace, listen_for_service, open_udp_face
@@ -71,8 +69,7 @@ class NodeProgram:
             self._log = LogWriter(store)
         self.config = config
         self.core: NodeCore = build_core(config)
-        if isinstance(self.core, ServiceProxy | Forwarder):
-            self.core.perform_at_once(self._perform)
+        self.core.perform_at_once(self._perform)
         self.lag, self._lag_since_s = LagHistogram(), 0.0
         self._meter, self._sent_packets = ProcessingMeter(), 0
         self.counters: dict[str, int] = Counter()  #: of the driver

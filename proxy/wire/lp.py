@@ -18,10 +18,15 @@ FRAGMENTS_MAX: Final = 400
 #: Acks in one packet.
 ACKS_MAX: Final = 16
 PIT_TOKEN_MAX_BYTES: Final = 32
-_FRAGMENT, _SEQUENCE, _NACK, _NACK_REASON = 0x50, 0x51, 0x0320, 0x0321
-_FRAG_INDEX, _FRAG_COUNT = 0x52, 0x53
+_FRAGMENT: Final = 0x50
+_SEQUENCE: Final = 0x51
+_NACK: Final = 0x0320
+_NACK_REASON: Final = 0x0321
+_FRAG_INDEX: Final = 0x52
+_FRAG_COUNT: Final = 0x53
 _PIT_TOKEN: Final = 0x62
-_ACK, _TX_SEQUENCE = 0x0344, 0x0348
+_ACK: Final = 0x0344
+_TX_SEQUENCE: Final = 0x0348
 # Our own header fields, in the range that a receiver which does not know them must ignore ([800:959], two low bits zero).
 #: The sender's interval between heartbeats, in ms, while it is longer than configured (RFC 5880's Desired Min TX Interval).
 _MIN_TX: Final = 928
@@ -162,11 +167,11 @@ _NUMBER_FIELDS: Final = {
 }
 _FLAG_FIELDS: Final = {_POLL: "is_poll", _DETOUR: "is_detour", _LOSSY_PATH: "is_lossy_path"}
 
-_SEQUENCE_START = b"\x51\x08"
-_POLL_FIELD = tlv(_POLL, b"")
-_DETOUR_FIELD = tlv(_DETOUR, b"")
-_LOSSY_PATH_FIELD = tlv(_LOSSY_PATH, b"")
-_NACKS = {reason: tlv(_NACK, tlv(_NACK_REASON, bytes((reason,)))) for reason in NackReason}
+_SEQUENCE_START: Final = b"\x51\x08"
+_POLL_FIELD: Final = tlv(_POLL, b"")
+_DETOUR_FIELD: Final = tlv(_DETOUR, b"")
+_LOSSY_PATH_FIELD: Final = tlv(_LOSSY_PATH, b"")
+_NACKS: Final = {reason: tlv(_NACK, tlv(_NACK_REASON, bytes((reason,)))) for reason in NackReason}
 
 
 def encode_link_packet(packet: LinkPacket) -> bytes:

@@ -231,17 +231,24 @@ def encode_response(code: int, text: str, body: ControlParameters) -> bytes:
 # ---------------------------------------------------------------------- datasets
 
 
-class PacketCounts(Struct):
-    """Packets and bytes of a face, or of all, each way."""
+class PacketCounts:
+    """Packets and bytes of a face, or of all, each way. (No Struct: every packet counts, see `proxy.wire.value`.)."""
 
-    in_interests: int = 0
-    in_data: int = 0
-    in_nacks: int = 0
-    out_interests: int = 0
-    out_data: int = 0
-    out_nacks: int = 0
-    in_bytes: int = 0
-    out_bytes: int = 0
+    def __init__(self) -> None:
+        self.in_interests = self.in_data = self.in_nacks = 0
+        self.out_interests = self.out_data = self.out_nacks = 0
+        self.in_bytes = self.out_bytes = 0
+
+    def add(self, other: PacketCounts) -> None:
+        """Count what *other* has counted, too."""
+        self.in_interests += other.in_interests
+        self.in_data += other.in_data
+        self.in_nacks += other.in_nacks
+        self.out_interests += other.out_interests
+        self.out_data += other.out_data
+        self.out_nacks += other.out_nacks
+        self.in_bytes += other.in_bytes
+        self.out_bytes += other.out_bytes
 
     def count_out(self, kind: int) -> None:
         """Count a packet that is sent: an Interest, a Data, else a Nack."""

@@ -30,7 +30,7 @@ COMPONENTS_MAX: Final = 32
 #: How a URI spells the components that have a form of their own.
 _NUMBERS: Final = {"seg": SEGMENT, "v": VERSION, "seq": SEQUENCE}
 _DIGESTS: Final = {"sha256digest": IMPLICIT_SHA256, "params-sha256": PARAMETERS_SHA256}
-_UNESCAPED = frozenset((string.ascii_letters + string.digits + "-._~").encode())
+_UNESCAPED: Final = frozenset((string.ascii_letters + string.digits + "-._~").encode())
 
 
 def component(value: str | bytes, kind: int = GENERIC) -> bytes:

@@ -14,9 +14,14 @@ from msgspec import Struct
 from proxy.wire.packet import DATA, NAME
 from proxy.wire.tlv import MalformedError, elements, is_critical, non_negative_integer, read_element, tlv
 
-_META_INFO, _CONTENT, _SIGNATURE_INFO, _SIGNATURE_VALUE = 0x14, 0x15, 0x16, 0x17
-_SIGNATURE_TYPE, _KEY_LOCATOR = 0x1B, 0x1C
-_FRESHNESS_PERIOD, _FINAL_BLOCK_ID = 0x19, 0x1A
+_META_INFO: Final = 0x14
+_CONTENT: Final = 0x15
+_SIGNATURE_INFO: Final = 0x16
+_SIGNATURE_VALUE: Final = 0x17
+_SIGNATURE_TYPE: Final = 0x1B
+_KEY_LOCATOR: Final = 0x1C
+_FRESHNESS_PERIOD: Final = 0x19
+_FINAL_BLOCK_ID: Final = 0x1A
 SIGNATURE_ED25519: Final = 5
 
 

@@ -19,8 +19,11 @@ from proxy.wire.tlv import (
     tlv,
 )
 
-_STATE_VECTOR, _STATE_VECTOR_ENTRY = 201, 202
-_SEQ_NO_ENTRY, _BOOTSTRAP_TIME, _SEQ_NO = 210, 212, 214
+_STATE_VECTOR: Final = 201
+_STATE_VECTOR_ENTRY: Final = 202
+_SEQ_NO_ENTRY: Final = 210
+_BOOTSTRAP_TIME: Final = 212
+_SEQ_NO: Final = 214
 
 #: Last component of the name of a sync Interest, before the digest of its parameters.
 SVS_VERSION: Final = number(3, VERSION)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 #: No packet of ours or of anybody may be larger (NDN: "MAX_NDN_PACKET_SIZE").
-PACKET_MAX_BYTES = 8_800
+PACKET_MAX_BYTES: Final = 8_800
 
 
 class MalformedError(ValueError):

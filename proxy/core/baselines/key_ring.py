@@ -61,8 +61,8 @@ class KeyRing:
             return
         self._asking += 1
         name = message_name(node_prefix(device), CERTIFICATE, self._out.conference, boot=0, seq=0)
-        self._out.effects += self._consumer.express(
-            key, name, now_s=self._out.now_s, peer=device, attempts_max=ATTEMPTS
+        self._out.effects.extend(
+            self._consumer.express(key, name, now_s=self._out.now_s, peer=device, attempts_max=ATTEMPTS)
         )
 
     def on_interest(self, interest: Interest) -> None:

@@ -10,6 +10,8 @@ Revocations do not reach participants; a token holds until it expires.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import Final
 
 from proxy.config import ClientConfig, PsyncConfig, SvsConfig
 from proxy.core.baselines.key_ring import FetchKey, KeyRing
@@ -50,7 +52,7 @@ from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_inte
 from proxy.wire.tlv import MalformedError
 
 #: Events that only the participant itself publishes.
-RESERVED_EVENTS = frozenset({"join", "renew", "leave"})
+RESERVED_EVENTS: Final = frozenset({"join", "renew", "leave"})
 
 
 class Participant:
@@ -124,6 +126,10 @@ class Participant:
         """Sequence number of the last update made, queued or not."""
         return self._own.seq + len(self._queue)
 
+    def perform_at_once(self, perform: Callable[[Effect], None]) -> None:
+        """Have effects performed as they come, in the same order, instead of returned by `handle`."""
+        self._out.perform_at_once(perform)
+
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take in one event, return what is to be done, in order.
 
@@ -160,7 +166,7 @@ class Participant:
                 self._group.on_face_up()
             case NeighbourChanged() | CarrierChanged():
                 pass
-        return self._out.effects
+        return self._out.effects.take()
 
     # ------------------------------------------------------------------ packets
 
@@ -239,11 +245,11 @@ class Participant:
             self._publish_object(*what)
         self._objects.on_timer()
         effects, given_up = self._out.consumer.on_timer(now_s)
-        self._out.effects += effects
+        self._out.effects.extend(effects)
         if given_up:
             self._login.wait()
         effects, unanswered = self._consumer.on_timer(now_s)
-        self._out.effects += effects
+        self._out.effects.extend(effects)
         for request in unanswered:
             if request.key[0] == "certificate":
                 self._key_ring.on_given_up()
@@ -329,8 +335,9 @@ class Participant:
         out = self._out
         signed = self._own.make(unsent.event, unsent.body, unsent.object_name)
         self._store.put(signed, self._own.seq)
-        out.log(Acked(out.now_s, out.conference, out.device, out.boot, self._own.seq, "accepted", out.device))
         self._group.publish(self._own.seq)
+        self._own.take_in(signed)
+        out.log(Acked(out.now_s, out.conference, out.device, out.boot, self._own.seq, "accepted", out.device))
 
     def _close(self) -> None:
         if self.state not in ("login", "joined"):

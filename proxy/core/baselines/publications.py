@@ -119,11 +119,13 @@ class PublicationFetch:
         while seq <= self._latest[key] and len(asked) < self._window:
             if seq not in asked:
                 asked[seq] = None
-                self._out.effects += self._consumer.express(
-                    ("publication", device, boot, seq),
-                    publication_name(device, self._out.conference, boot=boot, seq=seq),
-                    now_s=self._out.now_s,
-                    peer=device,
+                self._out.effects.extend(
+                    self._consumer.express(
+                        ("publication", device, boot, seq),
+                        publication_name(device, self._out.conference, boot=boot, seq=seq),
+                        now_s=self._out.now_s,
+                        peer=device,
+                    )
                 )
             seq += 1
         self._next[key] = seq

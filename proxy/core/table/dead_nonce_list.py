@@ -8,10 +8,11 @@ Two generations: a pair is remembered for between one and two lifetimes.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Final
 
 #: NFD's default: longer than any packet loops.
-LIFETIME_S = 6.0
-ENTRIES_MAX = 65_536
+LIFETIME_S: Final = 6.0
+ENTRIES_MAX: Final = 65_536
 
 
 class DeadNonceList:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from proxy.core.table.fib import NextHop, StrategyName
 from proxy.core.timers import Timers
@@ -10,7 +11,7 @@ from proxy.wire.name import boundaries, split_implicit_digest
 from proxy.wire.packet import Data, Interest, full_name
 
 #: Entries are removed in batches on this grid: a wake-up for each would cost more than keeping them a moment longer.
-EXPIRY_GRAIN_S = 0.1
+EXPIRY_GRAIN_S: Final = 0.1
 
 #: (name, CanBePrefix, MustBeFresh): Interests that agree in these are aggregated.
 PitKey = tuple[bytes, bool, bool]
@@ -78,7 +79,11 @@ class PitEntry:
 
     @property
     def expiry_s(self) -> float:
-        return max((record.expiry_s for record in self.in_records.values()), default=0.0)
+        latest_s = 0.0
+        for record in self.in_records.values():
+            if record.expiry_s > latest_s:
+                latest_s = record.expiry_s
+        return latest_s
 
 
 class Pit:
