@@ -292,7 +292,7 @@ NODES: Final = Table(
             "processing_p50_ms",
             "number",
             "how long its processes took to handle a packet while the workload ran, from when they began until the last packet that "
-            "followed was sent, median; within 25 %; empty: simulated",
+            "followed was sent, median; within 25 %; empty: not measured, which only runs with a simulated twin (`--mode both`) are",
         ),
         Column("processing_p99_ms", "number", "same, 99th percentile"),
         Column(

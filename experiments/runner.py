@@ -436,8 +436,12 @@ class RunInProgress:
     def plan(self) -> NetworkPlan:
         """Return the network to build."""
         plan = plan_of(self.experiment, run_id=self.manifest["run_id"], run_dir=self.folder.path)
-        # What will be typed in a shell is not known: it may have code over packets.
-        return dataclasses.replace(plan, packet_code=True) if self.console is not None else plan
+        return dataclasses.replace(
+            plan,
+            # What will be typed in a shell is not known: it may have code over packets.
+            packet_code=plan.packet_code or self.console is not None,
+            measures_processing=has_twin(self.manifest),
+        )
 
     def _final_limit_s(self) -> float:
         return FINAL_LIMIT_S if "quiesced_s" in self.manifest["clock"] else FINAL_LIMIT_INTERRUPTED_S

@@ -188,6 +188,8 @@ class NodeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     boot: Count  #: grows at every start of this process
     seed: int  #: of this process; the testbed derives it from the run's seed and the names
     records_path: str  #: JSON lines, appended; see proxy/records.py
+    #: Whether it writes down how long it takes for what it is given, which is a little more then: see proxy/processing.py.
+    measures_processing: bool = False
     forwarder: ForwarderConfig | None = None
     proxy: ProxyConfig | None = None
     client: ClientConfig | None = None

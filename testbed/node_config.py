@@ -146,6 +146,7 @@ def _process(plan: NetworkPlan, node: Node, process: str) -> dict[str, Any]:
         "boot": FIRST_BOOT,
         "seed": process_seed(plan.seed, name),
         "records_path": str((plan.raw_dir / f"{name}.jsonl").absolute()),
+        "measures_processing": plan.measures_processing,
     }
 
 

@@ -50,6 +50,8 @@ class NetworkPlan:
     sync_settings: Settings = field(default_factory=dict)
     #: message faults may have code that runs over packets; the links then load scapy, which takes 0.7 s, when they are made
     packet_code: bool = False
+    #: nodes measure how long their processes take, for a simulated twin; they take a little longer then
+    measures_processing: bool = False
 
     def __post_init__(self) -> None:
         if not RUN_ID_PATTERN.fullmatch(self.run_id):

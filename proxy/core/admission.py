@@ -11,7 +11,8 @@ from proxy.core.client_session import ClientSession
 from proxy.core.rate_limit import RateLimit
 from proxy.core.trust import KEY_EVENTS, Grant, Refusal, Trust, check_update, join_statement
 from proxy.wire.message_names import MessageName
-from proxy.wire.messages import FpUpdate, JoinRequest, Revocation, SignedToken, SignedUpdate, decode
+from proxy.wire.messages import FpUpdate, JoinRequest, Revocation, SignedToken, SignedUpdate
+from proxy.wire.payload import decode
 
 __all__ = ["Admission", "Refusal"]
 

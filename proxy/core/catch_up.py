@@ -8,15 +8,9 @@ from proxy.core.conference import Conference
 from proxy.core.outbox import Outbox
 from proxy.core.packing import cut, lacking_first
 from proxy.wire.message_names import MessageName
-from proxy.wire.messages import (
-    PAYLOAD_MAX_BYTES,
-    REPLY_MAX_BYTES,
-    Position,
-    RecoveryReply,
-    SnapshotManifest,
-    encoded_size_bytes,
-)
+from proxy.wire.messages import PAYLOAD_MAX_BYTES, REPLY_MAX_BYTES, Position, RecoveryReply, SnapshotManifest
 from proxy.wire.packet import Interest
+from proxy.wire.payload import encoded_size_bytes
 from proxy.wire.tlv import MalformedError
 
 #: What a reply holds beside what is missing and the proxy's state.

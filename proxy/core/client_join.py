@@ -15,7 +15,8 @@ from proxy.core.receiver import Receiver
 from proxy.core.timers import Timers
 from proxy.core.trust import join_statement
 from proxy.wire.message_names import JOIN, parse_message_name
-from proxy.wire.messages import JoinReply, JoinRequest, encode
+from proxy.wire.messages import JoinReply, JoinRequest
+from proxy.wire.payload import encode
 
 #: A join is tried so often at one proxy before the next ranked one is asked.
 JOIN_ATTEMPTS: Final = 3

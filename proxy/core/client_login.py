@@ -11,7 +11,8 @@ from proxy.core.login_server import login_proof
 from proxy.core.timers import Timers
 from proxy.core.trust import Refusal
 from proxy.wire.message_names import LOGIN, message_name, node_prefix, parse_message_name
-from proxy.wire.messages import LoginReply, LoginRequest, encode
+from proxy.wire.messages import LoginReply, LoginRequest
+from proxy.wire.payload import encode
 
 #: A login is tried so often before it waits: LOGIN_WAIT_S, and twice as long each time, up to LOGIN_WAIT_MAX_S.
 LOGIN_ATTEMPTS: Final = 4

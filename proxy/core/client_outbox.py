@@ -16,8 +16,9 @@ from proxy.core.signing import Signer
 from proxy.core.trust import Grant, Trust
 from proxy.records import Record, SessionChanged, SessionState
 from proxy.wire.message_names import PRESENCE, message_name, node_prefix
-from proxy.wire.messages import ClientHeartbeat, encode
+from proxy.wire.messages import ClientHeartbeat
 from proxy.wire.packet import encode_interest
+from proxy.wire.payload import encode
 
 #: Interests that want no answer live in PITs only as long as copies of them may still meet.
 NO_REPLY_LIFETIME_MS: Final = 250

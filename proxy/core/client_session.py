@@ -9,7 +9,8 @@ from typing import Final, Literal
 from proxy.core.session_key import SessionKey
 from proxy.core.trust import Grant
 from proxy.wire.message_names import NUMBER_MAX
-from proxy.wire.messages import PAYLOAD_MAX_BYTES, Position, RosterEvent, SignedUpdate, StreamEntry, encoded_size_bytes
+from proxy.wire.messages import PAYLOAD_MAX_BYTES, Position, RosterEvent, SignedUpdate, StreamEntry
+from proxy.wire.payload import encoded_size_bytes
 
 #: Notifications sent and not acked; what comes meanwhile is collected into the next one.
 IN_FLIGHT_MAX: Final = 16

@@ -40,10 +40,9 @@ from proxy.wire.messages import (
     StreamEntry,
     SyncUpdate,
     UpdateAck,
-    decode,
-    encode,
 )
 from proxy.wire.packet import Interest
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
 
 #: Why a join is refused, where the device can do something about it (log in again) or has to know (it is out).

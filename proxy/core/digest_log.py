@@ -28,9 +28,8 @@ from proxy.wire.messages import (
     StreamEntry,
     StreamHead,
     SyncUpdate,
-    decode,
-    encode,
 )
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
 
 #: What a snapshot spends on tokens; who lacks one asks for it.

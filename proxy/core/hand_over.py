@@ -19,8 +19,9 @@ from proxy.core.outbox import Outbox
 from proxy.core.trust import Refusal, place_of
 from proxy.records import ServiceChanged, ServiceState
 from proxy.wire.message_names import SERVE, MessageName
-from proxy.wire.messages import Position, Sealed, ServeReply, ServeRequest, decode
+from proxy.wire.messages import Position, Sealed, ServeReply, ServeRequest
 from proxy.wire.packet import Interest
+from proxy.wire.payload import decode
 
 
 class HandOver:

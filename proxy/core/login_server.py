@@ -14,8 +14,9 @@ from proxy.core.trust import place_of, place_of_message, seal
 from proxy.records import Granted, Revoked
 from proxy.wire.lp import decode_link_packet
 from proxy.wire.message_names import ALL_PROXIES, LOGIN, REVOKE, MessageName, message_name, parse_message_name
-from proxy.wire.messages import LoginReply, LoginRequest, Revocation, Revocations, SignedToken, Token, decode, encode
+from proxy.wire.messages import LoginReply, LoginRequest, Revocation, Revocations, SignedToken, Token
 from proxy.wire.packet import INTEREST, decode_interest, encode_data, encode_interest
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
 
 #: Revocations in one announcement, so that it fits into a packet; more of them take turns.

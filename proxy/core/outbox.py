@@ -15,8 +15,9 @@ from proxy.core.session_key import KeyExchange, SessionKey, proven_ack
 from proxy.core.signing import Signer
 from proxy.core.trust import Trust, place_of_message, seal
 from proxy.wire.message_names import ALL_PROXIES, message_name, parse_message_name
-from proxy.wire.messages import JoinReply, KeysReply, RecoveryReply, ServeReply, UpdateAck, encode
+from proxy.wire.messages import JoinReply, KeysReply, RecoveryReply, ServeReply, UpdateAck
 from proxy.wire.packet import Interest, encode_data, encode_interest
+from proxy.wire.payload import encode
 from proxy.wire.tlv import MalformedError
 
 #: Interests that want no answer live in PITs only as long as copies of them may still meet.

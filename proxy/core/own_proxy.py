@@ -10,7 +10,8 @@ from proxy.core.signing import Signer
 from proxy.core.timers import Timers
 from proxy.core.trust import place_of, seal
 from proxy.wire.message_names import SERVE, message_name, node_prefix
-from proxy.wire.messages import ServeReply, ServeRequest, encode
+from proxy.wire.messages import ServeReply, ServeRequest
+from proxy.wire.payload import encode
 
 #: Under which the request is pending, and the timer of the next.
 REQUEST: Final = ("serve", 0)

@@ -8,7 +8,8 @@ from proxy.core.client_outbox import ClientOutbox
 from proxy.core.trust import KEY_EVENTS
 from proxy.core.view import View, chained
 from proxy.records import Published
-from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, decode, encode
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate
+from proxy.wire.payload import decode, encode
 
 
 class OwnUpdates:

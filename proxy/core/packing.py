@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from proxy.wire.messages import ConferenceState, Position, encoded_size_bytes
+from proxy.wire.messages import ConferenceState, Position
+from proxy.wire.payload import encoded_size_bytes
 
 #: What a request may spend on the asker's state.
 KNOWN_MAX_BYTES: Final = 6_000

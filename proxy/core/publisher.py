@@ -18,7 +18,8 @@ from proxy.core.trust import OBSERVER_EVENTS
 from proxy.core.view import View
 from proxy.records import Acked
 from proxy.wire.message_names import CLOSE, IDENTIFIER_MAX_OCTETS, UPDATE
-from proxy.wire.messages import BODY_MAX_BYTES, OBJECT_NAME_MAX_OCTETS, CloseRequest, SignedUpdate, UpdateAck, encode
+from proxy.wire.messages import BODY_MAX_BYTES, OBJECT_NAME_MAX_OCTETS, CloseRequest, SignedUpdate, UpdateAck
+from proxy.wire.payload import encode
 
 #: Updates that were acked and are kept, in case a proxy that we re-join at has never heard of them.
 RETAINED_MAX: Final = 64

@@ -29,10 +29,9 @@ from proxy.wire.messages import (
     Snapshot,
     StreamEntry,
     SyncUpdate,
-    decode,
-    encode,
 )
 from proxy.wire.packet import Interest
+from proxy.wire.payload import decode, encode
 
 RECOVERY_ATTEMPTS: Final = 6
 

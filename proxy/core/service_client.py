@@ -57,9 +57,9 @@ from proxy.wire.messages import (
     Sealed,
     ServeReply,
     UpdateAck,
-    decode,
 )
 from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest, encode_data
+from proxy.wire.payload import decode
 from proxy.wire.tlv import MalformedError
 
 __all__ = ["PublishError", "ServiceClient"]

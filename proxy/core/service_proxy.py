@@ -58,17 +58,9 @@ from proxy.wire.message_names import (
     UPDATE,
     parse_message_name,
 )
-from proxy.wire.messages import (
-    ConferenceState,
-    KeysReply,
-    ProxyHeartbeat,
-    RecoveryReply,
-    Sealed,
-    StreamEntry,
-    decode,
-    encode,
-)
+from proxy.wire.messages import ConferenceState, KeysReply, ProxyHeartbeat, RecoveryReply, Sealed, StreamEntry
 from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
 
 

@@ -16,7 +16,8 @@ from nacl.exceptions import CryptoError
 
 from proxy.core.signing import Signer
 from proxy.core.trust import Refusal, Trust
-from proxy.wire.messages import ClientHeartbeat, UpdateAck, encode
+from proxy.wire.messages import ClientHeartbeat, UpdateAck
+from proxy.wire.payload import encode
 
 #: Of HMAC-SHA-256, truncated as RFC 2104 section 5 allows.
 CODE_BYTES: Final = 16

@@ -17,7 +17,8 @@ from proxy.core.digest_log import DigestLog
 from proxy.core.events import Effect
 from proxy.core.trust import Refusal
 from proxy.wire.message_names import SNAPSHOT, message_name, node_prefix
-from proxy.wire.messages import SEGMENT_BYTES, SNAPSHOT_MAX_BYTES, Position, Snapshot, SnapshotManifest, decode, encode
+from proxy.wire.messages import SEGMENT_BYTES, SNAPSHOT_MAX_BYTES, Position, Snapshot, SnapshotManifest
+from proxy.wire.payload import decode, encode
 
 #: Frozen snapshots kept per conference; the one not asked for the longest goes first.
 FROZEN_MAX: Final = 4

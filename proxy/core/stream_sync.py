@@ -44,10 +44,9 @@ from proxy.wire.messages import (
     StreamEntry,
     SyncUpdate,
     Via,
-    decode,
-    encode,
 )
 from proxy.wire.packet import Data, Interest
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
 
 #: Entries missing from a stream that are still asked for one by one; more are fetched together by a recovery request.

@@ -16,18 +16,8 @@ from msgspec.structs import replace
 
 from proxy.core.signing import Signer, Verifier, fingerprint
 from proxy.wire.message_names import MessageName
-from proxy.wire.messages import (
-    FpUpdate,
-    JoinRequest,
-    Sealed,
-    SignedToken,
-    SignedUpdate,
-    StreamEntry,
-    SyncUpdate,
-    Token,
-    decode,
-    encode,
-)
+from proxy.wire.messages import FpUpdate, JoinRequest, Sealed, SignedToken, SignedUpdate, StreamEntry, SyncUpdate, Token
+from proxy.wire.payload import decode, encode
 
 #: Tokens remembered as verified; the least recently used goes first.
 TOKENS_MAX: Final = 8_192

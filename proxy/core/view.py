@@ -25,9 +25,8 @@ from proxy.wire.messages import (
     Snapshot,
     Token,
     Via,
-    decode,
-    encode,
 )
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
 
 #: How a device that ever joined stands.

@@ -56,7 +56,10 @@ class PacketSocket:
         sock.setblocking(False)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+    def stamp_arrivals(self) -> None:
+        """From now on have the kernel say of every packet when it came."""
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
     def fileno(self) -> int:
         """Return the descriptor, -1 once closed."""
@@ -74,7 +77,7 @@ class PacketSocket:
     def receive(self, dispatch: Dispatch, meter: ProcessingMeter | None = None) -> bool:
         """Hand what has arrived to *dispatch*; return False where the peer has closed the connection.
 
-        *meter* is told when the first of them had arrived.
+        *meter* is told when the first of them had arrived, if it came after `stamp_arrivals`.
         """
         face_id, looks_ahead = self.face_id, self._looks_ahead
         packet, left = self._next(meter), BURST_MAX - 1
@@ -126,7 +129,10 @@ def _arrival_s(stamp: bytes) -> float:
 
 
 class PacketLoop:
-    """*deadline_s* says when *on_deadline* is to be called at the latest; *dispatch* takes every packet."""
+    """*deadline_s* says when *on_deadline* is to be called at the latest; *dispatch* takes every packet.
+
+    With *meter*, that is told when packets arrive.
+    """
 
     def __init__(
         self,
@@ -147,6 +153,8 @@ class PacketLoop:
     def add(self, packets: PacketSocket) -> None:
         """Read *packets* from now on; when its peer closes, it is closed and its ``ended`` is set."""
         self._packets[packets.fileno()] = packets
+        if self._meter is not None:
+            packets.stamp_arrivals()
         self._epoll.register(packets.fileno(), select.EPOLLIN)
 
     def remove(self, packets: PacketSocket) -> None:

@@ -71,7 +71,8 @@ class NodeProgram:
         self.core: NodeCore = build_core(config)
         self.core.perform_at_once(self._perform)
         self.lag, self._lag_since_s = LagHistogram(), 0.0
-        self._meter, self._sent_packets = ProcessingMeter(), 0
+        self._meter = ProcessingMeter() if config.measures_processing else None
+        self._sent_packets = 0
         self.counters: dict[str, int] = Counter()  #: of the driver
         self._loop = PacketLoop(
             dispatch=self.dispatch,
@@ -137,6 +138,8 @@ class NodeProgram:
         now_s, self._sent_packets = time.monotonic(), 0
         for effect in self.core.handle(event, now_s=now_s):
             self._perform(effect)
+        if self._meter is None:
+            return
         size_bytes = len(event.packet) if isinstance(event, PacketReceived) else 0
         self._meter.handled(now_s, time.monotonic(), size_bytes=size_bytes, sent_packets=self._sent_packets)
 
@@ -258,7 +261,8 @@ class NodeProgram:
         lag_bins, lag_max_ms = self.lag.take()
         self._lag_since_s = now_s
         node, process = self.config.node, self.config.process
-        self._records.write(ProcessingMeasured(now_s, lag_since_s, node, process, *self._meter.take()))
+        if self._meter is not None:
+            self._records.write(ProcessingMeasured(now_s, lag_since_s, node, process, *self._meter.take()))
         report = CountersReported(
             now_s,
             node,

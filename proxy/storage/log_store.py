@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.core.events import EntryLogged, LogChange, LogCompacted, LogReplaced, StoredConference
-from proxy.wire.messages import Snapshot, StreamEntry, decode, encode
+from proxy.wire.messages import Snapshot, StreamEntry
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
 
 #: "hcnf"; in the file's header (SQLite's `application_id`).

@@ -5,13 +5,11 @@ They are ApplicationParameters of an Interest, Content of a Data, in MessagePack
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from proxy.wire.message_names import IDENTIFIER_MAX_OCTETS, NUMBER_MAX
-from proxy.wire.tlv import MalformedError
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=IDENTIFIER_MAX_OCTETS)]
 Number = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
@@ -346,33 +344,3 @@ class StreamFrame(Struct, frozen=True, array_like=True):
 
     frame: Annotated[bytes, Meta(max_length=FRAME_MAX_BYTES)]
     signature: Annotated[bytes, Meta(max_length=64)]  #: by the publisher, over the name and the frame
-
-
-M = TypeVar("M", bound=Struct)
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODERS: dict[type[Struct], msgspec.msgpack.Decoder[Any]] = {}
-
-
-def encode(message: Struct) -> bytes:
-    """Return the payload of a message."""
-    return _ENCODER.encode(message)
-
-
-def encoded_size_bytes(value: object) -> int:
-    """Return how long a message, or a part of one, is when it is encoded."""
-    return len(_ENCODER.encode(value))
-
-
-def decode(payload: bytes | None, kind: type[M]) -> M:
-    """Decode and validate a payload.
-
-    Raises: MalformedError, saying what was wrong.
-    """
-    decoder = _DECODERS.get(kind)
-    if decoder is None:
-        decoder = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
-    try:
-        message: M = decoder.decode(payload or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedError(f"{kind.__name__}: {error}") from error
-    return message

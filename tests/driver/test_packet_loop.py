@@ -76,6 +76,7 @@ def test_the_kernel_says_since_when_the_first_of_them_had_been_there(
     pair: tuple[PacketSocket, socket.socket],
 ) -> None:
     packets, theirs = pair
+    packets.stamp_arrivals()
     meter = ProcessingMeter()
 
     def dispatch(_: Event) -> None:

@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from proxy.core.signing import Signer, fingerprint
 from proxy.wire.message_names import JOIN, UPDATE, message_name, node_prefix
-from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedToken, SignedUpdate, encode
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedToken, SignedUpdate
 from proxy.wire.packet import encode_interest
+from proxy.wire.payload import encode
 from tests.simulated.attacker import signed_join, token
 
 _CLONE_NEWNET: Final = 0x4000_0000

@@ -17,8 +17,9 @@ from proxy.core.admission import JOIN_REPEAT_S
 from proxy.core.signing import Signer
 from proxy.core.trust import entry_statement, place_of, seal
 from proxy.wire.message_names import ALL_PROXIES, HEARTBEAT, PUSH, SYNC, message_name, node_prefix
-from proxy.wire.messages import ConferenceState, ProxyHeartbeat, StreamEntry, SyncUpdate, encode
+from proxy.wire.messages import ConferenceState, ProxyHeartbeat, StreamEntry, SyncUpdate
 from proxy.wire.name import component, from_uri
+from proxy.wire.payload import encode
 from testbed.emulation.network import EmulatedNetwork, emulated_network
 from testbed.node_config import device_key_seed
 from testbed.plan import NetworkPlan

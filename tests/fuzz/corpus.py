@@ -23,8 +23,8 @@ from proxy.core.events import (
 from proxy.core.host import Host
 from proxy.wire import message_names, messages
 from proxy.wire.message_names import ALL_PROXIES, MESSAGE_TYPES, message_name, node_prefix
-from proxy.wire.messages import encode
 from proxy.wire.packet import encode_data, encode_interest
+from proxy.wire.payload import encode
 from testbed.plan import PROXYLESS_MODES, Mode, NetworkPlan
 from testbed.simulation.network import SimulatedNetwork
 from tests.simulated.interception import Handler, intercept

@@ -11,9 +11,9 @@ from msgspec import Struct
 from proxy.wire.lp import decode_link_packet
 from proxy.wire.management import PREFIX, CommandError, ControlParameters, decode_command, encode_parameters
 from proxy.wire.message_names import component_text, message_type, parse_message_name
-from proxy.wire.messages import decode, encode
 from proxy.wire.name import boundaries, split, to_uri
 from proxy.wire.packet import decode_data, decode_interest, peek_interest
+from proxy.wire.payload import decode, encode
 from proxy.wire.psync import BloomFilter, decode_filter, decode_names, encode_filter
 from proxy.wire.signed_data import decode_signed_data
 from proxy.wire.svs import decode_state_vector, encode_state_vector

@@ -12,9 +12,9 @@ from scapy.packet import Packet, Raw
 
 from proxy.wire import message_names, messages, objects
 from proxy.wire.lp import LinkPacket, NackReason, decode_link_packet, encode_link_packet
-from proxy.wire.messages import encode
 from proxy.wire.name import component, from_uri, number, to_uri
 from proxy.wire.packet import decode_data, decode_interest, encode_data, encode_interest
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import elements, tlv
 from testbed.capture.layers import MESSAGE_LAYERS, Data, Interest, LpPacket, Name, NdnPacket, Nonce
 from testbed.capture.layers.link import SessionState
@@ -178,7 +178,7 @@ def test_every_message_has_a_layer_with_its_fields_and_round_trips(kind: type[ms
 def test_a_message_made_by_hand_is_one_that_nodes_take(kind: type[msgspec.Struct]) -> None:
     layer = MESSAGE_LAYERS[kind.__name__]()
     assert layer.copy() == layer
-    assert encode(messages.decode(bytes(layer), kind)) == bytes(layer)
+    assert encode(decode(bytes(layer), kind)) == bytes(layer)
 
 
 @given(st.sampled_from(RECORDED))
@@ -228,7 +228,7 @@ def test_an_edited_message_is_read_by_nodes_with_digests_computed_anew() -> None
     layers["FpUpdate"].body = b"good-bye" * 100
     layers["ParametersSha256DigestComponent"].value = None
     interest = decode_interest(decode_link_packet(bytes(layers)).fragment)  # checks the digest
-    read = messages.decode(messages.decode(interest.parameters, messages.SignedUpdate).update, messages.FpUpdate)
+    read = decode(decode(interest.parameters, messages.SignedUpdate).update, messages.FpUpdate)
     assert read == msgspec.structs.replace(update, body=b"good-bye" * 100)
 
 

@@ -6,7 +6,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from proxy.core.digest_log import DigestLog
 from proxy.core.events import Persist
-from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, StreamEntry, encode
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, StreamEntry
+from proxy.wire.payload import encode
 from testbed.simulation.disk import SimulatedDisk
 
 PROXIES = ("csr1", "csr2", "csr3")

@@ -12,8 +12,9 @@ from proxy.core.events import LOCAL_FACE, PacketReceived
 from proxy.core.signing import Signer, fingerprint
 from proxy.core.trust import join_statement
 from proxy.wire.message_names import JOIN, UPDATE, message_name, node_prefix, parse_message_name
-from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, JoinRequest, SignedToken, SignedUpdate, Token, decode, encode
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, JoinRequest, SignedToken, SignedUpdate, Token
 from proxy.wire.packet import INTEREST, Interest, decode_interest, encode_data, encode_interest
+from proxy.wire.payload import decode, encode
 from testbed.node_config import device_key_seed
 from tests.simulated.conference import Conference
 from tests.simulated.interception import intercept

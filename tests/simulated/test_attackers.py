@@ -47,10 +47,10 @@ from proxy.wire.messages import (
     StreamHead,
     SyncUpdate,
     UpdateAck,
-    encode,
 )
 from proxy.wire.name import component, from_uri
 from proxy.wire.packet import Interest, encode_data, encode_interest
+from proxy.wire.payload import encode
 from tests.simulated.attacker import OWN_KEY, Attacker, answer_first, overhear, token
 from tests.simulated.conference import TIERS, Conference
 

@@ -10,8 +10,9 @@ import pytest
 from proxy.core.events import Effect, Event, PacketReceived
 from proxy.records import Acked, Applied, SessionChanged, SnapshotApplied
 from proxy.wire.message_names import ALL_PROXIES, NOTIFY, parse_message_name
-from proxy.wire.messages import Notification, decode
+from proxy.wire.messages import Notification
 from proxy.wire.packet import INTEREST, peek_interest
+from proxy.wire.payload import decode
 from testbed.routing import path_delays_ms
 from tests.simulated.conference import ABILENE, TIERS, Conference, impair_everywhere
 from tests.simulated.interception import intercept

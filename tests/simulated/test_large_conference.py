@@ -13,16 +13,8 @@ from proxy.core.signing import Signer, fingerprint
 from proxy.core.snapshot_transfer import FROZEN_MAX
 from proxy.core.view import View
 from proxy.wire.message_names import SNAPSHOT
-from proxy.wire.messages import (
-    EMPTY_DIGEST,
-    SEGMENT_BYTES,
-    FpUpdate,
-    SignedToken,
-    SignedUpdate,
-    Token,
-    encode,
-    encoded_size_bytes,
-)
+from proxy.wire.messages import EMPTY_DIGEST, SEGMENT_BYTES, FpUpdate, SignedToken, SignedUpdate, Token
+from proxy.wire.payload import encode, encoded_size_bytes
 from testbed.node_config import device_key_seed
 from testbed.simulation.network import START_S
 from tests.simulated.attacker import answer_first

@@ -15,8 +15,9 @@ from proxy.core.objects.stream import START_DELAY_S
 from proxy.records import ObjectFetched
 from proxy.wire.lp import decode_link_packet
 from proxy.wire.message_names import OBJECT_ROOT
-from proxy.wire.messages import OBJECT_SEGMENT_BYTES, ObjectDescription, StreamFrame, decode, encode
+from proxy.wire.messages import OBJECT_SEGMENT_BYTES, ObjectDescription, StreamFrame
 from proxy.wire.packet import DATA, decode_data, encode_data
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
 from tests.simulated.conference import ABILENE, TIERS, Conference, impair_everywhere
 from topologies.catalogue import build

@@ -10,10 +10,11 @@ from proxy.core.consumer import Consumer
 from proxy.core.events import LOCAL_FACE, Send
 from proxy.core.signing import Verifier
 from proxy.wire.message_names import CERTIFICATE, IDENTIFIER_MAX_OCTETS, component_text, message_name, node_prefix
-from proxy.wire.messages import SignedToken, decode
-from proxy.wire.messages import encode as encode_message
+from proxy.wire.messages import SignedToken
 from proxy.wire.name import component
 from proxy.wire.packet import Data, Interest, encode_data
+from proxy.wire.payload import decode
+from proxy.wire.payload import encode as encode_message
 from proxy.wire.tlv import MalformedError
 
 #: (what: "publication" or "certificate", device, boot, seq)

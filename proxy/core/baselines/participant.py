@@ -47,8 +47,9 @@ from proxy.core.view import View
 from proxy.records import Acked
 from proxy.wire.lp import NackReason, decode_link_packet
 from proxy.wire.message_names import CERTIFICATE, GROUP, OBJECT_ROOT, PUBLICATION, parse_message_name
-from proxy.wire.messages import LoginReply, Sealed, decode
+from proxy.wire.messages import LoginReply, Sealed
 from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest
+from proxy.wire.payload import decode
 from proxy.wire.tlv import MalformedError
 
 #: Events that only the participant itself publishes.

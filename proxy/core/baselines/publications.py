@@ -16,8 +16,9 @@ from proxy.core.timers import Timers
 from proxy.core.trust import Refusal
 from proxy.core.view import View
 from proxy.wire.message_names import PUBLICATION, message_name, node_prefix
-from proxy.wire.messages import FpUpdate, SignedUpdate, decode, encode
+from proxy.wire.messages import FpUpdate, SignedUpdate
 from proxy.wire.packet import Data, Interest, encode_data
+from proxy.wire.payload import decode, encode
 
 #: A publication never changes; content stores keep it as long as there is room.
 FRESHNESS_MS: Final = 10_000

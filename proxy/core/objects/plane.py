@@ -16,10 +16,11 @@ from proxy.core.signing import Verifier
 from proxy.core.trust import Refusal
 from proxy.records import ObjectFetched, ObjectOutcome, ObjectPublished
 from proxy.wire.lp import NackReason
-from proxy.wire.messages import FpUpdate, ObjectDescription, StreamFrame, decode, encode
+from proxy.wire.messages import FpUpdate, ObjectDescription, StreamFrame
 from proxy.wire.name import from_uri, to_uri
 from proxy.wire.objects import ObjectName, data_prefix, object_name, parse_object_name, segment_name
 from proxy.wire.packet import Data, Interest, encode_data, encode_interest
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
 
 #: FP updates with this event and an object's name announce it.

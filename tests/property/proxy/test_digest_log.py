@@ -8,17 +8,8 @@ from hypothesis import strategies as st
 
 from proxy.core.digest_log import DigestLog
 from proxy.core.positions import AHEAD_MAX
-from proxy.wire.messages import (
-    EMPTY_DIGEST,
-    PAYLOAD_MAX_BYTES,
-    FpUpdate,
-    SignedUpdate,
-    StreamEntry,
-    SyncUpdate,
-    Via,
-    decode,
-    encode,
-)
+from proxy.wire.messages import EMPTY_DIGEST, PAYLOAD_MAX_BYTES, FpUpdate, SignedUpdate, StreamEntry, SyncUpdate, Via
+from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
 
 EXAMPLES = 200

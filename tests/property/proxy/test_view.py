@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.core.view import HELD_MAX, AppliedUpdate, View
-from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, Snapshot, encode
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, Snapshot
+from proxy.wire.payload import encode
 
 Publisher = tuple[str, int]
 

@@ -281,3 +281,9 @@ def test_a_face_knows_rate_and_mtu_of_what_it_sends(tmp_path: Path) -> None:
         assert forwarder is not None
         (face,) = [face for face in forwarder.faces if face.link == "csr1-ue1"]
         assert (face.rate_mbps, face.mtu_bytes) == sent
+
+
+@pytest.mark.parametrize("measures", [False, True])
+def test_nodes_measure_their_processing_where_the_plan_says_so(tmp_path: Path, *, measures: bool) -> None:
+    configs = validated(plan_of(build("tiers", {}), measures_processing=measures), tmp_path)
+    assert {config.measures_processing for config in configs.values()} == {measures}

@@ -15,7 +15,8 @@ from experiments.capture_file import CaptureReader
 from experiments.run_folder import RunFolder
 from proxy.wire.lp import LinkPacket, encode_link_packet
 from proxy.wire.message_names import NOTIFY, UPDATE, message_name, node_prefix
-from proxy.wire.messages import FpUpdate, Notification, SignedUpdate, StreamEntry, SyncUpdate, encode
+from proxy.wire.messages import FpUpdate, Notification, SignedUpdate, StreamEntry, SyncUpdate
+from proxy.wire.payload import encode
 from proxy.wire.tlv import tlv
 from testbed.capture import pcapng
 from tests.unit.experiments.analysis.conftest import EPOCH_S, TRAFFIC

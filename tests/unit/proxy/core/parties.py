@@ -43,10 +43,9 @@ from proxy.wire.messages import (
     SyncUpdate,
     Token,
     UpdateAck,
-    decode,
-    encode,
 )
 from proxy.wire.packet import INTEREST, Interest, decode_data, decode_interest, encode_data, encode_interest
+from proxy.wire.payload import decode, encode
 
 LOGIN = Signer(bytes(32))
 UE1, UE2, STRANGER = (Signer(bytes([number]) * 32) for number in (1, 2, 9))

@@ -19,8 +19,8 @@ from proxy.wire.messages import (
     StreamEntry,
     SyncUpdate,
     UpdateAck,
-    decode,
 )
+from proxy.wire.payload import decode
 from tests.unit.proxy.core.parties import (
     PROXIES,
     UE1,

@@ -12,7 +12,8 @@ from proxy.core.client_session import ClientSession
 from proxy.core.trust import Trust
 from proxy.wire.message_names import JOIN, MessageName
 from proxy.wire.message_names import UPDATE as KIND
-from proxy.wire.messages import FpUpdate, JoinRequest, Revocation, SignedToken, SignedUpdate, decode, encode
+from proxy.wire.messages import FpUpdate, JoinRequest, Revocation, SignedToken, SignedUpdate
+from proxy.wire.payload import decode, encode
 from tests.unit.proxy.core.parties import LOGIN, NOW_S, STRANGER, UE1, UE2, join_request, signed_update, token
 
 TRUST = Trust(login_public_key_hex=LOGIN.public_key.hex(), proxy_keys_hex={})

@@ -8,8 +8,9 @@ from proxy.core.digest_log import DigestLog
 from proxy.core.events import LOCAL_FACE, Effect, PacketReceived, Send, TimerExpired
 from proxy.core.service_proxy import ServiceProxy
 from proxy.wire.message_names import JOIN, message_name, node_prefix
-from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, StreamEntry, encode
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, StreamEntry
 from proxy.wire.packet import encode_interest
+from proxy.wire.payload import encode
 from tests.unit.proxy.core.parties import NOW_S, join_request, proxy_party, token
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from proxy.core.chain_check import ChainCheck
 from proxy.core.trust import Trust
-from proxy.wire.messages import EMPTY_DIGEST, StreamEntry, StreamHead, SyncUpdate, decode, encode
+from proxy.wire.messages import EMPTY_DIGEST, StreamEntry, StreamHead, SyncUpdate
+from proxy.wire.payload import decode, encode
 from tests.unit.proxy.core.parties import LOGIN, PROXIES, signed_entry, signed_update
 
 

@@ -20,9 +20,8 @@ from proxy.wire.messages import (
     Snapshot,
     StreamHead,
     Token,
-    decode,
-    encode,
 )
+from proxy.wire.payload import decode, encode
 from tests.unit.proxy.core.client_bench import (
     PROXIES,
     beat,

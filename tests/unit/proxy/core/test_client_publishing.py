@@ -7,7 +7,8 @@ import pytest
 from proxy.core.events import CloseRequested, ObjectsScheduled, PublishRequested, ScheduleEnded, ScheduleExtended
 from proxy.core.service_client import PublishError
 from proxy.records import Acked, Published
-from proxy.wire.messages import BODY_MAX_BYTES, FpUpdate, SignedUpdate, UpdateAck, decode, encode
+from proxy.wire.messages import BODY_MAX_BYTES, FpUpdate, SignedUpdate, UpdateAck
+from proxy.wire.payload import decode, encode
 from tests.unit.proxy.core.client_bench import ack, core, joined, joining, logged, settled, states, welcome
 from tests.unit.proxy.core.parties import (
     of,

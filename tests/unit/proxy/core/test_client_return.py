@@ -31,8 +31,8 @@ from proxy.wire.messages import (
     StreamEntry,
     SyncUpdate,
     UpdateAck,
-    encode,
 )
+from proxy.wire.payload import encode
 from tests.unit.proxy.core.parties import (
     PROXIES,
     UE2,

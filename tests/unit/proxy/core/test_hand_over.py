@@ -55,10 +55,9 @@ from proxy.wire.messages import (
     ServeRequest,
     Snapshot,
     UpdateAck,
-    decode,
-    encode,
 )
 from proxy.wire.packet import decode_interest, encode_data, encode_interest
+from proxy.wire.payload import decode, encode
 from tests.unit.proxy.core.parties import (
     LOGIN,
     NOW_S,

@@ -29,10 +29,9 @@ from proxy.wire.messages import (
     Snapshot,
     SnapshotManifest,
     StreamHead,
-    decode,
-    encode,
 )
 from proxy.wire.packet import decode_data, encode_interest
+from proxy.wire.payload import decode, encode
 from tests.unit.proxy.core.parties import (
     PROXIES,
     STRANGER,

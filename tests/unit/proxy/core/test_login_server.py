@@ -10,7 +10,8 @@ from proxy.core.events import JoinRequested, PacketReceived, RevokeRequested
 from proxy.core.signing import Verifier
 from proxy.core.trust import Trust, place_of
 from proxy.wire.message_names import ALL_PROXIES, JOIN, LOGIN, REVOKE
-from proxy.wire.messages import LoginReply, LoginRequest, Revocation, Revocations, Sealed, Token, decode
+from proxy.wire.messages import LoginReply, LoginRequest, Revocation, Revocations, Sealed, Token
+from proxy.wire.payload import decode
 from tests.unit.proxy.core.parties import LOGIN as SERVER
 from tests.unit.proxy.core.parties import NOW_S, STRANGER, UE1, UE2, login_party, login_request, of, to
 

@@ -32,10 +32,8 @@ from proxy.wire.messages import (
     StreamEntry,
     StreamHead,
     SyncUpdate,
-    decode,
-    encode,
-    encoded_size_bytes,
 )
+from proxy.wire.payload import decode, encode, encoded_size_bytes
 from proxy.wire.tlv import PACKET_MAX_BYTES
 from tests.unit.proxy.core.parties import (
     PROXIES,

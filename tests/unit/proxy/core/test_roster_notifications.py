@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from proxy.wire.messages import ClientHeartbeat, Notification, Sealed, decode
+from proxy.wire.messages import ClientHeartbeat, Notification, Sealed
+from proxy.wire.payload import decode
 from tests.unit.proxy.core.parties import SOON_S, UE2, Party, Sent, of, signed_update, to
 from tests.unit.proxy.core.proxy_bench import joined, keep_heard, push, stream_of
 

@@ -19,8 +19,8 @@ from proxy.wire.messages import (
     RecoveryRequest,
     SignedUpdate,
     UpdateAck,
-    decode,
 )
+from proxy.wire.payload import decode
 from tests.unit.proxy.core.client_bench import (
     PROXIES,
     ack,

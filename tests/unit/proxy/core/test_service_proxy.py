@@ -7,15 +7,8 @@ from typing import Any
 import pytest
 
 from proxy.wire.message_names import CLOSE, HEARTBEAT, JOIN, NOTIFY, PRESENCE, PUSH, RECOVER, UPDATE
-from proxy.wire.messages import (
-    EMPTY_DIGEST,
-    ClientHeartbeat,
-    CloseRequest,
-    JoinRequest,
-    RecoveryRequest,
-    UpdateAck,
-    encode,
-)
+from proxy.wire.messages import EMPTY_DIGEST, ClientHeartbeat, CloseRequest, JoinRequest, RecoveryRequest, UpdateAck
+from proxy.wire.payload import encode
 from tests.unit.proxy.core.parties import (
     signed_update,
     token,

@@ -24,8 +24,8 @@ from proxy.wire.messages import (
     SignedUpdate,
     Snapshot,
     UpdateAck,
-    decode,
 )
+from proxy.wire.payload import decode
 from tests.unit.proxy.core.parties import (
     SOON_S,
     UE1,

@@ -18,8 +18,8 @@ from proxy.wire.messages import (
     Sealed,
     StreamEntry,
     SyncUpdate,
-    decode,
 )
+from proxy.wire.payload import decode
 from tests.unit.proxy.core.parties import (
     SOON_S,
     of,

@@ -19,8 +19,9 @@ from proxy.core.snapshot_transfer import (
 )
 from proxy.core.trust import Refusal
 from proxy.wire.message_names import SNAPSHOT, parse_message_name
-from proxy.wire.messages import SEGMENT_BYTES, Head, Snapshot, SnapshotManifest, encode
+from proxy.wire.messages import SEGMENT_BYTES, Head, Snapshot, SnapshotManifest
 from proxy.wire.packet import Interest, decode_interest
+from proxy.wire.payload import encode
 from tests.unit.proxy.core.parties import signed_update
 
 DEVICES = 1_500

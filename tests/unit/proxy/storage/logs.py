@@ -8,7 +8,8 @@ from pathlib import Path
 from proxy.core.digest_log import DigestLog
 from proxy.core.events import LogChange
 from proxy.storage.log_store import LogStore
-from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, encode
+from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate
+from proxy.wire.payload import encode
 
 
 def update(seq: int, *, device: str = "ue1", size_bytes: int = 100) -> SignedUpdate:

@@ -33,10 +33,10 @@ from proxy.wire.messages import (
     SignedUpdate,
     StreamEntry,
     SyncUpdate,
-    encode,
 )
 from proxy.wire.name import component, from_uri, keyword, to_uri
 from proxy.wire.packet import encode_data, encode_interest
+from proxy.wire.payload import encode
 from proxy.wire.tlv import MalformedError
 
 #: design.md section 5 and its messages.csv: kind in the name, type of the Interest, type of the Data.

@@ -11,9 +11,10 @@ from proxy.core.signing import Signer
 from proxy.records import Applied, Published, SessionChanged
 from proxy.wire.lp import NackReason, encode_nack
 from proxy.wire.message_names import SVS, node_prefix, sync_group
-from proxy.wire.messages import SignedToken, SignedUpdate, Token, decode, encode
+from proxy.wire.messages import SignedToken, SignedUpdate, Token
 from proxy.wire.name import to_uri
 from proxy.wire.packet import encode_data, encode_interest
+from proxy.wire.payload import decode, encode
 from proxy.wire.signed_data import decode_signed_data, encode_signed_data
 from proxy.wire.svs import SVS_VERSION, decode_state_vector, encode_state_vector
 from tests.unit.proxy.core.baselines.bench import SEEDS, Bench, data_of, interest_of, kinds

@@ -10,15 +10,10 @@ from msgspec.structs import replace
 from proxy.core.objects.fetch import ObjectFetch, is_consistent
 from proxy.core.objects.shelf import Shelf
 from proxy.core.trust import Refusal
-from proxy.wire.messages import (
-    DIGESTS_PER_SEGMENT,
-    OBJECT_MAX_BYTES,
-    OBJECT_SEGMENT_BYTES,
-    ObjectDescription,
-    encoded_size_bytes,
-)
+from proxy.wire.messages import DIGESTS_PER_SEGMENT, OBJECT_MAX_BYTES, OBJECT_SEGMENT_BYTES, ObjectDescription
 from proxy.wire.objects import ObjectName, manifest_name, object_name, parse_object_name, segment_name
 from proxy.wire.packet import decode_data
+from proxy.wire.payload import encoded_size_bytes
 from proxy.wire.tlv import MalformedError
 
 NAME = object_name("ue1", "main", boot=1, seq=1)
