@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.digest_log import DigestLog
-from proxy.core.events import LOCAL_FACE, Effect, PacketReceived, Send, TimerExpired
+from proxy.core.events import LOCAL_FACE, Effect, Log, PacketReceived, PublishRequested, Send, TimerExpired
 from proxy.core.service_proxy import ServiceProxy
+from proxy.records import Published
 from proxy.wire.message_names import JOIN, message_name, node_prefix
 from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate, StreamEntry
 from proxy.wire.packet import encode_interest
 from proxy.wire.payload import encode
+from tests.unit.proxy.core import client_bench, proxy_bench
 from tests.unit.proxy.core.parties import NOW_S, join_request, proxy_party, token
 
 
@@ -50,3 +52,28 @@ def test_effects_performed_as_they_come_are_those_returned() -> None:
 
     conference.log.add(entry_of_another(), notify)
     assert seen == [(1, 0)]  # what has left, and what the proxy's own view has taken in by then
+
+
+def test_a_client_sends_its_update_before_its_own_view_takes_it_in() -> None:
+    client = client_bench.core(party := client_bench.settled())
+    seen: list[tuple[str, int]] = []
+
+    def perform(effect: Effect) -> None:
+        if isinstance(effect, Send):
+            seen.append(("sent", client.view.seq("ue1", 1)))
+        elif isinstance(effect, Log) and isinstance(effect.record, Published):
+            seen.append(("published", client.view.seq("ue1", 1)))
+
+    client.perform_at_once(perform)
+    assert client.handle(PublishRequested("message", b"hello"), now_s=party.now_s) == []
+    assert seen == [("sent", 1), ("published", 2)]
+
+
+def test_a_proxy_passes_on_what_a_client_publishes_before_its_own_view_takes_it_in() -> None:
+    party = proxy_bench.joined("ue1", "ue2")
+    proxy, view = proxy_bench.core(party), proxy_bench.conference(party).log.view
+    seen: list[int] = []
+    proxy.perform_at_once(lambda effect: seen.append(view.seq("ue1", 1)) if isinstance(effect, Send) else None)
+    proxy_bench.publish(party, 1)
+    assert seen[0] == 0
+    assert view.seq("ue1", 1) == 1

@@ -13,6 +13,7 @@ from proxy.core.events import (
     CarrierChanged,
     Effect,
     Event,
+    JoinRequested,
     Log,
     NeighbourChanged,
     PacketReceived,
@@ -148,3 +149,16 @@ def test_first_hellos_are_not_answered_in_step() -> None:
     deadline_s = both.forwarder.deadline_s
     both.handle(PacketReceived(1, ALIVE), now_s=now_s + 0.06)
     assert both.forwarder.deadline_s == deadline_s
+
+
+def test_what_is_performed_as_it_comes_is_what_is_returned() -> None:
+    returning, performing = (Host(both.forwarder, client._client) for both, client in (host(2), host(2)))
+    performed: list[Effect] = []
+    performing.perform_at_once(performed.append)
+    events: tuple[Event, ...] = (PacketReceived(1, HELLO), JoinRequested(), CarrierChanged(1, up=False), TimerExpired())
+    for number, event in enumerate(events):
+        returned = returning.handle(event, now_s=1.0 + 0.1 * number)
+        assert performing.handle(event, now_s=1.0 + 0.1 * number) == []
+        assert performed == returned
+        assert returned
+        performed.clear()
