@@ -9,6 +9,7 @@ from proxy.core.armed_width import ArmedWidth
 from proxy.core.client_session import ClientSession
 from proxy.core.digest_log import DigestLog, Stream
 from proxy.core.outbox import RequestKey
+from proxy.core.publishing_pace import PublishingPace
 from proxy.core.snapshot_transfer import FrozenSnapshots, SnapshotFetch
 
 
@@ -19,6 +20,7 @@ class Peer:
     boot: int
     heard_s: float
     up: bool = True
+    is_armed: bool = True  #: its stream is followed with sync interests; else it is pushed
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Conference:
     log: DigestLog
     own: Stream
     fetch: SnapshotFetch[RequestKey]
+    pace: PublishingPace  #: of our own stream
     frozen: FrozenSnapshots = field(default_factory=FrozenSnapshots)
     clients: dict[str, ClientSession] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)

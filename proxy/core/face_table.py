@@ -161,7 +161,8 @@ class FaceTable:
             self._pacing.set(face.face_id, face.pacer.next_s)
 
     def _transmit(self, face: Face, message: str, packet: LinkPacket, now_s: float, *, acked: bool) -> None:
-        for datagram in face.reliability.wrap(packet, now_s=now_s, acked=acked):
+        is_regular = message == "heartbeat"
+        for datagram in face.reliability.wrap(packet, now_s=now_s, acked=acked, is_regular=is_regular):
             face.counts.out_bytes += len(datagram)
             face.count_sent(message, len(datagram), now_s=now_s)
             self._effects.append(Send(face.face_id, datagram))

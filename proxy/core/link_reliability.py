@@ -1,9 +1,10 @@
 """Link reliability: one end of a link repeats what the other end did not acknowledge (NDNLPv2, "Reliability").
 
 Sequence numbers are on every packet; acknowledgements cost packets, so they are asked for only where there is loss, and of
-the first PROBATION packets, which tell whether there is. A receiver that sees a gap in the sequence says so in a header field
-of ours, which a peer that does not know it ignores; from then on, and until CALM_S without another gap, the sender puts a
-TxSequence on what it sends, and whoever receives a TxSequence acknowledges it: on the next packet that goes back, or alone after ACK_DELAY_S.
+the first PROBATION packets, which tell whether there is (but for heartbeats of proxies and clients: of those a gap tells it). A
+receiver that sees a gap in the sequence says so in a header field of ours, which a peer that does not know it ignores; from
+then on, and until CALM_S without another gap, the sender puts a TxSequence on what it sends, and whoever receives a TxSequence
+acknowledges it: on the next packet that goes back, or alone after ACK_DELAY_S.
 
 Differences from NFD's implementation: the sequence number also weeds out what arrives twice (a repetition has the same
 Sequence and a new TxSequence), the ack of any of the transmissions of a packet will do, and reliability switches itself on.
@@ -29,7 +30,7 @@ ACK_DELAY_S: Final = 0.003
 OVERTAKEN_BY: Final = 3
 #: Repetitions of one packet; then whoever sent it is told that the link lost it.
 REPETITIONS_MAX: Final = 4
-#: Packets of a new session that are acked before a link is taken for one that loses nothing.
+#: Packets of a new session that get across, as acks tell or no gap does, before a link is taken for one that loses nothing.
 PROBATION: Final = 32
 #: A link is lossy when more than this part of what is sent over it is lost (of transmissions twice that, since acks are lost,
 #: too), over as many packets as it takes ...
@@ -114,12 +115,17 @@ class LinkReliability:
             return self._ack_due_s if overdue_s is None else overdue_s
         return min(self._ack_due_s, overdue_s)
 
-    def wrap(self, packet: LinkPacket, *, now_s: float, acked: bool = True) -> list[bytes]:
+    def wrap(self, packet: LinkPacket, *, now_s: float, acked: bool = True, is_regular: bool = False) -> list[bytes]:
         """Return the datagrams for a packet, with what acks there are; more than one where it does not fit into one.
 
-        With *acked* false it is sent once, come what may.
+        With *acked* false it is sent once, come what may; *is_regular*: it is sent regularly, whatever gets lost.
         """
-        is_asking = acked and (now_s < self._asking_until_s or bool(self._probation) or self.is_lossy)
+        is_asking = now_s < self._asking_until_s or self.is_lossy
+        if self._probation and not is_asking and acked:
+            is_asking = not is_regular
+            if is_regular:
+                self._probation -= 1
+        is_asking &= acked
         if len(packet.fragment) > self.payload_max_bytes:
             pieces = fragments(packet, payload_bytes=self.payload_max_bytes)
             return [self._wrap(piece, packet, now_s, is_asking=is_asking) for piece in pieces]
@@ -159,6 +165,8 @@ class LinkReliability:
         repeat, lost = self._on_acks(packet.acks, now_s) if packet.acks else ([], [])
         if packet.gaps_seen is not None and packet.gaps_seen != self._peer_gaps:
             self._peer_gaps = packet.gaps_seen
+            if self._probation:
+                self._suspect(1, LOSSY_RATIO)
             if self._mode == "auto":
                 self._asking_until_s = now_s + CALM_S
         if packet.sent_count is not None:

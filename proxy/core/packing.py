@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
+from msgspec.structs import replace
+
 from proxy.wire.messages import ConferenceState, Position
 from proxy.wire.payload import encoded_size_bytes
 
@@ -76,7 +78,7 @@ def heartbeats(states: Iterable[ConferenceState]) -> Iterator[tuple[ConferenceSt
             if batch and size_bytes > room_bytes:
                 yield tuple(batch)
                 batch, room_bytes = [], STATES_MAX_BYTES
-            batch.append(ConferenceState(state.conference, state.state_digest, piece))
+            batch.append(replace(state, current=piece))
             room_bytes -= size_bytes
     if batch:
         yield tuple(batch)

@@ -36,6 +36,7 @@ from proxy.core.liveness import detection_time_s
 from proxy.core.log_keeper import LogKeeper
 from proxy.core.outbox import Outbox, RequestKey
 from proxy.core.packing import heartbeats
+from proxy.core.publishing_pace import PublishingPace
 from proxy.core.snapshot_transfer import SnapshotFetch
 from proxy.core.starvation import Starvation
 from proxy.core.stream_sync import StreamSync
@@ -62,6 +63,10 @@ from proxy.wire.messages import ConferenceState, KeysReply, ProxyHeartbeat, Reco
 from proxy.wire.packet import INTEREST, Data, Interest, decode_data, decode_interest
 from proxy.wire.payload import decode, encode
 from proxy.wire.tlv import MalformedError
+
+#: Where no stream is followed with sync interests, heartbeats to all proxies may be so many times as far apart, as long as no
+#: entry has come: pushes go by all ways there are, and of such heartbeats, too, one may get lost within the detection time.
+QUIET_STRETCH = 1.4
 
 
 class ServiceProxy:
@@ -90,7 +95,7 @@ class ServiceProxy:
         self._sync = StreamSync(
             self._out,
             self.conferences,
-            on_entry=self._clients.notify,
+            on_entry=self._on_entry,
             on_jump=lambda conference: self._clients.send_heartbeats(conference, always=True),
             open_conference=self._open_conference,
             on_replicated=self._keeper.on_replicated,
@@ -98,8 +103,10 @@ class ServiceProxy:
             on_vector=self.hand_over.on_vector,
         )
         self._timers: Timers[str] = Timers()
+        self._timers.set("upkeep", 0.0)
         self._timers.set("heartbeat", 0.0)
         self._beats = 0
+        self._beat_s = float("-inf")  #: when the last one went to all proxies
         self._starvation = Starvation()
 
     @property
@@ -155,7 +162,7 @@ class ServiceProxy:
                 self._on_timer()
             case CarrierChanged(_, up):
                 if up:  # attached again: whatever was pending in the old forwarder is gone
-                    self._timers.set("heartbeat", now_s)
+                    self._beat_at_once()
             case Persisted(token):
                 self._keeper.on_persisted(token)
             case PersistFailed():
@@ -266,30 +273,49 @@ class ServiceProxy:
             elif conference is not None:
                 self._sync.recover_from_anyone(conference, but=who)
         self._clients.send_gathered()
-        for _ in self._timers.pop_due(self._out.now_s):
-            self._beat()
+        for timer in self._timers.pop_due(self._out.now_s):
+            if not self.hand_over.takes_part:
+                continue
+            if timer == "upkeep":
+                self._look_after()
+            else:
+                self._beat()
 
-    def _beat(self) -> None:
-        """Once per interval: tell all proxies and every quiet client where we are; notice who has gone silent."""
-        if not self.hand_over.takes_part:
-            return
+    def _next_s(self, *, stretch: float = 1.0) -> float:
+        """Return when to do what is done once per interval, or *stretch* intervals."""
+        interval_s = self._out.config.liveness.desired_min_tx_s * stretch
+        return self._out.now_s + interval_s * (1.0 - JITTER_RATIO * self._out.chance.uniform())
+
+    def _look_after(self) -> None:
+        """Once per interval: tell every quiet client where we are; notice who has gone silent."""
         now_s = self._out.now_s
-        interval_s = self._out.config.liveness.desired_min_tx_s
-        self._timers.set("heartbeat", now_s + interval_s * (1.0 - JITTER_RATIO * self._out.chance.uniform()))
+        self._timers.set("upkeep", self._next_s())
         detection_time_s = self._detection_time_s * self._starvation.stretch
         for conference in self.conferences.values():
             self._sync.notice_silence(conference, since_s=now_s - detection_time_s)
             self._sync.narrow(conference)
+            conference.pace.look(now_s)
             self._sync.ask_for_keys(conference)
             self._clients.notice_silence(conference, detection_time_s=detection_time_s)
             self._clients.send_heartbeats(conference, always=False)
             conference.frozen.forget_idle(now_s=now_s)
             conference.armed = {seq: until_s for seq, until_s in conference.armed.items() if until_s > now_s}
         self.hand_over.advance()
+
+    def _beat(self) -> None:
+        """Tell all proxies where we are."""
         if self._out.config.mode == "central":
             return  # there is no other proxy to hear it
+        self._beat_s = self._out.now_s
+        is_quiet = not any(self._sync.follows(conference) for conference in self.conferences.values())
+        self._timers.set("heartbeat", self._next_s(stretch=QUIET_STRETCH if is_quiet else 1.0))
         states = [
-            ConferenceState(conference.name, conference.log.state_digest(), conference.log.vector())
+            ConferenceState(
+                conference.name,
+                conference.log.state_digest(),
+                conference.log.vector(),
+                is_armed=self._sync.wants_armed(conference),
+            )
             for conference in self.conferences.values()
         ]
         for batch in heartbeats(states):
@@ -309,16 +335,37 @@ class ServiceProxy:
                 conference=name,
                 asker=f"{self._out.device} {self._out.boot}",
             )
-            conference = Conference(name, log, log.stream(self._out.device, self._out.boot), fetch)
+            own = log.stream(self._out.device, self._out.boot)
+            conference = Conference(name, log, own, fetch, PublishingPace(self._out.now_s))
             self.conferences[name] = conference
-            self._timers.set("heartbeat", self._out.now_s)  # the others must hear of us at once
+            self._beat_at_once()  # the others must hear of us
         return conference
 
     def _on_resumed(self) -> None:
-        self._timers.set("heartbeat", self._out.now_s)  # the others must hear of us at once, and tell us what we missed
+        self._beat_at_once()  # the others must hear of us, and tell us what we missed
+
+    def _beat_at_once(self) -> None:
+        for timer in ("upkeep", "heartbeat"):
+            self._timers.set(timer, self._out.now_s)
+
+    def _on_entry(self, conference: Conference, entry: StreamEntry) -> None:
+        self._beat_after_entry()
+        self._clients.notify(conference, entry)
+
+    def _beat_after_entry(self) -> None:
+        """Whoever has not got the entry that is new here is to learn of it within an interval."""
+        due_s = self._timers.due_s("heartbeat")
+        if due_s is not None and due_s > self._out.now_s + self._out.config.liveness.desired_min_tx_s:
+            self._timers.set("heartbeat", self._next_s())
 
     def _on_accepted(self, conference: Conference, entry: StreamEntry) -> None:
-        self._sync.publish(conference, entry)
+        is_pushed = self._sync.publish(conference, entry)
+        if conference.pace.published(self._out.now_s):
+            self._timers.set("heartbeat", self._out.now_s)  # the others must arm sync interests
+        elif is_pushed and self._out.now_s - self._beat_s < self._out.config.liveness.desired_min_tx_s:
+            self._timers.set("heartbeat", self._next_s())  # it went to all of them, and is as good as one
+        else:
+            self._beat_after_entry()
 
 
 def _segment_key(conference: str, number: int) -> RequestKey:

@@ -1,8 +1,8 @@
 """A service proxy towards the other proxies: sync interests, sync updates, pushes, heartbeats, recovery.
 
-Every proxy keeps sync interests armed for the next entries of every other stream (pull); an entry that finds none armed
-is pushed; heartbeats carry vectors, so that whatever got lost is seen and asked for by name, which the nearest content
-store answers.
+Every proxy keeps sync interests armed for the next entries of every other stream that is busy (pull); an entry that finds
+none armed, as those of a quiet stream do, is pushed; heartbeats carry vectors, so that whatever got lost is seen and asked for
+by name, which the nearest content store answers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from proxy.core.digest_log import Stream
 from proxy.core.events import Log
 from proxy.core.outbox import Outbox, RequestKey, conference_and_device
 from proxy.core.packing import cut, known_for_request
+from proxy.core.publishing_pace import HEARTBEATS_UNTIL_KNOWN
 from proxy.core.trust import Refusal, place_of
 from proxy.records import PeerChanged
 from proxy.wire.message_names import (
@@ -84,22 +85,38 @@ class StreamSync:
         self._open_conference, self._on_replicated, self._on_vector = open_conference, on_replicated, on_vector
         self._last_beats: dict[str, tuple[int, int]] = {}  #: of each proxy with a key: (boot, number)
 
-    def publish(self, conference: Conference, entry: StreamEntry) -> None:
+    def publish(self, conference: Conference, entry: StreamEntry) -> bool:
         """Send a new entry of our own stream: to everyone with a sync interest armed for it, else to all proxies.
 
-        Where links are lossy, both: the push goes by every way there is, and whichever copy is first will do.
+        Both where links are lossy, since the push goes by every way there is, and whichever copy is first will do; and where
+        some may not have heard yet that they are to arm.
+
+        Returns: whether it was pushed, for no other reason than that the stream is quiet.
         """
-        is_armed = self._out.config.mode != "push" and conference.armed.pop(entry.seq, 0.0) > self._out.now_s
-        is_lossy = conference.lossy_until_s > self._out.now_s
+        out, mode = self._out, self._out.config.mode
+        is_awaited = mode != "push" and conference.armed.pop(entry.seq, 0.0) > out.now_s
+        is_armed = is_awaited and self.wants_armed(conference)
+        is_lossy = conference.lossy_until_s > out.now_s
+        is_news = out.now_s - conference.pace.since_s <= HEARTBEATS_UNTIL_KNOWN * out.config.liveness.desired_min_tx_s
         if is_armed:
-            self._out.counters["published_armed"] += 1
-            name = message_name(
-                node_prefix(self._out.device), SYNC, conference.name, boot=self._out.boot, seq=entry.seq
-            )
-            self._out.send_data(name, entry.content, freshness_ms=SYNC_UPDATE_FRESHNESS_MS)
-        if (is_lossy or not is_armed) and self._out.config.mode != "pull" and conference.peers:
-            self._out.counters["published_twice" if is_armed else "published_push"] += 1
-            self._out.send_to_all(PUSH, encode(entry), conference.name, self._out.device, seq=entry.seq)
+            out.counters["published_armed"] += 1
+            name = message_name(node_prefix(out.device), SYNC, conference.name, boot=out.boot, seq=entry.seq)
+            out.send_data(name, entry.content, freshness_ms=SYNC_UPDATE_FRESHNESS_MS)
+        is_pushed = (is_lossy or is_news or not is_armed) and mode != "pull" and bool(conference.peers)
+        if is_pushed:
+            out.counters["published_twice" if is_armed else "published_push"] += 1
+            out.send_to_all(PUSH, encode(entry), conference.name, out.device, seq=entry.seq)
+        return is_pushed and not is_lossy and not conference.pace.is_busy
+
+    def wants_armed(self, conference: Conference) -> bool:
+        """Tell whether the others are to keep sync interests armed for our stream; a quiet one is pushed."""
+        mode = self._out.config.mode
+        is_worth_it = conference.pace.is_busy or conference.lossy_until_s > self._out.now_s
+        return mode == "pull" or (mode == "hybrid" and is_worth_it)
+
+    def follows(self, conference: Conference) -> bool:
+        """Tell whether a stream is followed with sync interests, ours by others or another by us."""
+        return self.wants_armed(conference) or any(peer.up and peer.is_armed for peer in conference.peers.values())
 
     def on_sync_interest(self, interest: Interest, name: MessageName) -> None:
         """Another proxy asks for an entry of our stream: answer, or remember that it waits."""
@@ -161,7 +178,10 @@ class StreamSync:
         key = ("sync", conference_name, proxy, name.boot, name.seq)
         pending = self._out.consumer.get(key)
         self._out.consumer.cancel(key)
-        if is_new and proxy in conference.peers:
+        peer = conference.peers.get(proxy)
+        if is_new and peer is not None and peer.boot == name.boot and peer.up:
+            peer.heard_s = self._out.now_s
+        if is_new and peer is not None and peer.is_armed:
             age_s = 0.0 if pending is None or not pending.armed else self._out.now_s - pending.first_sent_s
             conference.widths[proxy].pushed(age_s, self._out.config.armed_max, now_s=self._out.now_s)
         self._arm(conference, conference.log.stream(proxy, name.boot))
@@ -179,7 +199,7 @@ class StreamSync:
         """Keep sync interests pending for what is missing and for the next entries of *stream*."""
         peer = conference.peers.get(stream.proxy)
         last = stream.announced_seq
-        if peer is not None and peer.boot == stream.boot and self._out.config.mode != "push":
+        if peer is not None and peer.boot == stream.boot and peer.is_armed and self._out.config.mode != "push":
             last += conference.widths[stream.proxy].width
         missing = stream.announced_seq - stream.seq - len(stream.early)
         if missing > MISSING_ONE_BY_ONE_MAX:
@@ -215,9 +235,13 @@ class StreamSync:
         for proxy, width in conference.widths.items():
             peer = conference.peers.get(proxy)
             if width.narrow(now_s=self._out.now_s) and peer is not None:
-                beyond = conference.log.stream(proxy, peer.boot).announced_seq + width.width
-                for seq in range(beyond + 1, beyond + self._out.config.armed_max + 1):
-                    self._out.consumer.let_expire(("sync", conference.name, proxy, peer.boot, seq))
+                self._let_expire(conference, proxy, peer.boot, beyond=width.width)
+
+    def _let_expire(self, conference: Conference, proxy: str, boot: int, *, beyond: int) -> None:
+        """Do not renew the sync interests of a stream but for the next *beyond* entries."""
+        first = conference.log.stream(proxy, boot).announced_seq + beyond + 1
+        for seq in range(first, first + self._out.config.armed_max):
+            self._out.consumer.let_expire(("sync", conference.name, proxy, boot, seq))
 
     def on_heartbeat(self, interest: Interest, name: MessageName, *, is_lossy_path: bool) -> None:
         """Another proxy says where it is; *is_lossy_path*: over a lossy link. Raises: Refusal, MalformedError."""
@@ -238,10 +262,10 @@ class StreamSync:
             if conference is not None:
                 if is_lossy_path:
                     conference.lossy_until_s = self._out.now_s + LOSSY_HOLD_S
-                self._heard_peer(conference, sender, name.boot)
+                self._heard_peer(conference, sender, name.boot, is_armed=state.is_armed)
                 self._compare(conference, state.current, sender)
 
-    def _heard_peer(self, conference: Conference, sender: str, boot: int) -> None:
+    def _heard_peer(self, conference: Conference, sender: str, boot: int, *, is_armed: bool) -> None:
         peer = conference.peers.get(sender)
         if peer is not None and boot < peer.boot:
             return  # a late copy from before its restart
@@ -250,11 +274,17 @@ class StreamSync:
             for seq in range(after + 1, after + self._out.config.armed_max + 1):
                 self._out.consumer.cancel(("sync", conference.name, sender, peer.boot, seq))
         if peer is None or peer.boot != boot or not peer.up:
-            conference.peers[sender] = Peer(boot, self._out.now_s)
+            conference.peers[sender] = Peer(boot, self._out.now_s, is_armed=is_armed)
             self._out.effects.append(Log(PeerChanged(self._out.now_s, conference.name, self._out.device, sender, "up")))
             self._arm(conference, conference.log.stream(sender, boot))
-        else:
-            peer.heard_s = self._out.now_s
+            return
+        peer.heard_s = self._out.now_s
+        if is_armed and not peer.is_armed:
+            peer.is_armed = True
+            self._arm(conference, conference.log.stream(sender, boot))
+        elif peer.is_armed and not is_armed:
+            peer.is_armed = False
+            self._let_expire(conference, sender, boot, beyond=0)
 
     def _compare(self, conference: Conference, theirs: tuple[Position, ...], sender: str) -> None:
         """Ask for what *sender* has and we do not; what its origin cannot give (any more), we ask of *sender*."""

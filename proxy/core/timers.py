@@ -37,6 +37,10 @@ class Timers(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._deadlines_s
 
+    def due_s(self, key: K) -> float | None:
+        """Return the deadline of *key*, if it is there."""
+        return self._deadlines_s.get(key)
+
     @property
     def next_s(self) -> float | None:
         """The earliest deadline."""

@@ -286,6 +286,7 @@ class ConferenceState(Struct, frozen=True, array_like=True):
     conference: Identifier
     state_digest: Digest
     current: tuple[Position, ...]
+    is_armed: bool = True  #: sync interests are to be kept armed for the sender's stream; else it pushes
 
 
 class ProxyHeartbeat(Struct, frozen=True, array_like=True):

@@ -69,7 +69,7 @@ def fault(kind: str, rest: str, *, at_s: float = 1.0, for_s: float | None = 1.0)
         ("starve", 'target = "csr1"\ncpu_ratio = 0.05\nperiod_ms = 100', 1.0),
         ("login-outage", "", 1.0),
         ("login-outage", 'how = "freeze"', 1.0),
-        ("drop", 'target = "csr2"\nsender = "csr2"\nmessage = "sync-update"\ncount = 3', None),
+        ("drop", 'target = "csr2"\nsender = "csr2"\nmessage = "push"\ncount = 3', None),
         ("delay", 'target = "*"\nmessage = "notification"\ndelay_ms = 50', 1.0),
         ("duplicate", 'target = "csr1"\ntimes = 3', 1.0),
         ("corrupt", 'target = "*"\nratio = 0.05\nbits = 4', 1.0),
@@ -91,9 +91,9 @@ def test_a_conference_survives_it(kind: str, rest: str, for_s: float | None, tmp
 
 def test_what_was_typed_is_what_is_dropped(tmp_path: Path) -> None:
     _, (row,), hits = run(
-        tmp_path, fault("drop", 'target = "csr2"\nsender = "csr2"\nmessage = "sync-update"\ncount = 3', for_s=None)
+        tmp_path, fault("drop", 'target = "csr2"\nsender = "csr2"\nmessage = "push"\ncount = 3', for_s=None)
     )
-    assert [(hit.sender, hit.message) for hit in hits] == [("csr2", "sync-update")] * 3
+    assert [(hit.sender, hit.message) for hit in hits] == [("csr2", "push")] * 3
     assert (row.packets_hit, row.healed_by, row.healed_s) == (3, "count", hits[-1].t_s)
 
 

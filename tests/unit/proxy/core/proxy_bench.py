@@ -79,10 +79,16 @@ def joined(*devices: str, **settings: Any) -> Party:
 
 
 def hear(
-    party: Party, sender: str = "csr2", *positions: Position, boot: int = 1, lossy_path: bool = False
+    party: Party,
+    sender: str = "csr2",
+    *positions: Position,
+    boot: int = 1,
+    lossy_path: bool = False,
+    is_armed: bool = True,
 ) -> list[Sent]:
-    """Let the heartbeat of another proxy arrive, perhaps over a lossy link."""
-    beat, number = ProxyHeartbeat((ConferenceState("main", EMPTY_DIGEST, positions),)), next(party.numbers)
+    """Let the heartbeat of another proxy arrive, perhaps over a lossy link; *is_armed*: its stream is to be asked for."""
+    beat = ProxyHeartbeat((ConferenceState("main", EMPTY_DIGEST, positions, is_armed=is_armed),))
+    number = next(party.numbers)
     sealed = seal(PROXIES[sender], beat, place_of(HEARTBEAT, sender, boot=boot, seq=number))
     return party.ask(ALL_PROXIES, HEARTBEAT, sender, seq=number, payload=sealed, boot=boot, lossy_path=lossy_path)
 

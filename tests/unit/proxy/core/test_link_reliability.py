@@ -40,8 +40,8 @@ class Pair:
         self._heap: list[tuple[float, int, int, bytes]] = []
         self._count = 0
 
-    def send(self, payload: bytes, *, end: int = 0) -> None:
-        self._put(end, self.ends[end].wrap(LinkPacket(payload), now_s=self.now_s))
+    def send(self, payload: bytes, *, end: int = 0, is_regular: bool = False) -> None:
+        self._put(end, self.ends[end].wrap(LinkPacket(payload), now_s=self.now_s, is_regular=is_regular))
 
     def idle(self, end: int) -> None:
         self._put(end, [self.ends[end].idle(3)])
@@ -120,6 +120,35 @@ def test_the_first_packets_of_a_link_are_acked_and_no_others() -> None:
     pair.send(b"again")
     pair.run(pair.now_s + 0.05)
     assert pair.sent == [2 * PROBATION + 1, PROBATION + 2]
+
+
+def test_what_is_sent_regularly_is_not_acked_and_counts_all_the_same() -> None:
+    pair = fresh()
+    for _ in range(PROBATION - 1):
+        pair.send(b"heartbeat", is_regular=True)
+        pair.run(pair.now_s + 0.05)
+    assert pair.sent == [PROBATION - 1, 0]
+    pair.send(b"update")
+    pair.run(pair.now_s + 0.05)
+    assert pair.sent == [PROBATION, 1], "the last of the probation"
+    pair.send(b"update")
+    pair.run(pair.now_s + 0.05)
+    assert pair.sent == [PROBATION + 1, 1]
+
+
+def test_of_a_new_link_one_loss_of_what_is_sent_regularly_says_enough() -> None:
+    pair = fresh()
+    pair.loses = lambda sender, n: sender == 0 and n == 0
+    for _ in range(3):
+        pair.send(b"heartbeat", is_regular=True)
+        pair.run(pair.now_s + 0.05)
+    pair.idle(1)  # that tells of the gap
+    pair.run(pair.now_s + 0.05)
+    assert pair.ends[0].is_lossy
+    before = pair.sent[1]
+    pair.send(b"heartbeat", is_regular=True)
+    pair.run(pair.now_s + 0.05)
+    assert pair.sent[1] == before + 1, "from now on all are acked"
 
 
 def test_peer_that_may_not_know_of_acks_is_not_asked_for_any() -> None:

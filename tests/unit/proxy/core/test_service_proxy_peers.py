@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from proxy.core.armed_width import ARMED_MIN, NARROW_AFTER_S
+from proxy.core.publishing_pace import BUSY_PER_S, COUNTED_S, NEW_S
+from proxy.core.service_proxy import QUIET_STRETCH
 from proxy.core.stream_sync import LOSSY_HOLD_S
 from proxy.records import PeerChanged
 from proxy.wire.message_names import ALL_PROXIES, HEARTBEAT, PUSH, RECOVER, SYNC
@@ -22,6 +26,8 @@ from proxy.wire.messages import (
 from proxy.wire.payload import decode
 from tests.unit.proxy.core.parties import (
     SOON_S,
+    Party,
+    Sent,
     of,
     proxy_party,
     signed_update,
@@ -32,6 +38,7 @@ from tests.unit.proxy.core.proxy_bench import (
     REMOTE,
     asked_for,
     conference,
+    core,
     hear,
     joined,
     keep_heard,
@@ -80,6 +87,88 @@ def test_where_links_are_lossy_what_is_asked_for_is_pushed_too(mode: str, after_
     keep_heard(party, after_s, "ue1", proxies=("csr2",))
     party.ask(ME, SYNC, "main", seq=1)
     assert [each.message for each in publish(party, 1) if each.message in ("sync-update", "push")] == how
+
+
+def until_quiet(party: Party) -> None:
+    """Let so much time pass that a new stream is known to be quiet."""
+    keep_heard(party, NEW_S + 0.3, "ue1", proxies=("csr2",))
+
+
+def told(sent: list[Sent]) -> list[bool]:
+    """Return, of the heartbeats to all proxies, whether sync interests are to be armed."""
+    beats = [each for each in of("heartbeat", sent) if each.name.startswith(ALL_PROXIES)]
+    return [decode(each.read(Sealed).content, ProxyHeartbeat).conferences[0].is_armed for each in beats]
+
+
+def beats_s(party: Party, duration_s: float, *, is_armed: bool) -> list[float]:
+    """Return when there was a heartbeat to all proxies, while *is_armed* says whether another's stream is busy."""
+    found, end_s = [], party.now_s + duration_s
+    while party.now_s < end_s:
+        hear(party, is_armed=is_armed)
+        found += [party.now_s] * len(told(party.live(0.01)))
+    return found
+
+
+@pytest.mark.parametrize(("mode", "is_armed"), [("hybrid", False), ("push", False), ("pull", True)])
+def test_a_quiet_stream_is_pushed_and_the_others_are_told(mode: str, is_armed: bool) -> None:  # noqa: FBT001
+    party = joined(mode=mode)
+    hear(party)
+    until_quiet(party)
+    party.ask(ME, SYNC, "main", seq=1)
+    way = "sync-update" if is_armed else "push"
+    assert [each.message for each in publish(party, 1) if each.message in ("sync-update", "push")] == [way]
+    assert set(told(keep_heard(party, 1.0, "ue1", proxies=("csr2",)))) == {is_armed}
+
+
+def test_who_becomes_busy_says_so_at_once_and_pushes_until_that_is_known() -> None:
+    party = joined()
+    hear(party)
+    until_quiet(party)
+    needed = round(BUSY_PER_S * COUNTED_S)
+    for seq in range(1, needed):
+        assert not told(publish(party, seq))
+    publish(party, needed)
+    assert told(party.live(0.0)) == [True]
+    for seq, after_s, how in ((1, 0.0, ["sync-update", "push"]), (2, 0.7, ["sync-update"])):
+        party.ask(ME, SYNC, "main", seq=needed + seq)
+        keep_heard(party, after_s, "ue1", proxies=("csr2",))
+        sent = publish(party, needed + seq)
+        assert [each.message for each in sent if each.message in ("sync-update", "push")] == how
+
+
+def test_heartbeats_are_rarer_where_all_is_quiet() -> None:
+    party = joined()
+    beats_s(party, 2.0 * NEW_S, is_armed=False)
+    for is_armed, interval_s in ((False, QUIET_STRETCH * 0.2), (True, 0.2)):
+        beats_s(party, 0.5, is_armed=is_armed)
+        at_s = beats_s(party, 5.0, is_armed=is_armed)
+        gaps_s = [after_s - before_s for before_s, after_s in pairwise(at_s)]
+        assert 0.75 * interval_s - 0.011 <= min(gaps_s)
+        assert 0.9 * interval_s < max(gaps_s) <= interval_s + 0.011
+    assert 2 * QUIET_STRETCH * 0.2 < 3 * 0.2, "one may get lost within the detection time"
+
+
+def test_what_is_new_here_is_told_within_an_interval() -> None:
+    party = joined()
+    beats_s(party, 2.0 * NEW_S, is_armed=False)
+    for entry in REMOTE[:20]:
+        while not beats_s(party, 0.01, is_armed=False):
+            pass
+        push(party, entry)
+        assert beats_s(party, 0.21, is_armed=False)
+
+
+def test_a_push_is_as_good_as_a_heartbeat_but_for_so_long_only() -> None:
+    party = joined()
+    beats_s(party, 2.0 * NEW_S, is_armed=False)
+    pushed_s, beaten_s = list[float](), list[float]()
+    for seq in range(1, 101):
+        assert of("push", publish(party, seq))
+        pushed_s.append(party.now_s)
+        beaten_s += beats_s(party, 0.1, is_armed=False)
+    assert len(beaten_s) < 0.7 * 10.0 / 0.2
+    assert max(after_s - before_s for before_s, after_s in pairwise(beaten_s)) <= 2 * 0.2 + 0.011
+    assert beats_s(party, 0.21, is_armed=False), "within an interval of the last push"
 
 
 def test_only_heartbeats_that_are_believed_tell_of_lossy_links() -> None:
@@ -155,6 +244,30 @@ def test_heard_for_the_first_time_a_proxy_is_followed() -> None:
 
 def test_in_push_mode_nothing_is_armed() -> None:
     assert asked_for(hear(joined(mode="push"))) == []
+
+
+def test_a_stream_is_followed_while_it_is_busy() -> None:
+    party = joined()
+    assert asked_for(hear(party, is_armed=False)) == []
+    assert asked_for(push(party, REMOTE[0])) == []
+    assert asked_for(hear(party, is_armed=True)) == list(range(2, 2 + ARMED_MIN))
+    hear(party, is_armed=False)
+    for _ in range(50):
+        hear(party, is_armed=False)
+        assert asked_for(party.live(0.1)) == [], "none is renewed"
+    assert not core(party).armed_interests()
+    assert conference(party).widths["csr2"].width == ARMED_MIN, "that a quiet stream is pushed widens nothing"
+
+
+def test_a_push_shows_that_its_proxy_is_there() -> None:
+    party = joined()
+    hear(party, is_armed=False)
+    for entry in REMOTE[:10]:
+        keep_heard(party, 0.4, "ue1")
+        push(party, entry)
+    assert conference(party).peers["csr2"].up
+    keep_heard(party, 1.0, "ue1")
+    assert not conference(party).peers["csr2"].up
 
 
 def test_sync_update_is_notified_and_the_next_is_armed() -> None:
