@@ -47,8 +47,9 @@ EARLY_MAX_BYTES: Final = 1_000
 CALM_S: Final = 60.0
 #: Packets that wait for their ack; beyond that the oldest is taken for lost.
 UNACKED_MAX: Final = 1_024
-#: Received sequence numbers remembered, to tell what arrives twice.
-SEEN_MAX: Final = 1_024
+#: So many sequence numbers up to the highest received are remembered, to tell what arrives twice (RFC 4303 section 3.4.3).
+SEEN_WINDOW: Final = 1_024
+_SEEN_MASK: Final = (1 << SEEN_WINDOW) - 1
 #: A jump in the sequence beyond this is a peer that has started again, not a loss.
 GAP_MAX: Final = 10_000
 #: Least margin over the round-trip estimate, beside ACK_DELAY_S: both ends need time to work.
@@ -90,8 +91,9 @@ class LinkReliability:
         self._estimator = RoundTripEstimator(rto_min_s=RTO_MIN_S)
         self._asking_until_s = float("inf") if mode == "on" else float("-inf")
         self._tx_seen_max = -1  #: highest TxSequence received
-        self._seen: OrderedDict[int, None] = OrderedDict()
-        self._highest_seen: int | None = None
+        self._seen = 0  #: bit n: n below the highest was received
+        self._seen_up_to = 0  #: the highest of these
+        self._highest_seen: int | None = None  #: the highest received, or known to have been sent
         self._gaps_seen = 0  #: in what the peer sent
         self._peer_gaps = 0  #: in what we sent, as the peer last told
         self._acks: deque[int] = deque()
@@ -202,7 +204,7 @@ class LinkReliability:
         self._superseded.clear()
         self._overdue = Timers()
         self._acks.clear()
-        self._seen.clear()
+        self._seen = 0
         self._ack_due_s = self._highest_seen = None
         self._acked_max, self._tx_seen_max = self._tx_sequence - 1, -1
         self._probation = None
@@ -336,13 +338,25 @@ class LinkReliability:
         """Tell whether a packet with this sequence, None for one without, has not been received yet; note that it has."""
         if sequence is None:
             return True
-        if sequence in self._seen:
+        if self._is_seen(sequence):
             self.doubles += 1
             return False
-        self._seen[sequence] = None
-        if len(self._seen) > SEEN_MAX:
-            self._seen.popitem(last=False)
         if self._highest_seen is None or not self._highest_seen - GAP_MAX < sequence <= self._highest_seen:
             self._note_sent(sequence)
             self._highest_seen = sequence
         return True
+
+    def _is_seen(self, sequence: int) -> bool:
+        """Tell whether a sequence number was received; from now on it was. Too old to tell: it was not."""
+        behind = self._seen_up_to - sequence
+        if 0 <= behind < SEEN_WINDOW and self._seen:
+            bit = 1 << behind
+            if self._seen & bit:
+                return True
+            self._seen |= bit
+        elif -SEEN_WINDOW < behind < 0 and self._seen:
+            self._seen = (self._seen << -behind | 1) & _SEEN_MASK
+            self._seen_up_to = sequence
+        elif not 0 <= behind < GAP_MAX or not self._seen:  # far ahead, or a peer that has started again
+            self._seen, self._seen_up_to = 1, sequence
+        return False

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core.fragmentation import UDP_HEADERS_BYTES, Reassembler
-from proxy.core.link_reliability import CALM_S, PROBATION, SEEN_MAX, UNACKED_MAX, LinkReliability, Mode
+from proxy.core.link_reliability import CALM_S, PROBATION, SEEN_WINDOW, UNACKED_MAX, LinkReliability, Mode
 from proxy.core.seeded import SplitMix64
 from proxy.wire.lp import LinkPacket, decode_link_packet, encode_link_packet
 from proxy.wire.name import from_uri
@@ -73,7 +73,7 @@ class Link:
                 assert len(datagram) <= MTU_BYTES - UDP_HEADERS_BYTES
                 self._put(end, datagram)
             assert all(len(each._unacked) <= UNACKED_MAX for each in self.ends)
-            assert all(len(each._seen) <= SEEN_MAX for each in self.ends)
+            assert all(each._seen.bit_length() <= SEEN_WINDOW for each in self.ends)
         self.now_s = end_s
 
     def _arrive(self, end: int, packet: LinkPacket) -> None:

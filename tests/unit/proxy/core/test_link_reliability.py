@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import random
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -16,6 +17,7 @@ from proxy.core.link_reliability import (
     EARLY_S,
     PROBATION,
     REPETITIONS_MAX,
+    SEEN_WINDOW,
     UNACKED_MAX,
     WINDOW,
     LinkReliability,
@@ -406,3 +408,25 @@ def test_what_was_sent_before_and_repeated_is_remembered_in_bounded_number() -> 
         end.on_timer(3, now_s=0.01 * number)
         assert len(end._superseded) <= UNACKED_MAX
     assert end.repeated > UNACKED_MAX
+
+
+def test_what_arrives_twice_is_known_as_far_back_as_the_window_goes() -> None:
+    """Against a set of all numbers received, which needs no window."""
+    chance = random.Random(20261123)
+    link, received, highest = LinkReliability("auto", SplitMix64(1), mtu_bytes=1_500), set[int](), 5_000
+    for _ in range(20_000):
+        highest += chance.choice((0, 0, 1, 1, 1, 2, 5, 900, 1_500) if chance.random() < 0.05 else (0, 1, 1, 2))
+        sequence = highest - chance.choice((0, 0, 0, 1, 3, 60, 1_000))
+        if max(received, default=sequence) - sequence < SEEN_WINDOW:
+            assert link.is_new(sequence) == (sequence not in received)
+        else:
+            assert link.is_new(sequence), "too old to tell"
+        received.add(sequence)
+
+
+def test_a_peer_that_starts_again_is_not_taken_for_its_past() -> None:
+    link = LinkReliability("auto", SplitMix64(1), mtu_bytes=1_500)
+    assert all(link.is_new(sequence) for sequence in range(10**12, 10**12 + 50))
+    assert all(link.is_new(sequence) for sequence in range(100, 150))
+    assert not link.is_new(120)
+    assert not link.is_new(149)
