@@ -53,7 +53,7 @@ def _focus(file: ExperimentFile, topology: Topology, source: Source) -> str:
     """Return the CSR that serves all."""
     wanted = file.central.focus
     if wanted is None:
-        delays_ms = path_delays_ms(topology)
+        delays_ms = path_delays_ms(topology, sources=topology.csrs, destinations=topology.ues)
         return min(topology.csrs, key=lambda csr: fmean(delays_ms[csr][ue] for ue in topology.ues))
     if wanted not in topology.csrs:
         raise source.error(

@@ -12,6 +12,12 @@ from msgspec import Meta, Struct
 
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
+#: An Ed25519 public key.
+KeyHex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+#: When everybody is told that a device is there: as soon as it joins, or no sooner than it has something to say. Who only
+#: listens is then known to its proxy alone: a conference of n devices is not told of n joins n times.
+Announce = Literal["at-join", "at-first-update"]
 
 #: The reserved first component of every name of the control plane.
 ROOT = "hconf"
@@ -53,6 +59,11 @@ class RouteConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     prefix: str
     next_hops: tuple[NextHopConfig, ...]
+    also: tuple[str, ...] = ()  #: other prefixes with the same next hops, such as those of all UEs behind one CSR
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return (self.prefix, *self.also)
 
 
 class StrategyConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,11 +108,12 @@ class ProxyConfig(Struct, frozen=True, forbid_unknown_fields=True):
     armed_max: Annotated[int, Meta(ge=1, le=256)] = 32  #: most consecutive sync interests kept armed per stream
     history_max_entries: Count = 1_000  #: per conference; older entries live on in the snapshot
     login_public_key_hex: str = ""  #: Ed25519 public key of the login server; without it nobody is admitted
-    proxy_keys: dict[str, str] = {}  #: device ID -> Ed25519 public key of every service proxy, in hex
+    proxy_keys: dict[str, KeyHex] = {}  #: device ID -> Ed25519 public key of every service proxy, in hex
     #: When an update is acked: in memory, on this proxy's disk, or on the disk and held by another proxy too.
     ack_level: Literal["accepted", "durable", "replicated"] = "durable"
     log_path: str | None = None  #: SQLite database of the digest log; None: in memory only, then nothing is durable
     leave_grace_s: Seconds = 30.0  #: a client that is away for so long has left
+    announce: Announce = "at-join"
     joins_per_s: Seconds = 4.0  #: of one device; more are dropped unread
     joins_burst: Count = 8
 
@@ -114,8 +126,9 @@ class ClientConfig(Struct, frozen=True, forbid_unknown_fields=True):
     conference: str = "main"
     role: Literal["participant", "observer"] = "participant"
     login_public_key_hex: str = ""  #: Ed25519 public key of the login server; without it no update is believed
-    proxy_keys: dict[str, str] = {}  #: device ID -> Ed25519 public key of every service proxy, in hex
+    proxy_keys: dict[str, KeyHex] = {}  #: device ID -> Ed25519 public key of every service proxy, in hex
     liveness: LivenessConfig = LivenessConfig(desired_min_tx_s=0.2)
+    announce: Announce = "at-join"  #: as its proxies have it
     own_proxy: bool = False  #: a service proxy runs on this UE: have it hand over before we leave
     window_max: Count = 64  #: updates sent and not yet acked
     queue_max: Count = 10_000  #: updates accepted from the application and not yet sent

@@ -6,7 +6,7 @@ The testbed does not import the protocol: it writes these as JSON, and the node 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +49,11 @@ NextHops = Mapping[str, Mapping[str, list[tuple[str, float]]]]
 
 def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) -> list[tuple[str, dict[str, Any]]]:
     """Return (process name, configuration) of every process, those of one node together, its forwarder first."""
+    return list(node_configs(plan, addresses))
+
+
+def node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the same one by one: those of 10,000 nodes together are too many."""
     topology = plan.topology
     addresses = addresses or AddressPlan.of(topology)
     next_hops = ranked_next_hops(topology)
@@ -57,7 +62,6 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
         "proxy_keys": {proxy: public_key_hex(device_key_seed(plan.seed, proxy)) for proxy in topology.proxies},
     }
 
-    configs: list[tuple[str, dict[str, Any]]] = []
     for node in topology.nodes:
         forwarder = _process(plan, node, "forwarder")
         forwarder["forwarder"] = _forwarder_section(plan, node, addresses, next_hops)
@@ -67,7 +71,7 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
                 forwarder[plan.mode] = dict(plan.sync_settings)
         if node.role == "login":
             forwarder["login"] = _login_section(plan, node)
-        configs.append((f"{node.name}.forwarder", forwarder))
+        yield f"{node.name}.forwarder", forwarder
         if node.runs_proxy:
             proxy = _process(plan, node, "proxy")
             proxy["proxy"] = {
@@ -78,8 +82,7 @@ def build_node_configs(plan: NetworkPlan, addresses: AddressPlan | None = None) 
                 **trust,
                 **plan.proxy_settings,
             }
-            configs.append((f"{node.name}.proxy", proxy))
-    return configs
+            yield f"{node.name}.proxy", proxy
 
 
 def service_socket(plan: NetworkPlan, node: str) -> str:
@@ -128,7 +131,7 @@ def public_key_hex(key_seed: bytes) -> str:
 
 def ranked_proxies(topology: Topology) -> dict[str, tuple[str, ...]]:
     """Return, for each UE, all proxies by path delay, that of its own network first whatever the delays are."""
-    delays_ms = path_delays_ms(topology)
+    delays_ms = path_delays_ms(topology, sources=topology.ues, destinations=topology.proxies)
     ranked: dict[str, tuple[str, ...]] = {}
     for ue in topology.ues:
         own, delay_ms = topology.proxy_of(ue), delays_ms[ue]
@@ -197,7 +200,10 @@ def _forwarder_section(plan: NetworkPlan, node: Node, addresses: AddressPlan, ne
             faces[-1]["pit_share_ratio"] = UE_PIT_SHARE_RATIO
     return {
         "faces": faces,
-        "routes": [*_routes(plan.topology, node, by_peer, next_hops[node.name]), *_group_routes(plan, node, by_peer)],
+        "routes": [
+            *_routes(plan.topology, node, by_peer, next_hops.get(node.name, {})),
+            *_group_routes(plan, node, by_peer),
+        ],
         "service_socket": service_socket(plan, node.name) if node.runs_proxy else None,
         "application_socket": str(application_socket(plan.run_id, node.name)),
         "application_port": APPLICATION_PORT,
@@ -231,17 +237,30 @@ def _routes(
         routes = [*routes, *_everything(*ways)]
         asked = {*topology.proxies, *topology.login_servers}
         next_hops = {to: ranked for to, ranked in next_hops.items() if to in asked}
-    routes += [
-        {
-            "prefix": f"{prefix}/{destination}",
-            "next_hops": [{"face_id": by_peer[neighbour], "cost_ms": cost_ms} for neighbour, cost_ms in ranked],
-        }
-        for destination, ranked in next_hops.items()
-        for prefix in ((ROOT_PREFIX, DATA_PREFIX) if topology.node(destination).role == "ue" else (ROOT_PREFIX,))
-    ]
+    routes += _by_way(topology, by_peer, next_hops)
     if node.role in ("core", "csr"):
         routes.append(_to_all_proxies(topology, node, by_peer, local if node.runs_proxy else None))
     return routes
+
+
+def _by_way(
+    topology: Topology, by_peer: Mapping[str, int], next_hops: Mapping[str, list[tuple[str, float]]]
+) -> list[dict[str, Any]]:
+    """Return the routes to other nodes, those with the same next hops as one."""
+    ways: dict[tuple[tuple[str, float], ...], list[str]] = {}
+    for destination, ranked in next_hops.items():
+        prefixes = ways.setdefault(tuple(ranked), [])
+        prefixes.append(f"{ROOT_PREFIX}/{destination}")
+        if topology.node(destination).role == "ue":
+            prefixes.append(f"{DATA_PREFIX}/{destination}")
+    return [
+        {
+            "prefix": first,
+            "also": also,
+            "next_hops": [{"face_id": by_peer[neighbour], "cost_ms": cost_ms} for neighbour, cost_ms in ranked],
+        }
+        for ranked, (first, *also) in ways.items()
+    ]
 
 
 def _group_routes(plan: NetworkPlan, node: Node, by_peer: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -21,45 +21,67 @@ _Neighbours = Mapping[str, Mapping[str, int]]
 _NS_PER_MS: Final = 1_000_000
 
 
-def path_delays_ms(topology: Topology, *, without: frozenset[str] = frozenset()) -> dict[str, dict[str, float]]:
+def path_delays_ms(
+    topology: Topology,
+    *,
+    without: frozenset[str] = frozenset(),
+    sources: Collection[str] | None = None,
+    destinations: Collection[str] | None = None,
+) -> dict[str, dict[str, float]]:
     """Return the delay of the shortest path between any two nodes: the physical floor of a delivery.
 
     Args:
         topology: the network.
         without: names of links to leave out, as if they had failed.
+        sources: nodes to start from; None: all. Of 10,000 nodes all pairs are too many.
+        destinations: nodes to go to; None: all.
 
     Returns: node -> node -> one-way delay in ms; 0.0 to itself, `math.inf` where there is no path.
     """
-    return {source: {to: _ms(cost) for to, cost in row.items()} for source, row in _costs(topology, without).items()}
+    costs = _costs(topology, without, sources, destinations)
+    return {source: {to: _ms(cost) for to, cost in row.items()} for source, row in costs.items()}
 
 
-def path_hops(topology: Topology) -> dict[str, dict[str, int]]:
-    """Return the number of links on the shortest path between any two nodes that have one: node -> node -> links."""
-    costs = _costs(topology, frozenset())
+def path_hops(topology: Topology, *, sources: Collection[str] | None = None) -> dict[str, dict[str, int]]:
+    """Return the number of links on the shortest path from nodes (None: from all) to those that they reach.
+
+    Returns: node -> node -> links.
+    """
+    costs = _costs(topology, frozenset(), sources, None)
     return {source: {to: cost[1] for to, cost in row.items() if cost is not None} for source, row in costs.items()}
 
 
-def _costs(topology: Topology, without: frozenset[str]) -> dict[str, dict[str, _Cost | None]]:
-    """Return the cost of the shortest path between any two nodes; None where there is no path."""
+def _costs(
+    topology: Topology, without: frozenset[str], sources: Collection[str] | None, destinations: Collection[str] | None
+) -> dict[str, dict[str, _Cost | None]]:
+    """Return the cost of the shortest path between nodes; None where there is no path."""
     routers, attached, leading_to = _split(topology, without)
     between = {name: _shortest(routers, name) for name in routers}
-
+    names = [node.name for node in topology.nodes]
+    origins, goals = (
+        names if chosen is None else [name for name in names if name in chosen]
+        for chosen in (_as_set(sources), _as_set(destinations))
+    )
     costs: dict[str, dict[str, _Cost | None]] = {}
-    for source in topology.nodes:
-        to_routers = _from_node(source.name, between, attached)
+    for source in origins:
+        to_routers = _from_node(source, between, attached)
         row: dict[str, _Cost | None] = {}
-        for destination in topology.nodes:
-            if destination.name == source.name:
-                row[destination.name] = (0, 0)
-            elif destination.name in routers:
-                row[destination.name] = to_routers.get(destination.name)
+        for destination in goals:
+            if destination == source:
+                row[destination] = (0, 0)
+            elif destination in routers:
+                row[destination] = to_routers.get(destination)
             else:
-                last_hops = leading_to[destination.name].items()
-                row[destination.name] = min(
+                last_hops = leading_to[destination].items()
+                row[destination] = min(
                     (_add(to_routers[r], hop) for r, hop in last_hops if r in to_routers), default=None
                 )
-        costs[source.name] = row
+        costs[source] = row
     return costs
+
+
+def _as_set(names: Collection[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)
 
 
 def ranked_next_hops(
@@ -67,17 +89,20 @@ def ranked_next_hops(
 ) -> dict[str, dict[str, list[tuple[str, float]]]]:
     """Return, for every node and every destination, the neighbours that lead there, the best first.
 
-    Destinations are every CSR, UE and login server, unless others are named.
+    Destinations are every CSR, UE and login server, unless others are named. To nodes behind the same routers, at the same
+    delays, lead the same ways: they share one list.
 
     The cost of a next hop is the delay of the link to it plus that of the shortest path from it to the destination
     which does not come back through this node; a neighbour that has no such path is left out.
 
-    Returns: node -> destination -> [(neighbour, cost in ms)], ranked by delay, then hops, then name.
+    Returns: node -> destination -> [(neighbour, cost in ms)], ranked by delay, then hops, then name. For the only neighbour
+    of a node that carries nobody else's packets there is nothing to rank: of such a node nothing is returned, unless
+    destinations are named.
     """
     routers, attached, leading_to = _split(topology, frozenset())
-    if destinations is None:
-        destinations = [node.name for node in topology.nodes if node.role != "core"]
     anywhere = {name: _shortest(routers, name) for name in routers}
+    everywhere = [node.name for node in topology.nodes if node.role != "core"]
+    behind = {name: tuple(sorted(last_hops.items())) for name, last_hops in leading_to.items()}
 
     table: dict[str, dict[str, list[tuple[str, float]]]] = {}
     for node in topology.nodes:
@@ -87,12 +112,22 @@ def ranked_next_hops(
         else:  # nobody's transit: the paths of others do not come back through it anyway
             first_hops = attached[node.name]
             beyond = {neighbour: anywhere[neighbour] for neighbour in first_hops}
+            if destinations is None and len(first_hops) == 1:
+                continue
         row: dict[str, list[tuple[str, float]]] = {}
-        for destination in destinations:
+        shared: dict[tuple[tuple[str, int], ...], list[tuple[str, float]]] = {}
+        for destination in everywhere if destinations is None else destinations:
             if destination == node.name:
                 continue
-            ranked = _ranked(node.name, destination, first_hops, beyond, leading_to)
-            row[destination] = [(neighbour, _ms(cost)) for cost, neighbour in ranked]
+            is_neighbour = node.name in leading_to.get(destination, ())
+            place = () if is_neighbour else behind.get(destination, ())
+            ranked = shared.get(place)
+            if ranked is None:
+                found = _ranked(node.name, destination, first_hops, beyond, leading_to)
+                ranked = [(neighbour, _ms(cost)) for cost, neighbour in found]
+                if place:
+                    shared[place] = ranked
+            row[destination] = ranked
         table[node.name] = row
     return table
 

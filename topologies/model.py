@@ -195,6 +195,13 @@ class Topology:
         return {node.name: node for node in self.nodes}
 
     @cached_property
+    def _names_by_role(self) -> dict[Role, tuple[str, ...]]:
+        names: dict[Role, list[str]] = {}
+        for node in self.nodes:
+            names.setdefault(node.role, []).append(node.name)
+        return {role: tuple(of_role) for role, of_role in names.items()}
+
+    @cached_property
     def _links_by_ends(self) -> dict[tuple[str, str], Link]:
         either_way: dict[tuple[str, str], Link] = {}
         for link in self.links:
@@ -235,7 +242,7 @@ class Topology:
         return self._links_by_node[self.node(node).name]
 
     def names_by_role(self, role: Role) -> tuple[str, ...]:
-        return tuple(node.name for node in self.nodes if node.role == role)
+        return self._names_by_role.get(role, ())
 
     @property
     def cores(self) -> tuple[str, ...]:
@@ -253,11 +260,11 @@ class Topology:
     def login_servers(self) -> tuple[str, ...]:
         return self.names_by_role("login")
 
-    @property
+    @cached_property
     def proxy_ues(self) -> tuple[str, ...]:
         return tuple(node.name for node in self.nodes if node.is_proxy and node.serves)
 
-    @property
+    @cached_property
     def proxies(self) -> tuple[str, ...]:
         """Return every node that runs a service proxy: the CSRs, then the proxy UEs."""
         return tuple(csr for csr in self.csrs if self.node(csr).serves) + self.proxy_ues

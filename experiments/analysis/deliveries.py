@@ -42,7 +42,8 @@ class Deliveries:
         in *updates*, the device's code, when, how (an index into `VIAS`), and the flags of deliveries.csv.
     lost_update, lost_receiver: of every delivery that was expected and never happened.
     devices: what the codes stand for.
-    path_delays_ms: between devices, by code.
+    publishers: codes of those that published, ascending.
+    path_delays_ms: from each of *publishers* to each device, by code.
     """
 
     updates: pd.DataFrame
@@ -55,6 +56,7 @@ class Deliveries:
     lost_update: Codes
     lost_receiver: Codes
     devices: tuple[str, ...]
+    publishers: Ints
     path_delays_ms: Floats
 
     def __len__(self) -> int:
@@ -75,7 +77,9 @@ class Deliveries:
         return latency_ms
 
     def path_delay_ms(self, rows: Any = slice(None)) -> Floats:  # noqa: ANN401 - as above
-        delays_ms: Floats = self.path_delays_ms[self.publisher(rows), self.receiver[rows]]
+        delays_ms: Floats = self.path_delays_ms[
+            np.searchsorted(self.publishers, self.publisher(rows)), self.receiver[rows]
+        ]
         return delays_ms
 
     def parts(self) -> Iterator[slice]:
@@ -134,10 +138,13 @@ def measure_deliveries(run: RecordedRun) -> Deliveries:
     del order
     lost_update, lost_receiver = _count_receivers(updates, update, receiver, members, code_of, epoch_s=run.epoch_s)
     was_joined, during_fault = np.empty(len(update), dtype=np.bool_), np.empty(len(update), dtype=np.bool_)
+    publishers: Ints = np.unique(updates["publisher_code"].to_numpy(dtype=np.int64))
+    delays_ms = path_delays_ms(run.topology, sources=[devices[code] for code in publishers])
     deliveries = Deliveries(
         updates=updates, update=update, receiver=receiver, delivered_s=delivered_s, via=via, was_joined=was_joined,
         during_fault=during_fault, lost_update=lost_update, lost_receiver=lost_receiver, devices=devices,
-        path_delays_ms=delay_matrix_ms(path_delays_ms(run.topology), devices),
+        publishers=publishers,
+        path_delays_ms=delay_matrix_ms(delays_ms, [devices[code] for code in publishers], devices),
     )  # fmt: skip
     for rows in deliveries.parts():
         was_joined[rows] = _belonged(run, deliveries, members, rows)
@@ -145,12 +152,15 @@ def measure_deliveries(run: RecordedRun) -> Deliveries:
     return deliveries
 
 
-def delay_matrix_ms(delays_ms: Mapping[str, Mapping[str, float]], devices: Sequence[str]) -> Floats:
-    """Return path delays between *devices*, by code; NaN for a device that the topology does not have."""
+def delay_matrix_ms(
+    delays_ms: Mapping[str, Mapping[str, float]], sources: Sequence[str], destinations: Sequence[str] | None = None
+) -> Floats:
+    """Return path delays from *sources* to *destinations* (None: the same), by place; NaN for what is not in the topology."""
+    goals = sources if destinations is None else destinations
     empty: Mapping[str, float] = {}
     return np.array(
-        [[delays_ms.get(a, empty).get(b, np.nan) for b in devices] for a in devices], dtype=np.float64
-    ).reshape(len(devices), len(devices))
+        [[delays_ms.get(a, empty).get(b, np.nan) for b in goals] for a in sources], dtype=np.float64
+    ).reshape(len(sources), len(goals))
 
 
 def _updates(run: RecordedRun, code_of: Mapping[str, int]) -> tuple[pd.DataFrame, dict[UpdateId, int]]:

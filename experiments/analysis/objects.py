@@ -17,7 +17,7 @@ from testbed.routing import path_hops
 def measure_objects(run: RecordedRun) -> pd.DataFrame:
     """Return the rows of objects.csv, in the order of publishing and of names."""
     fetched = {(fetch.object_name, fetch.receiver): fetch for fetch in run.history.fetches}
-    hops = path_hops(run.topology)
+    hops = path_hops(run.topology, sources={each.publisher for each in run.history.objects})
     spans = memberships(run.history.sessions)
     rows = []
     for published in run.history.objects:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from proxy.config import ForwarderConfig, RouteConfig
@@ -72,7 +73,8 @@ class Forwarder(Pipelines):
         super().__init__(self._table.faces, counters)
         self.fib = Fib()
         for route in config.routes:
-            self.fib.insert(from_uri(route.prefix), [NextHop(hop.face_id, hop.cost_ms) for hop in route.next_hops])
+            hops = [NextHop(hop.face_id, hop.cost_ms) for hop in route.next_hops]
+            self.fib.insert_all([_encoded(prefix) for prefix in route.prefixes], hops)
         for choice in config.strategies:
             self.fib.set_strategy(from_uri(choice.prefix), choice.strategy)
         self._unreliable = tuple(from_uri(prefix) for prefix in config.unreliable_prefixes)
@@ -155,7 +157,7 @@ class Forwarder(Pipelines):
         hops = [NextHop(hop.face_id, hop.cost_ms) for hop in route.next_hops]
         if strange := [hop.face_id for hop in hops if hop.face_id not in self.faces]:
             raise ValueError(f"there is no face {strange[0]}")
-        self.fib.insert(from_uri(route.prefix), hops)
+        self.fib.insert_all([from_uri(prefix) for prefix in route.prefixes], hops)
 
     def counters_now(self) -> dict[str, int]:
         """Return all counters, tables included."""
@@ -457,3 +459,9 @@ class Forwarder(Pipelines):
         }
         for nonce in nonces:  # in order; what was passed on as it came is there twice
             self.dead_nonces.add(name, nonce, now_s=now_s)
+
+
+@lru_cache(maxsize=65_536)
+def _encoded(prefix: str) -> bytes:
+    """Return a prefix as in names; where many forwarders share a process, they share it too. Raises: ValueError."""
+    return from_uri(prefix)

@@ -156,7 +156,6 @@ class ServiceProxy:
         return self._out.left_to_do()
 
     def _on_other_event(self, event: Event) -> None:
-        now_s = self._out.now_s
         match event:
             case TimerExpired():
                 self._on_timer()

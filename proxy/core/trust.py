@@ -23,8 +23,12 @@ from proxy.wire.payload import decode, encode
 TOKENS_MAX: Final = 8_192
 #: Events whose body is the publisher's signed token; everybody learns the key from them, in the publisher's order.
 KEY_EVENTS: Final = frozenset({"join", "renew"})
+#: What a device tells its proxy when it leaves and was never announced; it is in no stream.
+QUIET_LEAVE: Final = "leave-quietly"
+#: Who comes and goes.
+PRESENCE_EVENTS: Final = frozenset({"join", "renew", "leave"})
 #: What an observer may publish.
-OBSERVER_EVENTS: Final = frozenset({"join", "renew", "leave"})
+OBSERVER_EVENTS: Final = PRESENCE_EVENTS | {QUIET_LEAVE}
 
 M = TypeVar("M", bound=Struct)
 
@@ -51,7 +55,8 @@ class Trust:
 
     def __init__(self, *, login_public_key_hex: str, proxy_keys_hex: Mapping[str, str]) -> None:
         self._login = Verifier(bytes.fromhex(login_public_key_hex)) if login_public_key_hex else None
-        self._proxies = {device: Verifier(bytes.fromhex(key)) for device, key in proxy_keys_hex.items()}
+        self._proxy_keys_hex = proxy_keys_hex
+        self._proxies: dict[str, Verifier] = {}  #: of those that were heard
         self._grants: OrderedDict[bytes, Grant] = OrderedDict()
 
     def grant(self, signed: SignedToken, *, device: str, conference: str) -> Grant:
@@ -82,20 +87,27 @@ class Trust:
 
     def check_entry(self, conference: str, entry: StreamEntry, sync_update: SyncUpdate) -> None:
         """Check that a proxy has put this into its stream at this place. Raises: Refusal."""
-        verifier = self._proxies.get(entry.proxy)
+        verifier = self._proxy(entry.proxy)
         if verifier is None:
             raise Refusal("sync_update_of_unknown_proxy")
         if not verifier.is_valid(sync_update.signature, entry_statement(conference, entry, sync_update)):
             raise Refusal("sync_update_forged")
 
+    def _proxy(self, device: str) -> Verifier | None:
+        """Return the key of a proxy, None where that is not known."""
+        verifier = self._proxies.get(device)
+        if verifier is None and (key := self._proxy_keys_hex.get(device)) is not None:
+            verifier = self._proxies[device] = Verifier(bytes.fromhex(key))
+        return verifier
+
     def is_of_proxy(self, proxy: str, signature: bytes, statement: bytes) -> bool:
         """Tell whether a proxy has signed this."""
-        verifier = self._proxies.get(proxy)
+        verifier = self._proxy(proxy)
         return verifier is not None and verifier.is_valid(signature, statement)
 
     def open_from_proxy(self, sealed: Sealed, kind: type[M], place: bytes, proxy: str) -> M:
         """Return what a proxy has sealed for a place. Raises: Refusal, MalformedError."""
-        return _opened(self._proxies.get(proxy), sealed, kind, place)
+        return _opened(self._proxy(proxy), sealed, kind, place)
 
     def open_from_login(self, sealed: Sealed, kind: type[M], place: bytes) -> M:
         """Return what the login server has sealed for a place. Raises: Refusal, MalformedError."""

@@ -52,8 +52,19 @@ class Fib:
 
         They are ranked by cost, then face ID. Raises: MalformedError for a broken name, as all of these.
         """
-        of_others = {key: cost for key, cost in self._routes.get(name_prefix, {}).items() if key[1] != ORIGIN_STATIC}
-        self._set(name_prefix, of_others | {(hop.face_id, ORIGIN_STATIC): hop.cost_ms for hop in next_hops})
+        self.insert_all((name_prefix,), next_hops)
+
+    def insert_all(self, name_prefixes: Iterable[bytes], next_hops: Iterable[NextHop]) -> None:
+        """Do that for several prefixes; what they have in common is kept once."""
+        given = {(hop.face_id, ORIGIN_STATIC): hop.cost_ms for hop in next_hops}
+        ranked = _ranked(given)
+        for name_prefix in name_prefixes:
+            known = self._routes.get(name_prefix)
+            of_others = {key: cost for key, cost in known.items() if key[1] != ORIGIN_STATIC} if known else None
+            if of_others:
+                self._set(name_prefix, of_others | given)
+            else:
+                self._set(name_prefix, given, ranked)
 
     def register(self, name_prefix: bytes, face_id: int, cost_ms: float, *, origin: int = ORIGIN_APPLICATION) -> bool:
         """Add a route or change its cost; return False, and do nothing, where the table is full."""
@@ -78,7 +89,10 @@ class Fib:
             self._set(prefix, {key: cost for key, cost in self._routes[prefix].items() if key[0] != face_id})
         return prefixes
 
-    def _set(self, name_prefix: bytes, routes: dict[tuple[int, int], float]) -> None:
+    def _set(
+        self, name_prefix: bytes, routes: dict[tuple[int, int], float], ranked: tuple[NextHop, ...] | None = None
+    ) -> None:
+        """Take over *routes*, which are never changed after that; *ranked*: what follows from them, where it is known."""
         self._components_max = max(self._components_max, len(boundaries(name_prefix)))
         self._routes_count += len(routes) - len(self._routes.get(name_prefix, ()))
         if not routes:
@@ -86,11 +100,7 @@ class Fib:
             self._next_hops.pop(name_prefix, None)
             return
         self._routes[name_prefix] = routes
-        costs_ms: dict[int, float] = {}
-        for (face_id, _), cost_ms in routes.items():
-            costs_ms[face_id] = min(cost_ms, costs_ms.get(face_id, cost_ms))
-        ranked = sorted((cost_ms, face_id) for face_id, cost_ms in costs_ms.items())
-        self._next_hops[name_prefix] = tuple(NextHop(face_id, cost_ms) for cost_ms, face_id in ranked)
+        self._next_hops[name_prefix] = _ranked(routes) if ranked is None else ranked
 
     def set_strategy(self, name_prefix: bytes, strategy: StrategyName) -> bool:
         """Choose the strategy of all names under a prefix; best-route is the default. Return False where the table is full."""
@@ -124,3 +134,12 @@ class Fib:
         if next_hops is None:
             next_hops = self._next_hops.get(b"", ())
         return next_hops, strategy or self._strategies.get(b"", "best-route")
+
+
+def _ranked(routes: dict[tuple[int, int], float]) -> tuple[NextHop, ...]:
+    """Return the next hops by cost, then face ID."""
+    costs_ms: dict[int, float] = {}
+    for (face_id, _), cost_ms in routes.items():
+        costs_ms[face_id] = min(cost_ms, costs_ms.get(face_id, cost_ms))
+    ranked = sorted((cost_ms, face_id) for face_id, cost_ms in costs_ms.items())
+    return tuple(NextHop(face_id, cost_ms) for cost_ms, face_id in ranked)

@@ -72,7 +72,7 @@ def test_every_router_has_ranked_ways_to_every_application(abilene: Topology, tm
     for router in (*abilene.cores, *abilene.csrs):
         forwarder = configs[f"{router}.forwarder"].forwarder
         assert forwarder is not None
-        routes = {route.prefix: route.next_hops for route in forwarder.routes}
+        routes = {prefix: route.next_hops for route in forwarder.routes for prefix in route.prefixes}
         data = {f"/hconf-data/{ue}" for ue in abilene.ues}
         assert set(routes) == {f"/hconf/{name}" for name in applications} | {"/hconf/32=all"} | data
         for ue in abilene.ues:
