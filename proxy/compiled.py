@@ -26,10 +26,11 @@ INTERPRETED_VARIABLE: Final = "HCONF_INTERPRETED"
 #: nothing, and tests can put themselves between them.
 _INTERPRETED: Final = frozenset({"proxy/wire/messages.py", "proxy/core/build.py", "proxy/core/host.py"})
 _PACKAGES: Final = ("proxy/core", "proxy/wire")
-#: What else every packet of a run passes: the nodes' loop, and the links'.
+#: What else every packet of a run passes: the nodes' loop, and the links', real and simulated.
 _LOOPS: Final = (
     *("proxy/driver/packet_loop.py", "proxy/driver/program.py", "proxy/lag.py", "proxy/processing.py"),
     *("testbed/links/channel.py", "testbed/links/frame_loop.py", "testbed/links/frame_names.py"),
+    *("testbed/simulation/line.py", "testbed/simulation/process.py", "testbed/simulation/virtual_time.py"),
 )
 
 

@@ -29,7 +29,9 @@ from testbed.faults.targets import ProcessState
 from testbed.links.model import DIRECTIONS, Direction, Impairment, LinkCounters
 from testbed.links.netem.match import Match
 from testbed.plan import NetworkPlan
-from testbed.simulation.network import SimulatedLink, SimulatedNetwork, SimulatedProcess
+from testbed.simulation.line import SimulatedLink
+from testbed.simulation.network import SimulatedNetwork
+from testbed.simulation.process import SimulatedProcess
 from testbed.simulation.processing import ProcessTimes
 from topologies.errors import CapabilityError
 

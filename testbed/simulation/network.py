@@ -7,27 +7,18 @@ asks a clock or the machine for chance.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
 
 import msgspec
 
 from proxy.config import NodeConfig
-from proxy.core.build import Client, NodeCore, build_core, client_of, forwarder_of, login_server_of, service_face
+from proxy.core.build import Client, build_core, client_of, forwarder_of, login_server_of, service_face
 from proxy.core.events import (
     LOCAL_FACE,
     CarrierChanged,
-    Effect,
     Event,
-    Log,
     MtuChanged,
-    PacketReceived,
-    Persist,
-    Persisted,
     Restored,
-    Send,
     TimerExpired,
 )
 from proxy.core.service_client import ServiceClient
@@ -40,102 +31,21 @@ from testbed.faults.packets.frames import LaneEnds
 from testbed.faults.packets.interceptor import ActiveRules, Interceptor
 from testbed.faults.packets.rules import MessageHit, MessageRule, RuleReport
 from testbed.faults.targets import ProcessState
-from testbed.links.channel import CAUSE_OF, CORRUPTED, DUPLICATED, Channel, alterations
-from testbed.links.frame_names import name_in_packet
+from testbed.links.channel import Channel
 from testbed.links.model import (
-    ALTERATIONS,
-    CAUSES,
     DIRECTIONS,
-    Alteration,
-    Cause,
     Direction,
     Impairment,
     impairments_of,
 )
-from testbed.node_config import build_node_configs
+from testbed.node_config import node_configs
 from testbed.plan import NetworkPlan
 from testbed.simulation.disk import SimulatedDisk
-from testbed.simulation.processing import ProcessTimes, Server, make_server
+from testbed.simulation.line import Line, LinkTraffic, SimulatedLink
+from testbed.simulation.process import NodeClock, SimulatedProcess, Starvation
+from testbed.simulation.processing import ProcessTimes, make_server
+from testbed.simulation.virtual_time import START_S, VirtualTime
 from topologies.model import Link
-
-#: Ethernet, IPv4 and UDP headers, which a packet has on a `wire` link too.
-HEADERS_BYTES = 14 + 20 + 8
-#: A virtual network starts here, so that "long ago" is a positive time too.
-START_S = 1_000.0
-#: What the buffers of a frozen process' sockets hold.
-FROZEN_EVENTS_MAX = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class NodeClock:
-    """The clock of a node, which may run fast or slow; at *start_s* it is right."""
-
-    start_s: float
-    rate: float  #: seconds of its own per true second
-
-    def local_s(self, true_s: float) -> float:
-        """Return what it says at a time."""
-        return true_s if self.rate == 1.0 else self.start_s + (true_s - self.start_s) * self.rate
-
-    def true_s(self, local_s: float) -> float:
-        """Return when it will say *local_s*, or a nanosecond later: it must not be early for a deadline."""
-        return local_s if self.rate == 1.0 else self.start_s + (local_s - self.start_s) / self.rate + 1e-9
-
-
-@dataclass(slots=True)
-class SimulatedProcess:
-    """One node program. A stopped one takes in nothing."""
-
-    name: str
-    config: NodeConfig
-    core: NodeCore
-    clock: NodeClock
-    running: bool = True
-    wakes_at_s: float | None = None
-    disk: SimulatedDisk | None = None
-    #: what has arrived since it was frozen; None while it is not
-    frozen: list[Event] | None = None
-    starvation: Starvation | None = None
-    server: Server | None = None  #: None: computing takes no time
-
-
-@dataclass(slots=True)
-class Starvation:
-    """A process is stopped for a part of each period."""
-
-    cpu_ratio: float  #: of the time it may run
-    period_s: float
-    begun_s: float
-    stopped_s: float = 0.0  #: altogether, up to the last time it was let go on
-    stopped_at_s: float | None = None  #: None: it may run
-
-
-@dataclass(slots=True)
-class LinkTraffic:
-    """What one direction of a link has done to packets."""
-
-    packets: int = 0  #: arrived; a duplicate counts again
-    carried_bytes: int = 0
-    delay_sum_s: float = 0.0  #: of those that arrived
-    first_s: float | None = None
-    last_s: float = 0.0
-    dropped: dict[Cause, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
-    altered: dict[Alteration, int] = field(default_factory=lambda: dict.fromkeys(ALTERATIONS, 0))
-    in_flight: int = 0
-
-
-@dataclass(slots=True)
-class SimulatedLink:
-    """Two channels and a carrier."""
-
-    link: Link
-    channels: dict[Direction, Channel]
-    traffic: dict[Direction, LinkTraffic]
-    carrier: bool = True
-    interceptors: dict[Direction, Interceptor] = field(
-        default_factory=dict
-    )  #: of message faults; as a rule there are none
-    epoch: int = 0  #: frames in flight when the carrier is lost do not arrive
 
 
 class SimulatedNetwork:
@@ -159,18 +69,13 @@ class SimulatedNetwork:
         processing: Mapping[str, ProcessTimes] | None = None,
     ) -> None:
         share_verifications()
-        self.now_s = START_S
+        self.time = VirtualTime()
         self.records: list[Record] = []
         self._on_record, self._on_message_hit = on_record, on_message_hit
         self._rules = ActiveRules()
         self._addresses = AddressPlan.of(plan.topology)
-        self.delivered_packets = 0
         self.processes: dict[str, SimulatedProcess] = {}
         self.links: dict[str, SimulatedLink] = {}
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
-        #: (node, face) -> (link, direction in which it sends, node at the other end, its face)
-        self._wires: dict[tuple[str, int], tuple[SimulatedLink, Direction, str, int]] = {}
         for link in plan.topology.links:
             self.links[link.name] = SimulatedLink(
                 link,
@@ -181,32 +86,33 @@ class SimulatedNetwork:
                 {direction: LinkTraffic() for direction in DIRECTIONS},
             )
         skew_ppm = clock_skew_ppm or {}
-        for name, raw in build_node_configs(plan):
+        for name, raw in node_configs(plan):
             config = msgspec.convert(raw, NodeConfig)
             disk = None
             if config.proxy is not None and config.proxy.log_path is not None:
-                disk = SimulatedDisk(self._after)
+                disk = SimulatedDisk(self.time.after)
                 config = msgspec.structs.replace(config, boot=disk.take_boot(config.boot))
             clock = NodeClock(START_S, 1.0 + skew_ppm.get(config.node, 0.0) * 1e-6)
-            process = self.processes[name] = SimulatedProcess(name, config, build_core(config), clock, disk=disk)
+            process = self.processes[name] = SimulatedProcess(
+                name, config, build_core(config), clock, self.time, disk=disk, on_record=self._keep
+            )
             process.server = make_server(
                 name,
                 processing,
                 seed=plan.seed,
-                at=self._after,
-                handle=partial(self._take_turn, process),
-                perform=partial(self._perform, process),
+                at=self.time.after,
+                handle=process.take_turn,
+                perform=process.perform,
             )
         self._connect()
-        for name in self.processes:
-            self._deliver(name, TimerExpired())
         for process in self.processes.values():
-            if process.config.process == "proxy":
-                forwarder = self.processes[f"{process.config.node}.forwarder"]
-                self._deliver(forwarder.name, CarrierChanged(_face_of_other_half(forwarder), up=True))
+            process.take(TimerExpired())
+        for process in self.processes.values():
+            if process.config.process == "proxy" and (forwarder := process.other_half) is not None:
+                forwarder.take(CarrierChanged(forwarder.other_face, up=True))
 
     def _connect(self) -> None:
-        faces = self._faces = {
+        faces = {
             (process.config.node, face.link): face.face_id
             for process in self.processes.values()
             if process.config.forwarder is not None
@@ -214,34 +120,40 @@ class SimulatedNetwork:
         }
         for name, simulated in self.links.items():
             a, b = simulated.link.a, simulated.link.b
-            self._wires[a, faces[a, name]] = (simulated, "a_to_b", b, faces[b, name])
-            self._wires[b, faces[b, name]] = (simulated, "b_to_a", a, faces[a, name])
+            for sender, receiver, direction in zip((a, b), (b, a), DIRECTIONS, strict=True):
+                forwarder = self.processes[f"{receiver}.forwarder"]
+                line = Line(self.time, simulated, direction, face_id=faces[receiver, name], deliver=forwarder.take)
+                self.processes[f"{sender}.forwarder"].lines[faces[sender, name]] = line
+        for process in self.processes.values():
+            process.other_face = _face_of_other_half(process.config)
+            if process.config.process == "proxy":
+                forwarder = self.processes[f"{process.config.node}.forwarder"]
+                process.other_half, forwarder.other_half = forwarder, process
 
     # ------------------------------------------------------------------ time
 
+    @property
+    def now_s(self) -> float:
+        return self.time.now_s
+
+    @property
+    def delivered_packets(self) -> int:
+        """How many packets have crossed a link so far."""
+        return sum(traffic.packets for simulated in self.links.values() for traffic in simulated.traffic.values())
+
     def at(self, at_s: float, action: Callable[[], None]) -> None:
         """Do something at a time; what is due at the same time happens in the order in which it was asked for."""
-        self._count += 1
-        heapq.heappush(self._heap, (max(at_s, self.now_s), self._count, action))
-
-    def _after(self, delay_s: float, action: Callable[[], None]) -> None:
-        self.at(self.now_s + delay_s, action)
+        self.time.at(at_s, action)
 
     def run_until(self, until_s: float, *, stop_when: Callable[[], bool] | None = None) -> bool:
         """Let time pass; return whether *stop_when* became true (it is asked after every event)."""
-        while self._heap and self._heap[0][0] <= until_s:
-            self.now_s, _, action = heapq.heappop(self._heap)
-            action()
-            if stop_when is not None and stop_when():
-                return True
-        self.now_s = until_s
-        return False
+        return self.time.run_until(until_s, stop_when)
 
     # ------------------------------------------------------------------ nodes
 
     def send(self, node: str, event: Event) -> None:
         """Hand an event to the forwarder process of a node now (a UE's client lives in it)."""
-        self._deliver(f"{node}.forwarder", event)
+        self.processes[f"{node}.forwarder"].take(event)
 
     def client(self, node: str) -> ServiceClient:
         """Return the service client of a UE."""
@@ -269,142 +181,15 @@ class SimulatedNetwork:
         client = client_of(core)
         return counters if client is None else counters | client.counters
 
-    def _deliver(self, name: str, event: Event) -> None:
-        process = self.processes[name]
-        if not process.running:
-            return
-        if process.frozen is not None:
-            is_lost = isinstance(event, PacketReceived) and len(process.frozen) >= FROZEN_EVENTS_MAX
-            if not is_lost and not isinstance(event, TimerExpired):
-                process.frozen.append(event)
-            return
-        if process.server is not None and isinstance(event, PacketReceived | TimerExpired | Persisted):
-            process.server.take(event)
-            return
-        for effect in process.core.handle(event, now_s=process.clock.local_s(self.now_s)):
-            self._perform(process, effect)
-        self._wake(process)
-
-    def _take_turn(self, process: SimulatedProcess, event: Event) -> list[Effect] | None:
-        """Handle what has waited for its process; None where that is not to be done, or not now."""
-        if process.frozen is not None:
-            self._deliver(process.name, event)  # it waits there
-            return None
-        now_s, due_s, effects = process.clock.local_s(self.now_s), process.core.deadline_s, None
-        if not isinstance(event, TimerExpired) or (due_s is not None and due_s <= now_s):
-            effects = process.core.handle(event, now_s=now_s)
-        self._wake(process)
-        return effects
-
-    def _perform(self, process: SimulatedProcess, effect: Effect) -> None:
-        match effect:
-            case Send(face_id, packet):
-                self._transmit(process, face_id, packet)
-            case Log(record):
-                self.log(process, record)
-            case Persist():
-                assert process.disk is not None, "the core persists only where there is a log"
-                process.disk.put(effect, lambda done: self._deliver(process.name, done))
-
     def log(self, process: SimulatedProcess, record: Record) -> None:
-        """Keep a record; whatever the node's clock says, its time is that of the one clock that all records share."""
-        if process.clock.rate != 1.0:
-            record = msgspec.structs.replace(record, t_s=self.now_s)
+        """Write down something that a process says when it is asked."""
+        process.log(record)
+
+    def _keep(self, process: str, record: Record) -> None:
         if self._on_record is None:
             self.records.append(record)
         else:
-            self._on_record(process.name, record)
-
-    def _wake(self, process: SimulatedProcess) -> None:
-        deadline_s = process.core.deadline_s
-        if deadline_s is not None:
-            deadline_s = process.clock.true_s(deadline_s)
-        if deadline_s is None or (process.wakes_at_s is not None and process.wakes_at_s <= deadline_s):
-            return
-        at_s = max(deadline_s, self.now_s)
-        process.wakes_at_s = at_s
-
-        def wake() -> None:
-            if process.wakes_at_s == at_s:
-                process.wakes_at_s = None
-                self._deliver(process.name, TimerExpired())
-
-        self.at(at_s, wake)
-
-    def _transmit(self, process: SimulatedProcess, face_id: int, packet: bytes) -> None:
-        node = process.config.node
-        if face_id == _face_of_other_half(process):
-            other = self.processes[f"{node}.{'forwarder' if process.config.process == 'proxy' else 'proxy'}"]
-            received = PacketReceived(_face_of_other_half(other), packet)
-            self.at(self.now_s, lambda: self._deliver(other.name, received))
-            return
-        simulated, direction, *_ = self._wires[node, face_id]
-        if not simulated.carrier:
-            self._refuse(simulated, direction, "carrier")
-            return
-        interceptor = simulated.interceptors.get(direction)
-        copies = None if interceptor is None else interceptor.intercept(packet, self.now_s)
-        if copies is None:
-            self._carry(simulated, direction, packet)
-        elif not copies:
-            self._refuse(simulated, direction, "fault")
-        else:
-            for copy in copies:
-                self._carry(
-                    simulated, direction, copy.datagram, later_ms=copy.later_ms, checksum_right=copy.checksum_right
-                )
-
-    @staticmethod
-    def _refuse(simulated: SimulatedLink, direction: Direction, cause: Cause) -> None:
-        """Drop a packet before it takes its place on the line."""
-        simulated.channels[direction].refuse()
-        simulated.traffic[direction].dropped[cause] += 1
-
-    def _carry(
-        self,
-        simulated: SimulatedLink,
-        direction: Direction,
-        packet: bytes | None,
-        *,
-        later_ms: float = 0.0,
-        checksum_right: bool = True,
-    ) -> None:
-        """Bring a packet to the other end of a link; None: what no forwarder would get. *later_ms*: than the channel says."""
-        channel, traffic = simulated.channels[direction], simulated.traffic[direction]
-        size_bytes = len(packet or b"") + HEADERS_BYTES
-        name = name_in_packet(packet) if channel.draws_frames and packet is not None else b""
-        due_ns = channel.offer(size_bytes, now_ns=round(self.now_s * 1e9), name=name)
-        if due_ns < 0:
-            traffic.dropped[CAUSE_OF[due_ns]] += 1
-            return
-        epoch, sent_s, altered = simulated.epoch, self.now_s, channel.altered
-        for alteration in alterations(altered):
-            traffic.altered[alteration] += 1
-        is_broken = bool(altered & CORRUPTED) or not checksum_right
-        peer = simulated.link.b if direction == "a_to_b" else simulated.link.a
-        peer_face = self._faces[peer, simulated.link.name]
-
-        def arrive() -> None:
-            traffic.in_flight -= 1
-            if simulated.epoch != epoch:
-                traffic.dropped["carrier"] += 1
-                return
-            if is_broken:  # the receiver's kernel finds its UDP checksum wrong
-                traffic.dropped["corrupt"] += 1
-                return
-            self.delivered_packets += 1
-            traffic.packets += 1
-            traffic.carried_bytes += size_bytes
-            traffic.delay_sum_s += self.now_s - sent_s
-            traffic.last_s = self.now_s
-            if traffic.first_s is None:
-                traffic.first_s = self.now_s
-            if packet is not None:
-                self._deliver(f"{peer}.forwarder", PacketReceived(peer_face, packet))
-
-        for at_ns in (due_ns, channel.copy_due_ns) if altered & DUPLICATED else (due_ns,):
-            traffic.in_flight += 1
-            self.at(at_ns / 1e9 + later_ms / 1e3, arrive)
+            self._on_record(process, record)
 
     # ------------------------------------------------------------------ faults
 
@@ -441,13 +226,12 @@ class SimulatedNetwork:
             process.config = msgspec.structs.replace(process.config, login=login)
         process.core, process.running, process.wakes_at_s = build_core(process.config), True, None
         if process.disk is not None:
-            self._deliver(name, Restored(process.disk.stored()))
-        self._deliver(name, TimerExpired())
-        for (node, face_id), (wire, direction, *_) in self._wires.items():
-            if node == process.config.node and process.config.process == "forwarder":
-                self._deliver(name, MtuChanged(face_id, wire.channels[direction].impairment.mtu_bytes))
-                if not wire.carrier:
-                    self._deliver(name, CarrierChanged(face_id, up=False))
+            process.take(Restored(process.disk.stored()))
+        process.take(TimerExpired())
+        for face_id, line in process.lines.items():
+            process.take(MtuChanged(face_id, line.link.channels[line.direction].impairment.mtu_bytes))
+            if not line.link.carrier:
+                process.take(CarrierChanged(face_id, up=False))
         self._tell_other_half(process, attached=True)
 
     def process_state(self, name: str) -> ProcessState:
@@ -468,8 +252,8 @@ class SimulatedNetwork:
         process = self.processes[name]
         waiting, process.frozen = process.frozen or [], None
         for event in waiting:
-            self._deliver(name, event)
-        self._deliver(name, TimerExpired())
+            process.take(event)
+        process.take(TimerExpired())
 
     def starve(self, name: str, *, cpu_ratio: float, period_ms: float) -> None:
         """Stop a process for a part of each period, as one that has to share its processor."""
@@ -508,13 +292,12 @@ class SimulatedNetwork:
 
     def _tell_other_half(self, process: SimulatedProcess, *, attached: bool) -> None:
         """The forwarder and the service proxy of a node see each other come and go; a new one attaches at once."""
-        node, is_proxy = process.config.node, process.config.process == "proxy"
-        other = self.processes.get(f"{node}.{'forwarder' if is_proxy else 'proxy'}")
+        other = process.other_half
         if other is None:
             return
-        self._deliver(other.name, CarrierChanged(_face_of_other_half(other), up=attached))
+        other.take(CarrierChanged(other.other_face, up=attached))
         if attached and other.running:
-            self._deliver(process.name, CarrierChanged(_face_of_other_half(process), up=True))
+            process.take(CarrierChanged(process.other_face, up=True))
 
     def set_carrier(self, link: str, *, up: bool) -> None:
         """Take a link down or up; both ends see it."""
@@ -525,9 +308,8 @@ class SimulatedNetwork:
         simulated.epoch += 1
         for channel in simulated.channels.values():
             channel.cut()
-        for (node, face_id), (wire, *_) in self._wires.items():
-            if wire is simulated:
-                self._deliver(f"{node}.forwarder", CarrierChanged(face_id, up))
+        for process, face_id, _ in self._ends(simulated):
+            process.take(CarrierChanged(face_id, up))
 
     def block(self, link: str, *directions: Direction) -> None:
         """Make a black hole of a link, in the directions named (default both): neither end sees it."""
@@ -561,7 +343,10 @@ class SimulatedNetwork:
         if not simulated.carrier:
             return False
         datagram, _ = datagram_and_frame(packet)
-        self._carry(simulated, direction, datagram)
+        sender = simulated.link.a if direction == "a_to_b" else simulated.link.b
+        for line in self.processes[f"{sender}.forwarder"].lines.values():
+            if line.link is simulated:
+                line.carry(datagram)
         return True
 
     def _interceptor(self, link: str, direction: Direction) -> Interceptor:
@@ -581,9 +366,18 @@ class SimulatedNetwork:
             channel.change(impairment)
 
     def _tell_of_mtu(self, link: SimulatedLink, direction: Direction, mtu_bytes: int) -> None:
-        for (node, face_id), (wire, way, *_) in self._wires.items():
-            if wire is link and way == direction:
-                self._deliver(f"{node}.forwarder", MtuChanged(face_id, mtu_bytes))
+        for process, face_id, way in self._ends(link):
+            if way == direction:
+                process.take(MtuChanged(face_id, mtu_bytes))
+
+    def _ends(self, link: SimulatedLink) -> list[tuple[SimulatedProcess, int, Direction]]:
+        """Return the forwarder at each end of a link, its face, and the direction in which it sends."""
+        return [
+            (process, face_id, line.direction)
+            for process in (self.processes[f"{end}.forwarder"] for end in (link.link.a, link.link.b))
+            for face_id, line in process.lines.items()
+            if line.link is link
+        ]
 
 
 def lane_ends(link: Link, direction: Direction, addresses: AddressPlan) -> LaneEnds:
@@ -593,7 +387,7 @@ def lane_ends(link: Link, direction: Direction, addresses: AddressPlan) -> LaneE
     return LaneEnds(link.name, sender, receiver, ours.mac, ours.peer_mac, ours.address, ours.peer_address)
 
 
-def _face_of_other_half(process: SimulatedProcess) -> int:
-    """Return the face by which the two processes of a node are joined, as *process* calls it."""
-    service = service_face(process.config)
+def _face_of_other_half(config: NodeConfig) -> int:
+    """Return the face by which the two processes of a node are joined, as one of them calls it."""
+    service = service_face(config)
     return LOCAL_FACE if service is None else service

@@ -16,7 +16,7 @@ from proxy.wire.message_names import SNAPSHOT
 from proxy.wire.messages import EMPTY_DIGEST, SEGMENT_BYTES, FpUpdate, SignedToken, SignedUpdate, Token
 from proxy.wire.payload import encode, encoded_size_bytes
 from testbed.node_config import device_key_seed
-from testbed.simulation.network import START_S
+from testbed.simulation.virtual_time import START_S
 from tests.simulated.attacker import answer_first
 from tests.simulated.conference import Conference, impair_everywhere
 

@@ -11,7 +11,7 @@ import pytest
 from testbed.links.model import DIRECTIONS, Impairment
 from testbed.plan import NetworkPlan
 from testbed.simulation.controlled import ControlledSimulation
-from testbed.simulation.network import HEADERS_BYTES, SimulatedNetwork
+from testbed.simulation.network import SimulatedNetwork
 from tests.simulated.conference import Conference
 from topologies.catalogue import build
 from topologies.model import Topology
@@ -88,39 +88,29 @@ def test_one_direction_alone_is_impaired() -> None:
     conference.assert_invariants()
 
 
-def noted_sizes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Return, of each link, the largest IP packet that is sent on it from now on."""
-    sizes: dict[str, int] = {}
-    transmit = SimulatedNetwork._transmit
-
-    def noting(network: SimulatedNetwork, process: Any, face_id: int, packet: bytes) -> None:
-        if (process.config.node, face_id) in network._wires:
-            link = network._wires[process.config.node, face_id][0].link.name
-            sizes[link] = max(sizes.get(link, 0), len(packet) + HEADERS_BYTES - 14)
-        transmit(network, process, face_id, packet)
-
-    monkeypatch.setattr(SimulatedNetwork, "_transmit", noting)
-    return sizes
+def largest_packets(network: SimulatedNetwork) -> dict[str, int]:
+    """Return, of each link, the size of the largest IP packet that has crossed it."""
+    return {
+        name: max(traffic.largest_bytes for traffic in link.traffic.values()) - 14
+        for name, link in network.links.items()
+    }
 
 
 @pytest.mark.parametrize("mtu_bytes", [576, 9_000])
 def test_no_packet_is_larger_than_the_mtu_and_smaller_links_take_more_of_them(
-    mtu_bytes: int, monkeypatch: pytest.MonkeyPatch
+    mtu_bytes: int,
 ) -> None:
-    sizes = noted_sizes(monkeypatch)
     conference = Conference(with_links({"core", "uplink", "access", "login"}, mtu_bytes=mtu_bytes))
     conference.join()
     conference.publish("ue1", count=3, size_bytes=6_000)
     conference.run_for(2.0)
     conference.assert_invariants()
+    sizes = largest_packets(conference.network)
     assert max(sizes.values()) <= mtu_bytes
     assert (max(sizes.values()) > 6_000) == (mtu_bytes == 9_000)
 
 
-def test_an_mtu_that_changes_holds_from_then_on_and_for_a_forwarder_that_starts_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sizes = noted_sizes(monkeypatch)
+def test_an_mtu_that_changes_holds_from_then_on_and_for_a_forwarder_that_starts_again() -> None:
     conference = Conference(with_links({"core", "uplink", "access", "login"}, mtu_bytes=9_000))
     network = conference.network
     conference.join()
@@ -129,11 +119,14 @@ def test_an_mtu_that_changes_holds_from_then_on_and_for_a_forwarder_that_starts_
     conference.run_for(0.2)
     network.restart("csr1.forwarder")
     conference.run_for(3.0)
-    sizes.clear()
+    for link in network.links.values():
+        for traffic in link.traffic.values():
+            traffic.largest_bytes = 0
     conference.publish("ue1", count=3, size_bytes=6_000)
     conference.publish("ue3", count=3, size_bytes=6_000)
     conference.run_for(2.0)
     conference.assert_invariants()
+    sizes = largest_packets(network)
     assert sizes["csr1-ue1"] <= 600
     assert sizes["csr2-ue3"] > 6_000
 

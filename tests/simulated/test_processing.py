@@ -132,7 +132,7 @@ def test_what_waits_for_a_busy_process_that_is_frozen_is_handled_when_it_goes_on
         return network.counters("csr1.forwarder").get("malformed", 0)
 
     for _ in range(3):
-        network._deliver("csr1.forwarder", PacketReceived(1, b"no packet"))
+        network.processes["csr1.forwarder"].take(PacketReceived(1, b"no packet"))
     assert let_pass(0.000_15) == 1  # it is busy with the first
     network.freeze("csr1.forwarder")
     assert let_pass(0.1) == 1
