@@ -317,7 +317,10 @@ class RunInProgress:
     async def _network(self) -> None:
         """Build the network, hold the conference, take the network down."""
         if self.simulated:
-            await self._simulated_network()
+            from experiments.simulated_run import no_search_for_cycles
+
+            with no_search_for_cycles():
+                await self._simulated_network()
         else:
             await self._emulated_network()
 

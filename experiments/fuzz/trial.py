@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ from experiments.flow import ConferenceFlow, RunFailureError, plan_of
 from experiments.fuzz.case import Case, draw_case
 from experiments.history import FaultRecord, history_of
 from experiments.recorded_run import nodes_struck, proxy_only
-from experiments.simulated_run import simulate
+from experiments.simulated_run import no_search_for_cycles, simulate
 from experiments.spec import Experiment, parse_experiment
 from experiments.toml_text import to_toml
 from proxy.records import Record
@@ -63,13 +62,8 @@ def try_case(case: Case) -> Trial:
 
 def try_experiment(experiment: Experiment) -> Trial:
     """Run an experiment in the simulator and check every invariant. An exception out of a core is a violation too."""
-    # The simulator makes garbage that reference counting frees; looking for cycles all the time doubles the time.
-    gc.disable()
-    try:
+    with no_search_for_cycles():
         return _try(experiment)
-    finally:
-        gc.enable()
-        gc.collect()
 
 
 def _try(experiment: Experiment) -> Trial:
