@@ -53,12 +53,15 @@ def _heads(view: Mapping[str, Any]) -> frozenset[tuple[str, int, int]]:
     return frozenset((device, boot, seq) for device, boot, seq in view["heads"])
 
 
-def disagreement(states: Sequence[ConferenceState], *, rosters: Mapping[str, set[str]] | None) -> str:
+def disagreement(
+    states: Sequence[ConferenceState], *, rosters: Mapping[str, set[str]] | None, announced: bool = True
+) -> str:
     """Return what keeps the states from being one; nothing where all agree and nothing is on its way.
 
     Args:
         states: of all clients and proxies.
         rosters: per conference who have to be joined, and see each other as joined; None: whoever that is.
+        announced: that somebody has joined is told to all, be there anything to say or not.
     """
     for state in states:
         if state.waiting and (state.session not in _OUTSIDE or state.session == "closing"):
@@ -72,7 +75,7 @@ def disagreement(states: Sequence[ConferenceState], *, rosters: Mapping[str, set
             continue
         if state.session != "joined":
             return f"{state.node} is in state {state.session}"
-        if state.component == "client" and state.roster != roster:
+        if announced and state.component == "client" and state.roster != roster:
             missing = ", ".join(sorted(roster - state.roster)[:3])
             return f"{state.node} sees {len(state.roster)} of {len(roster)} joined; missing: {missing or 'none'}"
     groups: dict[tuple[str, str], list[ConferenceState]] = {}

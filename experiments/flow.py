@@ -30,13 +30,16 @@ from testbed.faults.injector import BreakableNetwork, FaultInjector
 from testbed.faults.model import Fault as InjectedFault
 from testbed.faults.model import FaultApplied
 from testbed.links.model import LinkCounters
-from testbed.plan import NetworkPlan
+from testbed.plan import PROXYLESS_MODES, NetworkPlan
 
 JOIN_LIMIT_S: Final = 30.0  #: from the first join until everybody is in sync
 JOIN_LIMIT_PER_DEVICE_S: Final = 0.1  #: and so much more for each
 #: Devices that have asked to join and have not yet. All at once, hundreds would log in while no router of a small machine keeps
 #: up with its heartbeats; one after the other, the later ones get the earlier ones in one snapshot.
 JOINING_AT_ONCE: Final = 32
+JOINING_AT_ONCE_RATIO: Final = (
+    0.02  #: and of very many, so many of them: a simulated conference of 10,000 begins as well
+)
 JOIN_POLL_S: Final = 0.005
 FACES_UP_LIMIT_S: Final = 2.0  #: a node that breaks down before must not hold up the others
 EPOCH_LEAD_S: Final = 0.3  #: from everybody in sync to t = 0: schedules reach the clients meanwhile
@@ -190,10 +193,11 @@ class ConferenceFlow:
         self.phases["join_s"] = self.pace.now_s() - begun_s
 
     async def _ask_to_join(self, devices: Sequence[str], until_s: float) -> None:
-        """Have all join, JOINING_AT_ONCE at a time; return when they have, or when it is *until_s*."""
+        """Have all join, so many at a time; return when they have, or when it is *until_s*."""
         waiting, asked = deque(devices), set[str]()
+        at_once = max(JOINING_AT_ONCE, int(JOINING_AT_ONCE_RATIO * len(devices)))
         while self.pace.now_s() < until_s:
-            room = JOINING_AT_ONCE - len(asked - self.joined)
+            room = at_once - len(asked - self.joined)
             if turn := [waiting.popleft() for _ in range(min(room, len(waiting)))]:
                 asked.update(turn)
                 await self.pace.together([partial(self.network.request, _client(device), "join") for device in turn])
@@ -333,7 +337,7 @@ class ConferenceFlow:
         while True:
             asked_s = self.pace.now_s()
             states = await self._ask_states()
-            apart = disagreement(states, rosters=rosters)
+            apart = disagreement(states, rosters=rosters, announced=announces_joins(self.experiment))
             now_s = self.pace.now_s()
             if not apart or now_s >= until_s:
                 return apart
@@ -359,6 +363,7 @@ class ConferenceFlow:
 def plan_of(experiment: Experiment, *, run_id: str, run_dir: Path) -> NetworkPlan:
     """Return the network and the conference that *experiment* asks for."""
     sections = experiment.conference.node_sections()
+    announce = {"announce": experiment.conference.announced(len(experiment.topology.ues))}
     return NetworkPlan(
         run_id=run_id,
         topology=experiment.topology,
@@ -368,12 +373,18 @@ def plan_of(experiment: Experiment, *, run_id: str, run_dir: Path) -> NetworkPla
         conferences=experiment.conference_of,
         mode=experiment.conference.mode,
         forwarder_settings=sections["forwarder"] | experiment.forwarding.node_section(),
-        proxy_settings=sections["proxy"],
-        client_settings=sections["client"],
+        proxy_settings=sections["proxy"] | announce,
+        client_settings=sections["client"] | announce,
         login_settings=sections["login"],
         sync_settings=experiment.sync,
         packet_code=any(map(needs_scapy, experiment.faults)),
     )
+
+
+def announces_joins(experiment: Experiment) -> bool:
+    """Tell whether everybody is told of who joins, be it only to listen."""
+    conference = experiment.conference
+    return conference.mode in PROXYLESS_MODES or conference.announced(len(experiment.topology.ues)) == "at-join"
 
 
 def injectable(faults: Sequence[Fault]) -> Iterator[InjectedFault]:

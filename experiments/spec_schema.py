@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 
 from experiments.spec_types import Devices, Law, Moment, Ratio, Seconds, Word
 from experiments.spec_workloads import Workload
+from proxy.config import Announce
 from testbed.plan import Mode
 from topologies.model import (
     MTU_MAX_BYTES,
@@ -115,6 +116,10 @@ class AttendanceSection(Struct, frozen=True, forbid_unknown_fields=True):
     law: Law = "exponential"  #: of session_s and away_s; a session or absence is 0.25 s long at least
 
 
+#: In larger networks, by default, who only listens is not announced.
+ANNOUNCED_AT_JOIN_MAX: Final = 500
+
+
 class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
     """``[conference]``: the defaults are those of proxy/config.py; a test compares them."""
 
@@ -139,7 +144,16 @@ class ConferenceSection(Struct, frozen=True, forbid_unknown_fields=True):
     #: a client not at its best ranked proxy asks after so long whether that is back; twice as long each time, up to the max
     return_hold_down_s: Seconds = 5.0
     return_hold_down_max_s: Seconds = 60.0  #: the longest that return_hold_down_s becomes
+    #: When everybody is told of a device: ``at-join``; ``at-first-update``, while who only listens is known to its proxy alone;
+    #: ``auto``: the former in networks of up to 500 UEs. With n devices, the former are n joins told n times.
+    announce: Literal["auto", "at-join", "at-first-update"] = "auto"
     token_lifetime_s: Seconds = 3_600.0  #: so long a login is good; clients renew theirs in time
+
+    def announced(self, ues: int) -> Announce:
+        """Return what *announce* comes to in a network of so many UEs."""
+        if self.announce != "auto":
+            return self.announce
+        return "at-join" if ues <= ANNOUNCED_AT_JOIN_MAX else "at-first-update"
 
     def node_sections(self) -> dict[str, dict[str, Any]]:
         """Return the settings for the sections of a node's configuration (proxy/config.py), by section name.

@@ -130,6 +130,7 @@ class _Draw:
             ("cs_max_entries", (0, 10, 4096)),
             ("window_max", (1, 8, 64)),
             ("sync_interest_lifetime_s", (0.5, 2.0)),
+            ("announce", ("at-first-update",)),
         ):
             if self.chance.random() < 0.25:
                 conference[key] = self.chance.choice(choices)

@@ -154,8 +154,7 @@ class ClientJoin:
         self._joined_once = True
         if "heartbeat" not in self._timers:
             self._timers.set("heartbeat", out.now_s + self._interval_s)
-        if not self._publisher.is_announced:
-            self._publisher.announce()
+        self._publisher.admit()
         self._publisher.resend(reply.own_seq)
         self._receiver.ask_for_keys()
 

@@ -36,6 +36,7 @@ class ClientSession:
     key: SessionKey | None = None
     last_beat: int = 0  #: number of its last heartbeat
     present: bool = True  #: heard within the detection time
+    owes_presence: bool = False  #: it has come from another proxy, and was not announced then
     roster_version: int = 0  #: of the last roster event about it
     accepted_seq: int = 0  #: its updates up to this one were accepted, here or elsewhere
     next_notification: int = 1

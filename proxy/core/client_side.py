@@ -14,7 +14,7 @@ from proxy.core.outbox import Outbox, conference_and_device
 from proxy.core.packing import STATES_MAX_BYTES, pieces
 from proxy.core.positions import vector_digest
 from proxy.core.session_key import check_heartbeat
-from proxy.core.trust import OBSERVER_EVENTS, Grant, Refusal, place_of, seal
+from proxy.core.trust import PRESENCE_EVENTS, QUIET_LEAVE, Grant, Refusal, place_of, seal
 from proxy.wire.message_names import (
     HEARTBEAT,
     NOTIFY,
@@ -165,13 +165,22 @@ class ClientSide:
     def _tell_roster(
         self, conference: Conference, session: ClientSession, state: Literal["present", "away", "left"]
     ) -> None:
-        """Put a roster event into our stream."""
+        """Put a roster event into our stream, unless nobody has been told of the device yet, nor need be."""
+        if self._out.config.announce != "at-join" and not self._is_announced(conference, session):
+            session.owes_presence = state == "present"
+            return
+        session.owes_presence = False
         event = session.next_roster_event(state)
         conference.log.view.note(event)
         entry = conference.log.append_own(conference.own, (), signer=self._out.signer, roster=(event,))
         self._out.counters[f"roster_{state}"] += 1
         self._on_accepted(conference, entry)
         self.notify(conference, entry)
+
+    @staticmethod
+    def _is_announced(conference: Conference, session: ClientSession) -> bool:
+        """Tell whether everybody knows of a client, as far as we have heard."""
+        return conference.log.view.is_joined(session.device, session.boot)
 
     def _expel(self, conference: Conference, session: ClientSession, reason: str) -> None:
         """End a session for good: tell its client why, and everybody that it has left."""
@@ -352,9 +361,13 @@ class ClientSide:
             raise
         grant = self._admission.check_update(signed, update, session, name, now_s=self._out.now_s)
         accepted_seq = max(session.accepted_seq, conference.log.view.seq(device, name.boot))
-        if update.event != "leave" or update.seq != accepted_seq + 1:
+        is_quiet = update.event == QUIET_LEAVE and not self._is_announced(conference, session)
+        if not (is_quiet or update.event == "leave") or update.seq != accepted_seq + 1:
             raise Refusal("close_out_of_order")
-        self._accept(conference, session, update.seq, signed, interest.name, grant)
+        if is_quiet:
+            self._keeper.ack(conference, None, interest.name, 0)
+        else:
+            self._accept(conference, session, update.seq, signed, interest.name, grant)
         self.drop(conference, device)
         self._out.counters["closes"] += 1
 
@@ -364,6 +377,8 @@ class ClientSide:
         Those whose token has run out are not served any more; they come back with a new one.
         """
         for device, session in list(conference.clients.items()):
+            if session.owes_presence and self._is_announced(conference, session):
+                self._tell_roster(conference, session, "present")
             silence_s = self._out.now_s - session.heard_s
             if session.grant.token.expires_s <= self._out.now_s:
                 self._expel(conference, session, "token_expired")
@@ -475,7 +490,7 @@ def _after(batch: list[StreamEntry]) -> tuple[Position, ...]:
 def tells_presence_only(entry: StreamEntry) -> bool:
     """Tell whether an entry says only who comes and goes. Raises: MalformedError."""
     signed = decode(entry.content, SyncUpdate).updates
-    return all(decode(each.update, FpUpdate).event in OBSERVER_EVENTS for each in signed)
+    return all(decode(each.update, FpUpdate).event in PRESENCE_EVENTS for each in signed)
 
 
 def gather_s(clients: int) -> float:

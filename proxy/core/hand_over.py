@@ -117,7 +117,7 @@ class HandOver:
         target = self._targets.get(conference.name)
         if target is None:
             return False
-        if not conference.peers and not conference.log.view.roster():
+        if not (conference.peers or conference.clients or conference.log.view.roster()):
             return True
         others = {device for device, peer in conference.peers.items() if peer.up}
         return not target or (bool(others) and others <= self._holders.get(conference.name, set()))

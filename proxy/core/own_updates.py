@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from proxy.core.client_outbox import ClientOutbox
-from proxy.core.trust import KEY_EVENTS
+from proxy.core.trust import KEY_EVENTS, QUIET_LEAVE
 from proxy.core.view import View, chained
 from proxy.records import Published
 from proxy.wire.messages import EMPTY_DIGEST, FpUpdate, SignedUpdate
@@ -31,13 +31,7 @@ class OwnUpdates:
         content = encode(out.grant.signed) if event in KEY_EVENTS else body
         last_digest = self._digest
         self._digest = chained(last_digest, event.encode(), object_name.encode(), content)
-        update = encode(
-            FpUpdate(
-                out.conference, out.device, out.boot, self.seq, event, object_name,
-                out.grant.fingerprint, out.now_s, last_digest, self._digest, content,
-            )
-        )  # fmt: skip
-        return SignedUpdate(update, out.signer.sign(update))
+        return self._sign(self.seq, event, object_name, last_digest, content)
 
     def take_in(self, signed: SignedUpdate) -> None:
         """Let our view see what was made last, and write down that it was."""
@@ -49,6 +43,21 @@ class OwnUpdates:
                 update.object_name, short_digest(signed.update),
             )
         )  # fmt: skip
+
+    def make_quiet_leave(self) -> SignedUpdate:
+        """Make what tells our proxy alone that we leave; nobody else knows that we came, so it takes no number."""
+        return self._sign(self.seq + 1, QUIET_LEAVE, "", self._digest, b"")
+
+    def _sign(self, seq: int, event: str, object_name: str, last_digest: bytes, content: bytes) -> SignedUpdate:
+        out = self._out
+        assert out.grant is not None, "published without a token"
+        update = encode(
+            FpUpdate(
+                out.conference, out.device, out.boot, seq, event, object_name,
+                out.grant.fingerprint, out.now_s, last_digest, self._digest, content,
+            )
+        )  # fmt: skip
+        return SignedUpdate(update, out.signer.sign(update))
 
 
 def short_digest(update: bytes) -> str:

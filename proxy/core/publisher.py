@@ -44,12 +44,14 @@ class Publisher:
 
     def __init__(self, out: ClientOutbox, *, view: View, positions: Positions) -> None:
         self._out, self._positions = out, positions
+        self.is_admitted = False  #: a proxy has let us in since we last left
         self.is_announced = False  #: our update `join` is out and no `leave` is
         self._own = OwnUpdates(out, view)
         self._acked_seq = 0
         self._acked_early: set[int] = set()
         self._is_leaving = False  #: the last thing in the queue, or unacked, says that we leave
         self._leave_seq = 0  #: of the update that says that we leave, once it is made
+        self._quiet_leave: SignedUpdate | None = None  #: the same for our proxy alone, where nobody else knows of us
         self._unacked: dict[int, SignedUpdate] = {}
         #: The last ones acked: a proxy that loses its disk may be the only one that had them.
         self._retained: OrderedDict[int, SignedUpdate] = OrderedDict()
@@ -85,13 +87,21 @@ class Publisher:
             raise PublishError(
                 f"{self._out.device} has {len(self._queue)} updates waiting; the network does not keep up"
             )
+        if not self.is_announced:
+            self._announce()
         self._queue.append(Unsent(event, body, object_name))
         self.pump()
 
-    def announce(self) -> None:
-        """Say that we have joined, before anything else."""
+    def admit(self) -> None:
+        """A proxy has let us in: say that we have joined, before anything else, be it only when there is something else."""
+        self.is_admitted = True
+        if not self.is_announced and self._out.config.announce == "at-join":
+            self._announce()
+            self.pump()
+
+    def _announce(self) -> None:
         self.is_announced = True
-        self.publish("join", b"", "")
+        self._queue.append(Unsent("join", b"", ""))
 
     def renew(self) -> None:
         """Tell everybody how long our updates are good for now, before the next one."""
@@ -112,7 +122,7 @@ class Publisher:
             self._unacked[seq] = signed
             if unsent.event == "leave":
                 self._leave_seq = seq
-                self._ask_to_close()
+                self._ask_to_close(self._unacked[seq], seq=seq)
             else:
                 self._send(seq)
             self._own.take_in(signed)
@@ -162,23 +172,21 @@ class Publisher:
 
     def close(self) -> None:
         """Send everything that is left, as the window admits, and in the end the update that says that we leave."""
+        if not self.is_announced:
+            self._quiet_leave = self._quiet_leave or self._own.make_quiet_leave()
+            self._ask_to_close(self._quiet_leave, seq=self._own.seq + 1)
+            return
         if not self._is_leaving:
             self._is_leaving = True
             self._queue.append(Unsent("leave", b"", ""))
         self._send_missing(tuple(self._unacked))
         if self._leave_seq:
-            self._ask_to_close()
+            self._ask_to_close(self._unacked[self._leave_seq], seq=self._own.seq)
         else:
             self.pump()
 
-    def _ask_to_close(self) -> None:
-        self._out.ask_proxy(
-            ("close", 0),
-            CLOSE,
-            encode(CloseRequest(self._unacked[self._leave_seq])),
-            seq=self._own.seq,
-            attempts_max=CLOSE_ATTEMPTS,
-        )
+    def _ask_to_close(self, leave: SignedUpdate, *, seq: int) -> None:
+        self._out.ask_proxy(("close", 0), CLOSE, encode(CloseRequest(leave)), seq=seq, attempts_max=CLOSE_ATTEMPTS)
 
     def on_closed(self, ack: UpdateAck) -> None:
         """The leave was accepted, hence everything before it too, whatever became of the acks."""
@@ -189,7 +197,8 @@ class Publisher:
     def end(self) -> None:
         """The session is over; the next one is announced anew."""
         self.stop_asking()
-        self.is_announced, self._is_leaving, self._leave_seq = False, False, 0
+        self.is_admitted = self.is_announced = self._is_leaving = False
+        self._leave_seq, self._quiet_leave = 0, None
         if self._queue and self._queue[-1].event == "leave":
             self._queue.pop()  # that one is over
 

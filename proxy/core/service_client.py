@@ -42,7 +42,7 @@ from proxy.core.session_key import check_ack
 from proxy.core.starvation import Starvation
 from proxy.core.timers import Timers
 from proxy.core.timetable import Timetable
-from proxy.core.trust import Refusal, place_of_message
+from proxy.core.trust import OBSERVER_EVENTS, Refusal, place_of_message
 from proxy.core.view import View
 from proxy.wire.lp import NackReason, decode_link_packet
 from proxy.wire.message_names import HEARTBEAT, NOTIFY, OBJECT_ROOT, node_prefix, parse_message_name
@@ -65,7 +65,7 @@ from proxy.wire.tlv import MalformedError
 __all__ = ["PublishError", "ServiceClient"]
 
 #: Events that only the client itself publishes.
-RESERVED_EVENTS: Final = frozenset({"join", "renew", "leave"})
+RESERVED_EVENTS: Final = OBSERVER_EVENTS
 #: What a proxy refuses because of the token; a new one helps.
 TOKEN_REFUSALS: Final = frozenset({"token_expired", "token_forged"})
 #: What the answers are that are believed for what is in them. (A segment is no message.)
@@ -332,6 +332,8 @@ class ServiceClient:
             return
         if self._publisher.is_announced and self.state != "closing":
             self._publisher.renew()
+        elif self._publisher.is_admitted and self.state == "joined":
+            self._join.rejoin("token renewed")  # of which no update tells our proxy
         if self.state == "login":
             self._join.start("logged in")
         else:
@@ -377,7 +379,7 @@ class ServiceClient:
         self._publisher.publish(event, body, object_name)
 
     def _check_may_publish(self) -> None:
-        if not self._publisher.is_announced or self._leaving or self.state in ("closing", "closed", "refused"):
+        if not self._publisher.is_admitted or self._leaving or self.state in ("closing", "closed", "refused"):
             raise PublishError(f"{self.device} is not joined ({self.state})")
 
     def _publish_object(self, size: float, *stream: float) -> None:

@@ -88,6 +88,11 @@ class View:
         publisher = self._publishers.get((device, boot))
         return publisher.seq if publisher is not None else 0
 
+    def is_joined(self, device: str, boot: int) -> bool:
+        """Tell whether a publisher has said that it joined, and not that it left."""
+        publisher = self._publishers.get((device, boot))
+        return publisher is not None and publisher.joined
+
     def verifier(self, device: str, boot: int) -> Verifier | None:
         """Return the key that a publisher signs with now, None where that is not known."""
         publisher = self._publishers.get((device, boot))

@@ -13,6 +13,7 @@ import msgspec
 
 from experiments.checker import check_invariants
 from experiments.history import History
+from proxy.config import Announce
 from proxy.core.events import LOCAL_FACE, CarrierChanged, CloseRequested, JoinRequested, PublishRequested
 from proxy.driver.status import reported_state
 from proxy.records import (
@@ -64,7 +65,9 @@ class Conference:
         conferences: Mapping[str, str] | None = None,
         sync_settings: Mapping[str, Any] | None = None,
         focus: str = "csr1",
+        announce: Announce = "at-join",
     ) -> None:
+        self.announce = announce
         self.topology = topology if isinstance(topology, Topology) else build(*topology)
         if mode in PROXYLESS_MODES:
             self.topology = self.topology.served_by(())
@@ -77,8 +80,8 @@ class Conference:
                 seed,
                 Path("nowhere"),
                 mode=mode,
-                proxy_settings=proxy_settings or {},
-                client_settings=client_settings or {},
+                proxy_settings={"announce": announce, **(proxy_settings or {})},
+                client_settings={"announce": announce, **(client_settings or {})},
                 forwarder_settings=forwarder_settings or {},
                 login_settings=login_settings or {},
                 conferences=conferences or {},
@@ -157,7 +160,8 @@ class Conference:
         if len(digests) > 1:
             return f"clients differ: {sorted(digests.values(), key=len)}"
         for _, roster, away in digests:
-            if set(roster) != self.members or away:
+            is_complete = set(roster) == self.members if self.announce == "at-join" else set(roster) <= self.members
+            if not is_complete or away:
                 return f"roster is {roster}, of these away {away}"
         logs = {
             proxy: conference.log.state_digest()
