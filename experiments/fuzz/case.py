@@ -91,11 +91,12 @@ class _Draw:
         """Return the faults that lose nothing by design.
 
         A proxy UE that has left has handed over what it acked, maybe to one other proxy: `durable` means one disk, and there
-        it is that one.
+        it is that one. Nor has anybody else what the only proxy of a network has acked.
         """
         leaving = {device for section in attendance if "leave_at_s" in section for device in section["devices"]}
         hands_over = not leaving.isdisjoint(self.topology.proxy_ues)
-        return [fault for fault in self.faults if not (hands_over and fault["kind"] == "disk-loss")]
+        is_only_disk = hands_over or len(self.topology.proxies) == 1
+        return [fault for fault in self.faults if not (is_only_disk and fault["kind"] == "disk-loss")]
 
     # ------------------------------------------------------------------ what there is
 
