@@ -37,9 +37,8 @@ JOIN_LIMIT_PER_DEVICE_S: Final = 0.1  #: and so much more for each
 #: Devices that have asked to join and have not yet. All at once, hundreds would log in while no router of a small machine keeps
 #: up with its heartbeats; one after the other, the later ones get the earlier ones in one snapshot.
 JOINING_AT_ONCE: Final = 32
-JOINING_AT_ONCE_RATIO: Final = (
-    0.02  #: and of very many, so many of them: a simulated conference of 10,000 begins as well
-)
+#: Where nobody is told of those who join, so many of them: no machine that holds so many devices but in simulation is known.
+QUIETLY_JOINING_RATIO: Final = 0.25
 JOIN_POLL_S: Final = 0.005
 FACES_UP_LIMIT_S: Final = 2.0  #: a node that breaks down before must not hold up the others
 EPOCH_LEAD_S: Final = 0.3  #: from everybody in sync to t = 0: schedules reach the clients meanwhile
@@ -195,7 +194,9 @@ class ConferenceFlow:
     async def _ask_to_join(self, devices: Sequence[str], until_s: float) -> None:
         """Have all join, so many at a time; return when they have, or when it is *until_s*."""
         waiting, asked = deque(devices), set[str]()
-        at_once = max(JOINING_AT_ONCE, int(JOINING_AT_ONCE_RATIO * len(devices)))
+        at_once = JOINING_AT_ONCE
+        if not announces_joins(self.experiment):
+            at_once = max(at_once, int(QUIETLY_JOINING_RATIO * len(devices)))
         while self.pace.now_s() < until_s:
             room = at_once - len(asked - self.joined)
             if turn := [waiting.popleft() for _ in range(min(room, len(waiting)))]:

@@ -76,6 +76,8 @@ class ClientSide:
         self._collected: dict[tuple[str, str], None] = {}  #: (conference, device), in order
         self.gathered_s: float | None = None  #: when to call `send_gathered`; None while nothing is gathered
         self._told_s = float("-inf")  #: when that was done last
+        #: the last notification: entries, positions, parameters
+        self._told: tuple[list[StreamEntry], tuple[Position, ...], bytes] = ([], (), b"")
         self._admission = Admission(
             out.trust, proxy=out.device, joins_per_s=out.config.joins_per_s, joins_burst=out.config.joins_burst
         )
@@ -291,12 +293,7 @@ class ClientSide:
 
     def _flush(self, conference: Conference, session: ClientSession) -> None:
         while session.has_room:
-            batch = session.next_batch()
-            last, after = _before(batch), _after(batch)
-            if not session.queue:  # else it would ask for what follows
-                streams = {(entry.proxy, entry.boot) for entry in batch}
-                after = tuple(position for position in conference.log.vector() if position[:2] in streams)
-            current = session.current(after, conference.own.key)
+            parameters = self._told_in(conference, session, session.next_batch())
             n = session.next_notification
             session.next_notification += 1
             session.outstanding.add(n)
@@ -314,10 +311,23 @@ class ClientSide:
                     ),
                     now_s=self._out.now_s,
                     peer=session.device,
-                    parameters=encode(Notification(last, current, tuple(batch))),
+                    parameters=parameters,
                     attempts_max=6,
                 )
             )
+
+    def _told_in(self, conference: Conference, session: ClientSession, batch: list[StreamEntry]) -> bytes:
+        """Return the parameters of a notification; as a rule all clients are told the same, which is encoded once."""
+        if session.queue:  # told of what follows, it would ask for that
+            after = _after(batch)
+        else:
+            after = conference.log.positions({(entry.proxy, entry.boot) for entry in batch})
+        current = session.current(after, conference.own.key)
+        told_batch, told_current, parameters = self._told
+        if batch != told_batch or current != told_current:
+            parameters = encode(Notification(_before(batch), current, tuple(batch)))
+            self._told = (batch, current, parameters)
+        return parameters
 
     def on_notification_ack(self, conference: Conference, device: str, n: int) -> None:
         """A client has taken in notification *n*: there is room for the next."""

@@ -306,6 +306,11 @@ class DigestLog:
             (stream.proxy, stream.boot, stream.seq) for _, stream in sorted(self.streams.items()) if stream.seq
         )
 
+    def positions(self, streams: Iterable[tuple[str, int]]) -> tuple[Position, ...]:
+        """Return the same of some streams, each (proxy, boot)."""
+        found = [self.streams[key] for key in sorted(streams)]
+        return tuple((stream.proxy, stream.boot, stream.seq) for stream in found if stream.seq)
+
     def state_digest(self) -> bytes:
         """Return 16 bytes that are equal where two proxies hold the same entries."""
         return chained(
