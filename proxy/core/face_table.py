@@ -263,7 +263,10 @@ class FaceTable:
             self._on_silence(self.faces[face_id], now_s)
         for face_id in self._acknowledging.pop_due(now_s):
             face = self.faces[face_id]
-            repeat, lost = face.reliability.on_timer(face.session.state, now_s=now_s)
+            repeat, lost = face.reliability.on_timer(now_s=now_s)
+            if (ack := face.reliability.late_ack(face.session.state, now_s=now_s)) is not None:
+                face.count_sent("link-ack", len(ack), now_s=now_s)
+                self._effects.append(Send(face.face_id, ack))
             self._after_reliability(face, repeat, lost, now_s)
         for face_id in self._pacing.pop_due(now_s):
             self._release(self.faces[face_id], now_s)

@@ -185,18 +185,22 @@ class LinkReliability:
                 self._ack_due_s = now_s + ACK_DELAY_S
         return self.is_new(packet.sequence), repeat, lost
 
-    def on_timer(self, session_state: int, *, now_s: float) -> tuple[list[bytes], list[LinkPacket]]:
-        """Return datagrams to send now, and packets given up as lost."""
+    def on_timer(self, *, now_s: float) -> tuple[list[bytes], list[LinkPacket]]:
+        """Return datagrams to send once more, and packets given up as lost."""
         repeat: list[bytes] = []
         lost: list[LinkPacket] = []
         for tx_sequence in list(self._overdue.pop_due(now_s)):
             self._repeat(tx_sequence, now_s, repeat, lost)
-        if self._ack_due_s is not None and self._ack_due_s <= now_s:
-            if self._acks:
-                repeat.append(self.idle(session_state))
-            else:
-                self._ack_due_s = None
         return repeat, lost
+
+    def late_ack(self, session_state: int, *, now_s: float) -> bytes | None:
+        """Return a packet for acks that have waited long enough for one to ride on; None where there are none."""
+        if self._ack_due_s is None or self._ack_due_s > now_s:
+            return None
+        if self._acks:
+            return self.idle(session_state)
+        self._ack_due_s = None
+        return None
 
     def forget(self) -> None:
         """The session is down: whatever is unacked is somebody else's business now."""

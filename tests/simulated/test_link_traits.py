@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxy.driver.status import sent_messages
 from testbed.links.model import DIRECTIONS, Impairment
 from testbed.plan import NetworkPlan
 from testbed.simulation.controlled import ControlledSimulation
@@ -146,3 +148,16 @@ async def test_changes_and_black_holes_are_read_back() -> None:
     assert [row.blocked for row in await simulation.link_counters() if row.link == "core1-core2"] == [False, True]
     await simulation.set_blocked("core1-core2", {"a_to_b"})
     assert await simulation.read_blocked("core1-core2") == {"a_to_b"}
+
+
+def test_acks_that_ride_on_nothing_are_no_repetitions() -> None:
+    conference = Conference(TIERS)
+    conference.join()
+    conference.publish_everywhere(rounds=3, interval_s=0.5)
+    conference.assert_invariants()
+    sent: Counter[str] = Counter()
+    for process in conference.network.processes.values():
+        for count in sent_messages(process.core):
+            sent[count.message] += count.packets
+    assert sent["link-ack"] > 0
+    assert sent["link-repetition"] == 0, "nothing was lost"

@@ -67,7 +67,9 @@ class Link:
                     self._arrive(end, packet)
             else:
                 end = timer_end
-                repeat, lost = self.ends[end].on_timer(UP, now_s=self.now_s)
+                repeat, lost = self.ends[end].on_timer(now_s=self.now_s)
+                ack = self.ends[end].late_ack(UP, now_s=self.now_s)
+                repeat = repeat if ack is None else [*repeat, ack]
             self.lost[end] += [each.fragment for each in lost]
             for datagram in repeat:
                 assert len(datagram) <= MTU_BYTES - UDP_HEADERS_BYTES

@@ -72,8 +72,9 @@ class Pair:
                 self.lost += [item.fragment for item in lost]
             for index, end in enumerate(self.ends):
                 if end.deadline_s is not None and end.deadline_s <= self.now_s:
-                    repeat, lost = end.on_timer(3, now_s=self.now_s)
-                    self._put(index, repeat)
+                    repeat, lost = end.on_timer(now_s=self.now_s)
+                    ack = end.late_ack(3, now_s=self.now_s)
+                    self._put(index, repeat if ack is None else [*repeat, ack])
                     self.lost += [item.fragment for item in lost]
         self.now_s = until_s
 
@@ -269,7 +270,7 @@ def test_unacked_is_bounded() -> None:
     end = LinkReliability("on", SplitMix64(1), mtu_bytes=1_500)
     for number in range(2 * UNACKED_MAX):
         end.wrap(LinkPacket(b"%d" % number), now_s=0.0)
-    repeat, _ = end.on_timer(3, now_s=1.0)
+    repeat, _ = end.on_timer(now_s=1.0)
     assert len(repeat) == UNACKED_MAX
 
 
@@ -318,10 +319,12 @@ def test_ack_of_an_earlier_transmission_will_do() -> None:
     receiver = LinkReliability("on", SplitMix64(2), mtu_bytes=1_500)
     (first,) = sender.wrap(LinkPacket(b"x"), now_s=0.0)
     receiver.received(decode_link_packet(first), now_s=0.01)
-    (ack,) = receiver.on_timer(3, now_s=0.1)[0]
+    assert receiver.on_timer(now_s=0.1) == ([], [])
+    ack = receiver.late_ack(3, now_s=0.1)
+    assert ack is not None
     deadline_s = sender.deadline_s
     assert deadline_s is not None
-    assert len(sender.on_timer(3, now_s=deadline_s)[0]) == 1
+    assert len(sender.on_timer(now_s=deadline_s)[0]) == 1
     sender.received(decode_link_packet(ack), now_s=deadline_s + 0.01)
     assert not sender.is_watched
     assert sender.repeated == 1
@@ -405,7 +408,7 @@ def test_what_was_sent_before_and_repeated_is_remembered_in_bounded_number() -> 
     end = LinkReliability("on", SplitMix64(1), mtu_bytes=1_500)
     for number in range(3 * UNACKED_MAX):
         end.wrap(LinkPacket(b"%d" % number), now_s=0.01 * number)
-        end.on_timer(3, now_s=0.01 * number)
+        end.on_timer(now_s=0.01 * number)
         assert len(end._superseded) <= UNACKED_MAX
     assert end.repeated > UNACKED_MAX
 
