@@ -51,6 +51,7 @@ from tests.unit.proxy.core.proxy_bench import (
     keep_heard,
     publish,
     push,
+    stream_of,
 )
 
 # ---------------------------------------------------------------------- join
@@ -245,6 +246,19 @@ def test_heartbeats_to_clients_say_where_we_are_and_are_spared_by_notifications(
     assert decode(beats[-1].read(Sealed).content, ClientHeartbeat).current == (("csr1", 1, 10),)
 
 
+def test_one_notification_says_to_each_client_what_it_may_know() -> None:
+    """Who waits for an ack is not told of the place of its own update: it would believe to have missed something."""
+    party = joined("ue1", "ue2", "ue3", ack_level="durable", log_path="log")
+    publish(party, 1, "ue2", update=signed_update(1, "join", device="ue2", signer=UE2))
+    party.live(SOON_S)
+    publish(party, 1, update=signed_update(1, "join"))
+    sent = of("notification", publish(party, 2))
+    told = {each.name[: len(to("ue2"))]: each.read(Notification) for each in sent}
+    assert told[to("ue2")].entries == told[to("ue3")].entries
+    assert told[to("ue2")].current == (("csr1", 1, 0),)
+    assert told[to("ue3")].current == (("csr1", 1, 3),)
+
+
 # ---------------------------------------------------------------------- moving between proxies
 
 
@@ -271,6 +285,18 @@ def test_client_that_never_went_anywhere_is_no_news() -> None:
     party = joined()
     join(party, seq=2, known=())
     assert roster_of(party, "ue1") is None
+
+
+def test_speaker_that_comes_from_another_proxy_is_told_of_once_it_is_known_to_have_spoken() -> None:
+    """It may be let in before we have heard of its join; the proxy that it was at would take it for gone."""
+    party = proxy_party(announce="at-first-update")
+    join(party, seq=2, known=())
+    keep_heard(party, 0.5, "ue1")
+    assert roster_of(party, "ue1") is None, "as far as we know, it only listens"
+    push(party, stream_of("csr2", signed_update(1, "join"))[0])
+    keep_heard(party, 0.5, "ue1")
+    assert roster_of(party, "ue1") == (2, "present")
+    assert party.core.counters["roster_present"] == 1
 
 
 def test_client_that_has_moved_is_forgotten_once_it_is_silent() -> None:
