@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 
 
 def main() -> None:
-    from distributed import LocalCluster  # noqa: PLC0415  pytest looks into this file without the extra `dask`, too
+    import dask  # noqa: PLC0415  pytest looks into this file without the extra `dask`, too
+    from distributed import LocalCluster  # noqa: PLC0415
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=40) as cluster:
+    with (
+        tempfile.TemporaryDirectory(prefix="hconf-dask-") as folder,  # else Dask leaves one of its own behind
+        dask.config.set(temporary_directory=folder),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=40) as cluster,
+    ):
         print(cluster.scheduler_address, flush=True)
         sys.stdin.read()
 
