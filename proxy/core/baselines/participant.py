@@ -42,7 +42,7 @@ from proxy.core.positions import Positions
 from proxy.core.publisher import PublishError, Unsent, check_limits
 from proxy.core.timers import Timers
 from proxy.core.timetable import Timetable
-from proxy.core.trust import OBSERVER_EVENTS, Refusal, place_of_message
+from proxy.core.trust import OBSERVER_EVENTS, PRESENCE_EVENTS, Refusal, place_of_message
 from proxy.core.view import View
 from proxy.records import Acked
 from proxy.wire.lp import NackReason, decode_link_packet
@@ -53,7 +53,7 @@ from proxy.wire.payload import decode
 from proxy.wire.tlv import MalformedError
 
 #: Events that only the participant itself publishes.
-RESERVED_EVENTS: Final = frozenset({"join", "renew", "leave"})
+RESERVED_EVENTS: Final = PRESENCE_EVENTS
 
 
 class Participant:
